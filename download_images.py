@@ -1,0 +1,38 @@
+"""Fetch the picture of every card face into a folder, from Scryfall's bulk list.
+
+Reads:  Scryfall's card list (kept in the cache directory, asked for again after 24 h)
+Writes: image_cache/ - one file per picture, the list, download_report.json
+Next:   build_embeddings.py
+
+Run it again at any time: only what is not there yet, or not whole, is fetched.
+
+Exit codes: 0 done, even where some pictures failed (see --max-failures); 1 bad arguments, or the list could not be
+had; 2 no picture could be had, or more failed than allowed.
+"""
+
+from collections.abc import Sequence
+
+from helpers.cli_validation import DownloadArgs, Parser, add_card_list_options, add_download_options, run
+from helpers.download_stage import download, require_enough
+from helpers.errors import EXIT_OK
+
+
+def parse_args(argv: Sequence[str] | None) -> DownloadArgs:
+    """Read the command line."""
+    parser = Parser(__doc__)
+    add_card_list_options(parser)
+    add_download_options(parser)
+    return parser.parse(argv, DownloadArgs())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Bring the pictures into the cache."""
+    args = parse_args(argv)
+    report = download(args)
+    print(report.summary())
+    require_enough(report, args.max_failures)
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))

@@ -1,0 +1,47 @@
+"""Make the index small enough for a browser: vectors as int8, metadata as one JSON file.
+
+Reads:  index_out/ - mtg_embeddings.npy, mtg_meta.jsonl, build_manifest.json
+Writes: index_out/ - embeddings.i8bin (int8, N x D bytes), meta.json (shape, quantization, records)
+Next:   serve both files; a client divides by 127 and takes the dot product as the cosine
+
+Exit codes: 0 done; 1 with the reason.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from helpers.artifacts import IndexFolder
+from helpers.atomic_io import writable_folder
+from helpers.browser_format import write_browser_files
+from helpers.cli_validation import Parser, path, run
+from helpers.errors import EXIT_OK
+from helpers.index_store import StoredIndex
+
+
+class ExportArgs(argparse.Namespace):
+    """The command line."""
+
+    input_dir: Path
+    output_dir: Path
+
+
+def parse_args(argv: Sequence[str] | None) -> ExportArgs:
+    """Read the command line."""
+    parser = Parser(__doc__)
+    parser.option("--input-dir", path, default=Path("index_out"), metavar="DIR", help="directory of the index")
+    parser.option("--output-dir", path, default=Path("index_out"), metavar="DIR", help="directory of the browser files")
+    return parser.parse(argv, ExportArgs())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write both browser files."""
+    args = parse_args(argv)
+    stored = StoredIndex(IndexFolder(args.input_dir))
+    target = IndexFolder(writable_folder(args.output_dir, "--output-dir"))
+    print(write_browser_files(stored, target))
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))

@@ -1,0 +1,1 @@
+"""What the scripts share. Arrows go one way: scripts import helpers, never back."""

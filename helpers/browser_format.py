@@ -1,0 +1,52 @@
+"""Stage 3, vectors + metadata -> the browser's two files, format 1.0.
+
+`embeddings.i8bin` is int8 [N, D], row-major, without a header; `meta.json` says its shape and how it was quantised, and
+holds the N records. The quantisation itself is in `vectors`.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import msgspec
+
+from helpers.artifacts import IndexFolder
+from helpers.atomic_io import atomic_path
+from helpers.index_store import Records, StoredIndex
+from helpers.talk import human_bytes
+from helpers.vectors import BROWSER_FORMAT_VERSION, QUANTIZATION, check_unit_rows, quantize
+
+
+def write_browser_files(stored: StoredIndex, target: IndexFolder) -> str:
+    """Write the browser files of `stored` into `target`, both or none; return a summary for the user.
+
+    Raises PipelineError where the index's files disagree with each other.
+    """
+    rows, records = stored.vectors(), stored.records()
+    check_unit_rows(rows, str(stored.folder.embeddings))
+    with ExitStack() as files:
+        metadata_part = files.enter_context(atomic_path(target.browser_metadata))  # gets its name last
+        vectors_part = files.enter_context(atomic_path(target.browser_vectors))
+        with open(vectors_part, "wb") as file:
+            for start in range(0, len(rows), 65536):
+                file.write(quantize(rows[start : start + 65536]).tobytes())
+        with open(metadata_part, "wb") as file:
+            file.writelines(_metadata_json(stored, records))
+    size = f"{human_bytes(rows.size)} of vectors, {human_bytes(target.browser_metadata.stat().st_size)} of metadata"
+    return f"{len(rows):,} faces of width {rows.shape[1]}: {size}, written to {target.root}"
+
+
+def _metadata_json(stored: StoredIndex, records: Records) -> Iterator[bytes]:
+    """The pieces of meta.json: the records are copied one by one, never held together."""
+    manifest = stored.manifest
+    header = {
+        "version": BROWSER_FORMAT_VERSION,
+        "quantization": QUANTIZATION,
+        "shape": [stored.count, stored.width],
+        "model": {"clip_model": manifest.environment.clip_model, "weights_sha256": manifest.model.weights_sha256},
+        "preprocessing": {"target_size": manifest.parameters.target_size, "fit": manifest.parameters.fit},
+        "built": manifest.timestamp,
+    }
+    yield msgspec.json.encode(header)[:-1] + b',"records":[\n'
+    for row, face in enumerate(records):
+        yield (b",\n" if row else b"") + face.to_json()
+    yield b"\n]}\n"

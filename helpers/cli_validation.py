@@ -1,0 +1,436 @@
+"""How every script reads its arguments and how it ends.
+
+An option is declared together with its rule. `Parser` collects whatever is broken (values out of range, unknown flags,
+rules between options) and reports it all at once, before any work, with exit code 1; argparse itself would stop at
+the first and exit with 2, which means something else here.
+"""
+
+import argparse
+import difflib
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+from helpers.about import DEFAULT_USER_AGENT, VERSION
+from helpers.errors import Category, PipelineError, Problem
+from helpers.records import IMAGE_KEYS, LIST_KINDS
+
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+EXIT_TERMINATED = 143  # 128 + SIGTERM
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE: `query_index.py … | head` is no failure worth words
+
+Rule = Callable[[str, str], Any]  # (flag, text) -> value, or raises BrokenRule
+Args = TypeVar("Args", bound=argparse.Namespace)
+
+
+class BrokenRule(Exception):
+    """A value does not obey its option's rule."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+# ---------------------------------------------------------------------------------------------------------- rules
+
+
+def number(
+    kind: type[int] | type[float],
+    minimum: float,
+    maximum: float = math.inf,
+    *,
+    suggest: float,
+    also: float | None = None,
+) -> Rule:
+    """A number from `minimum` to `maximum`, or `also`."""
+    allowed = f">= {minimum:g}" if maximum == math.inf else f"{minimum:g} to {maximum:g}"
+    if also is not None:
+        allowed = f"{also:g} or {allowed}"
+
+    def rule(flag: str, text: str) -> float:
+        advice = f"use {flag} {suggest:g}" + (" or higher" if maximum == math.inf else "")
+        try:
+            value = kind(text)
+        except ValueError:
+            noun = "a whole number" if kind is int else "a number"
+            raise _broken(f"{flag} must be {noun} {allowed}", flag, text, advice) from None
+        if not (math.isfinite(value) and (minimum <= value <= maximum or value == also)):
+            raise _broken(f"{flag} must be {allowed}", flag, text, advice)
+        return value
+
+    return rule
+
+
+def one_of(choices: Sequence[str]) -> Rule:
+    """One of a few words."""
+
+    def rule(flag: str, text: str) -> str:
+        if text not in choices:
+            near = difflib.get_close_matches(text, choices, n=1, cutoff=0)
+            raise _broken(
+                f"{flag} must be one of {', '.join(choices)}", flag, text, f"use {flag} {(near or choices)[0]}"
+            )
+        return text
+
+    return rule
+
+
+def path(flag: str, text: str) -> Path:
+    """A path; `~` is the home directory."""
+    if not text or "\0" in text:
+        raise _broken(f"{flag} must name a path", flag, text, f"give {flag} a path")
+    return Path(text).expanduser()
+
+
+def words(flag: str, text: str) -> str:
+    """Text that is not empty."""
+    if not text.strip():
+        raise _broken(f"{flag} must not be empty", flag, text, f"leave {flag} out to use its default")
+    return text
+
+
+def web_address(flag: str, text: str) -> str:
+    """An http(s) address; a trailing slash is dropped."""
+    try:
+        address = urlsplit(text)
+        usable = address.scheme in ("http", "https") and bool(address.hostname) and (address.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise _broken(f"{flag} must be an http(s) address", flag, text, f"use {flag} https://api.scryfall.com")
+    return text.rstrip("/")
+
+
+def header_value(flag: str, text: str) -> str:
+    """Text that may stand in an HTTP header."""
+    if not text.strip() or not text.isascii() or not text.isprintable():
+        raise _broken(
+            f"{flag} must be printable ASCII and not empty",
+            flag,
+            text,
+            f'name your tool and a contact: {flag} "MyTool/1.0 (me@example.org)"',
+        )
+    return text
+
+
+def _broken(message: str, flag: str, text: str, suggestion: str) -> BrokenRule:
+    return BrokenRule(Problem(message, f"received {flag} {text}".rstrip(), suggestion))
+
+
+# --------------------------------------------------------------------------------------------------------- parser
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False) or action.default == []:
+            return action.help
+        return super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that names everything that is wrong at once and raises PipelineError instead of exiting."""
+
+    def __init__(self, description: str | None) -> None:
+        super().__init__(description=description, formatter_class=_HelpFormatter, allow_abbrev=False)
+        self.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
+        self._problems: list[Problem] = []
+        self._broken: set[str] = set()
+        self._cross_rules: list[tuple[tuple[str, ...], Callable[[Any], Problem | None]]] = []
+
+    def option(self, flag: str, rule: Rule, *, default: Any, help: str, metavar: str | None = None) -> None:
+        """Declare `flag` with the rule its value must obey."""
+        self.add_argument(flag, type=self._checked(flag, rule), default=default, help=help, metavar=metavar)
+
+    def words_or_more(self, name: str, rule: Rule, *, help: str) -> None:
+        """Declare a positional argument of which at least one is needed."""
+        self.add_argument(name.lower(), metavar=name, nargs="*", type=self._checked(name, rule), help=help)
+        self.cross_rule(
+            (name.lower(),),
+            lambda args: (
+                None
+                if getattr(args, name.lower())
+                else Problem(f"{name} is required", f"received no {name}", f"name at least one: {self.prog} {name}")
+            ),
+        )
+
+    def cross_rule(self, names: Sequence[str], broken: Callable[[Any], Problem | None]) -> None:
+        """Declare a rule between options; it is asked only where each of `names` is in order by itself."""
+        self._cross_rules.append((tuple(names), broken))
+
+    def parse(self, argv: Sequence[str] | None, namespace: Args) -> Args:
+        """Read `argv` (None: the command line) into `namespace`; PipelineError names everything that is broken."""
+        args, unknown = self.parse_known_intermixed_args(argv, namespace)
+        self._problems += [self._unknown(text) for text in unknown if text.startswith("-")]
+        if unknown and not unknown[0].startswith("-"):
+            self._problems.append(self._unknown(unknown[0]))
+        for names, broken in self._cross_rules:
+            problem = None if self._broken.intersection(names) else broken(args)
+            if problem:
+                self._problems.append(problem)
+        if self._problems:
+            raise PipelineError(Category.INVALID_ARGUMENTS, self._problems)
+        return args
+
+    def error(self, message: str) -> NoReturn:
+        """What argparse itself can't read (a flag without its value)."""
+        problem = Problem(message, f"received {self.prog} {' '.join(sys.argv[1:])}", f"see {self.prog} --help")
+        raise PipelineError(Category.INVALID_ARGUMENTS, [*self._problems, problem])
+
+    def _checked(self, flag: str, rule: Rule) -> Callable[[str], Any]:
+        def convert(text: str) -> Any:
+            try:
+                return rule(flag, text)
+            except BrokenRule as broken:
+                if broken.problem not in self._problems:  # argparse may convert the same text twice
+                    self._problems.append(broken.problem)
+                self._broken.add(flag.lstrip("-").replace("-", "_").lower())
+                return None
+
+        return convert
+
+    def _unknown(self, text: str) -> Problem:
+        flag = text.split("=")[0]
+        near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
+        advice = f"did you mean {near[0]}? " if near else ""
+        return Problem(f"unknown argument {flag}", f"received {text}", f"{advice}see {self.prog} --help")
+
+
+# --------------------------------------------------------------------------------- options that scripts have in common
+
+
+class CardListArgs(argparse.Namespace):
+    """Which card list, and where it and its pictures are kept."""
+
+    kind: str
+    cache: Path
+    limit: int | None
+    image_key: str
+    api_url: str
+    user_agent: str
+    refresh: bool
+    offline: bool
+
+
+class DownloadArgs(CardListArgs):
+    """How pictures are fetched."""
+
+    workers: int
+    timeout_connect: float
+    timeout_read: float
+    max_retries: int
+    max_failures: float
+
+
+class BuildArgs(CardListArgs):
+    """How pictures become an index."""
+
+    out: Path
+    batch: int
+    size: int
+    fit: str
+    hnsw_m: int
+    hnsw_ef_construction: int
+    validate_cache: bool
+    model: str
+    pretrained: str
+    device: str
+
+
+def add_card_list_options(parser: Parser) -> None:
+    """--kind, --cache, --limit, --image-key, --api-url, --user-agent, --refresh, --offline."""
+    kinds = ", ".join(LIST_KINDS)
+    parser.option(
+        "--kind", one_of(LIST_KINDS), default="unique_artwork", metavar="KIND", help=f"card list to use: {kinds}"
+    )
+    parser.option(
+        "--cache", path, default=Path("image_cache"), metavar="DIR", help="directory of the pictures and the card list"
+    )
+    parser.option(
+        "--limit", number(int, 0, suggest=100), default=None, metavar="N", help="only the first N faces; 0 means none"
+    )
+    parser.option(
+        "--image-key",
+        one_of(IMAGE_KEYS),
+        default="normal",
+        metavar="KEY",
+        help=f"picture size and format to use ({', '.join(IMAGE_KEYS)}); where a card has none, the same size in the "
+        "other format, then the next larger",
+    )
+    parser.option(
+        "--api-url",
+        web_address,
+        default=os.environ.get("SCRYFALL_API_URL") or "https://api.scryfall.com",
+        metavar="URL",
+        help="server whose /bulk-data is read; SCRYFALL_API_URL changes the default",
+    )
+    parser.option(
+        "--user-agent",
+        header_value,
+        default=DEFAULT_USER_AGENT,
+        metavar="TEXT",
+        help="who asks; Scryfall wants a name and a contact",
+    )
+    parser.add_argument("--refresh", action="store_true", help="fetch the card list again, however fresh it is")
+    parser.add_argument("--offline", action="store_true", help="never use the network")
+    parser.cross_rule(("refresh", "offline"), _refresh_needs_network)
+
+
+def add_download_options(parser: Parser) -> None:
+    """--workers, --timeout-connect, --timeout-read, --max-retries, --max-failures."""
+    parser.option(
+        "--workers",
+        number(int, 1, 128, suggest=16),
+        default=16,
+        metavar="N",
+        help="pictures fetched at the same time, 1 to 128; 1 is one after the other",
+    )
+    parser.option(
+        "--timeout-connect",
+        number(float, 1, suggest=5),
+        default=5.0,
+        metavar="SECONDS",
+        help="longest wait for a connection",
+    )
+    parser.option(
+        "--timeout-read",
+        number(float, 5, suggest=30),
+        default=30.0,
+        metavar="SECONDS",
+        help="longest silence of a server that is answering",
+    )
+    parser.option(
+        "--max-retries",
+        number(int, 0, suggest=5),
+        default=5,
+        metavar="N",
+        help="further tries after a passing failure, waiting 1, 2, 4, 8, 16 s",
+    )
+    parser.option(
+        "--max-failures",
+        number(float, 0, 100, suggest=100),
+        default=100.0,
+        metavar="PERCENT",
+        help="exit 2 where more than this share of the faces could not be had",
+    )
+
+
+def add_build_options(parser: Parser) -> None:
+    """--out, --batch, --size, --fit, --hnsw-m, --hnsw-ef-construction, --validate-cache, --model, --pretrained, --device."""
+    parser.option("--out", path, default=Path("index_out"), metavar="DIR", help="directory of the results")
+    parser.option(
+        "--batch", number(int, 1, suggest=64), default=64, metavar="N", help="pictures the model sees at a time"
+    )
+    parser.option(
+        "--size",
+        number(int, 64, suggest=384),
+        default=384,
+        metavar="PIXELS",
+        help="side of the square a card is brought to before the model's own preprocessing",
+    )
+    parser.option(
+        "--fit",
+        one_of(("pad", "crop")),
+        default="pad",
+        metavar="WAY",
+        help="how a card becomes a square: pad (black bars, the whole card) or crop (its centre)",
+    )
+    parser.option(
+        "--hnsw-m",
+        number(int, 4, 128, suggest=32),
+        default=32,
+        metavar="M",
+        help="links a row has in the HNSW graph, 4 to 128",
+    )
+    parser.option(
+        "--hnsw-ef-construction",
+        number(int, 1, 2000, suggest=200),
+        default=200,
+        metavar="N",
+        help="candidates looked at while the graph is built, --hnsw-m to 2000",
+    )
+    parser.cross_rule(("hnsw_m", "hnsw_ef_construction"), _candidates_cover_links)
+    parser.add_argument(
+        "--validate-cache",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="check the form of every picture before it is decoded",
+    )
+    parser.option(
+        "--model",
+        words,
+        default="ViT-B-32-quickgelu",
+        metavar="NAME",
+        help="open_clip model, or local-dir:PATH for a folder that holds one",
+    )
+    parser.option(
+        "--pretrained", words, default="openai", metavar="TAG", help="open_clip's tag of the weights, or their file"
+    )
+    add_device_option(parser)
+
+
+def add_device_option(parser: Parser) -> None:
+    """--device."""
+    parser.option(
+        "--device",
+        one_of(("auto", "cpu", "cuda", "mps")),
+        default="auto",
+        metavar="DEVICE",
+        help="where the model runs: auto, cpu, cuda, mps",
+    )
+
+
+def _refresh_needs_network(args: CardListArgs) -> Problem | None:
+    if not (args.refresh and args.offline):
+        return None
+    return Problem(
+        "--refresh and --offline exclude each other", "received --refresh --offline", "leave one of the two out"
+    )
+
+
+def _candidates_cover_links(args: BuildArgs) -> Problem | None:
+    if args.hnsw_ef_construction >= args.hnsw_m:
+        return None
+    return Problem(
+        "--hnsw-ef-construction must be >= --hnsw-m",
+        f"received --hnsw-ef-construction {args.hnsw_ef_construction} --hnsw-m {args.hnsw_m}",
+        f"use --hnsw-ef-construction {max(200, args.hnsw_m)}",
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- how it ends
+
+
+class Terminated(BaseException):
+    """SIGTERM, as an exception, so that `finally` and `with` clean up as they do for Ctrl-C."""
+
+
+def run(main: Callable[[], int]) -> int:
+    """Call `main` and return the process's exit code; known failures become words on stderr, never a traceback."""
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        code = main()
+        sys.stdout.flush()
+        return code
+    except PipelineError as error:
+        print(error.render(), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("Interrupted: run the same command again to go on.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except Terminated:
+        print("Terminated: run the same command again to go on.", file=sys.stderr)
+        return EXIT_TERMINATED
+    except BrokenPipeError:
+        # Python flushes stdout once more on its way out, which would complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+
+
+def _raise_terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated

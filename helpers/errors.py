@@ -1,0 +1,56 @@
+"""The one exception type for failures that are known: its text is written for the user.
+
+Helpers raise it; `cli_validation.run` is the only place that prints it and turns it into an exit code.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+EXIT_OK = 0
+EXIT_ERROR = 1
+
+
+class Category(Enum):
+    """What kind of thing went wrong; the words after "ERROR:"."""
+
+    INVALID_ARGUMENTS = "Invalid Arguments"
+    CONFIGURATION = "Configuration Error"
+    NETWORK = "Network Error"
+    VALIDATION = "Validation Error"
+    BUILD = "Build Error"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: what, the value that was met, what to do about it."""
+
+    message: str
+    details: str
+    suggestion: str
+
+
+class PipelineError(Exception):
+    """A known failure: one or more problems of one category, and the exit code that they mean."""
+
+    def __init__(self, category: Category, problems: Sequence[Problem], exit_code: int = EXIT_ERROR) -> None:
+        super().__init__("; ".join(problem.message for problem in problems))
+        self.category = category
+        self.problems = tuple(problems)
+        self.exit_code = exit_code
+
+    @classmethod
+    def of(
+        cls, category: Category, message: str, *, details: str, suggestion: str, exit_code: int = EXIT_ERROR
+    ) -> "PipelineError":
+        """The usual case: a single problem."""
+        return cls(category, [Problem(message, details, suggestion)], exit_code)
+
+    def render(self) -> str:
+        """The text the user reads, one block a problem."""
+        return "\n".join(
+            f"ERROR: {self.category.value}: {problem.message}\n"
+            f"  Details: {problem.details}\n"
+            f"  Suggestion: {problem.suggestion}"
+            for problem in self.problems
+        )

@@ -1,0 +1,53 @@
+"""The image cache: one file per picture URL, named by the URL, whole under its name or not there."""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from helpers.artifacts import PICTURE_SUFFIXES
+from helpers.atomic_io import atomic_write_bytes
+from helpers.errors import Category, PipelineError
+from helpers.talk import human_bytes
+from helpers.validation import is_whole_file
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCache:
+    """A folder of pictures, addressed by URL."""
+
+    root: Path
+
+    def path_for(self, url: str) -> Path:
+        """Where the picture of `url` lies: SHA-1 of the URL, with the ending of its path where that is png or webp."""
+        ending = next((s for s in (".png", ".webp") if urlsplit(url).path.lower().endswith(s)), ".jpg")
+        return self.root / (hashlib.sha1(url.encode()).hexdigest() + ending)
+
+    def has(self, url: str) -> bool:
+        """Whether a whole picture of `url` is there."""
+        return is_whole_file(self.path_for(url))
+
+    def store(self, url: str, data: bytes) -> None:
+        """Keep `data`, which was found whole, as the picture of `url`; PipelineError where the folder can't take it."""
+        try:
+            atomic_write_bytes(self.path_for(url), data)
+        except OSError as error:
+            raise PipelineError.of(
+                Category.CONFIGURATION,
+                "the image cache can't be written",
+                details=f"{self.root}: {error.strerror or error}; {human_bytes(shutil.disk_usage(self.root).free)} free",
+                suggestion="make room and run the same command again; what was fetched is kept"
+                if error.errno in (errno.ENOSPC, errno.EDQUOT)
+                else "check the directory's permissions, or name another with --cache",
+            ) from error
+
+    def pictures(self) -> Iterator[Path]:
+        """Every file that bears a picture's name, in no particular order."""
+        with os.scandir(self.root) as entries:
+            for entry in entries:
+                if entry.name.endswith(PICTURE_SUFFIXES) and entry.is_file():
+                    yield Path(entry.path)

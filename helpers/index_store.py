@@ -1,0 +1,197 @@
+"""A finished index folder: its manifest, and reading it with every count checked against the others."""
+
+import hashlib
+import mmap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.artifacts import IndexFolder
+from helpers.errors import Category, PipelineError
+from helpers.model_source import ModelSource
+from helpers.preprocess import Preparation
+from helpers.records import CardFace
+
+MANIFEST_VERSION = "1.0.0"
+
+
+class Parameters(msgspec.Struct, frozen=True):
+    """What the build was asked for, and the efSearch that it chose."""
+
+    kind: str
+    batch_size: int
+    target_size: int
+    hnsw_m: int
+    hnsw_ef_construction: int
+    hnsw_ef_search: int
+    image_key: str
+    fit: str
+    limit: int | None
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """total = successful + failed; failed counts faces whose picture is missing from the cache or invalid."""
+
+    total_records: int
+    successful_embeddings: int
+    failed_embeddings: int
+    success_rate: float
+    missing_from_cache: int
+    validation_failures: int
+
+
+class Environment(msgspec.Struct, frozen=True):
+    """What it was built with."""
+
+    python_version: str
+    numpy_version: str
+    torch_version: str
+    faiss_version: str
+    clip_model: str
+    device: str
+
+
+class Model(msgspec.Struct, frozen=True):
+    """What a query needs to make comparable vectors."""
+
+    name: str
+    pretrained: str | None
+    weights_sha256: str
+    embedding_dim: int
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """build_manifest.json: the provenance of an index. Readers ignore fields they don't know."""
+
+    version: str
+    timestamp: str
+    parameters: Parameters
+    statistics: Statistics
+    environment: Environment
+    git_commit: str | None
+    tool_version: str
+    model: Model
+    card_list: str  # file name of the list in the image cache, which carries its version
+    ef_search_recall_at_10: dict[int, float]  # on this index's own rows, moved to cosine 0.85
+    seconds: dict[str, float]  # by phase
+    images_per_second: float
+    sha256: dict[str, str]  # by file name
+
+    @property
+    def source(self) -> ModelSource:
+        """The model to load for a query."""
+        return ModelSource(self.model.name, self.model.pretrained)
+
+    @property
+    def preparation(self) -> Preparation:
+        """How a query's picture is prepared."""
+        return Preparation(self.parameters.target_size, self.parameters.fit)
+
+    def to_json(self) -> bytes:
+        """Indented UTF-8 JSON."""
+        return msgspec.json.format(msgspec.json.encode(self)) + b"\n"
+
+
+class Records(Sequence[CardFace]):
+    """The metadata lines, decoded one at a time as they are asked for: half a million would fill the memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with open(path, "rb") as file:
+            empty = path.stat().st_size == 0
+            self._bytes = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        newlines = np.flatnonzero(np.frombuffer(self._bytes, np.uint8) == ord("\n")) if not empty else []
+        self._ends = [int(end) for end in newlines]
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, row: int) -> CardFace: ...
+    @overload
+    def __getitem__(self, row: slice) -> Sequence[CardFace]: ...
+    def __getitem__(self, row: int | slice) -> CardFace | Sequence[CardFace]:
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        start = self._ends[row - 1] + 1 if row else 0
+        try:
+            return CardFace.from_json(self._bytes[start : self._ends[row]])
+        except msgspec.MsgspecError as error:
+            raise disagreement(self._path, f"line {row + 1:,}: {error}") from error
+
+
+class StoredIndex:
+    """The files of an index folder that has a manifest. Each is read when asked for and checked against the manifest."""
+
+    def __init__(self, folder: IndexFolder) -> None:
+        """Read the manifest; PipelineError (Configuration Error) where there is none or it can't be read."""
+        self.folder = folder
+        try:
+            self.manifest = msgspec.json.decode(folder.manifest.read_bytes(), type=Manifest)
+        except FileNotFoundError as error:
+            raise PipelineError.of(
+                Category.CONFIGURATION,
+                f"there is no finished index in {folder.root}",
+                details=f"{folder.manifest.name} is missing",
+                suggestion="build one with build_embeddings.py, or name its directory",
+            ) from error
+        except (msgspec.MsgspecError, OSError) as error:
+            raise disagreement(folder.manifest, str(error)) from error
+        if self.manifest.version.split(".")[0] != MANIFEST_VERSION.split(".")[0]:
+            raise disagreement(folder.manifest, f"version {self.manifest.version} is not {MANIFEST_VERSION}")
+
+    @property
+    def count(self) -> int:
+        """N, the number of rows."""
+        return self.manifest.statistics.successful_embeddings
+
+    @property
+    def width(self) -> int:
+        """D, the number of dimensions."""
+        return self.manifest.model.embedding_dim
+
+    def records(self) -> Records:
+        """The N metadata records."""
+        path = self.folder.metadata
+        try:
+            records = Records(path)
+        except OSError as error:
+            raise disagreement(path, error.strerror or str(error)) from error
+        if len(records) != self.count:
+            raise disagreement(path, f"{len(records):,} lines, but the manifest counts {self.count:,} rows")
+        return records
+
+    def vectors(self) -> NDArray[np.float32]:
+        """The rows, float32 [N, D], memory-mapped."""
+        path = self.folder.embeddings
+        try:
+            rows = np.load(path, mmap_mode="r")
+        except (OSError, ValueError, EOFError) as error:
+            raise disagreement(path, str(error)) from error
+        if rows.dtype != np.float32 or rows.shape != (self.count, self.width):
+            expected = f"float32 [{self.count}, {self.width}]"
+            raise disagreement(path, f"{rows.dtype} {list(rows.shape)}, but the manifest says {expected}")
+        return np.asarray(rows)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hex."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()
+
+
+def disagreement(path: Path, details: str) -> PipelineError:
+    """The error for a file of an index folder that does not fit the others."""
+    return PipelineError.of(
+        Category.VALIDATION,
+        f"{path} does not belong to this index",
+        details=details,
+        suggestion="build the index again with build_embeddings.py",
+    )

@@ -1,0 +1,58 @@
+"""Which model, from where: what can be said about it before torch is imported, so that a hopeless run ends at once."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers.about import DEFAULT_USER_AGENT
+from helpers.errors import Category, PipelineError
+from helpers.session import reachable
+
+LOCAL_DIR = "local-dir:"  # open_clip's own word for a folder with open_clip_config.json and weights
+HUB = "hf-hub:"  # open_clip's own word for a repository on the model hub that holds both
+HUB_ADDRESS = "https://huggingface.co"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """An open_clip model by name and weights (a tag or a file), or a folder or hub repository that holds both."""
+
+    model: str
+    pretrained: str | None  # None: the folder or repository has them
+
+    @property
+    def names_weights(self) -> bool:
+        """Whether `model` names its weights too."""
+        return self.model.startswith((LOCAL_DIR, HUB))
+
+    @property
+    def display_name(self) -> str:
+        """What people call it: OpenAI's `ViT-B/32` for open_clip's `ViT-B-32-quickgelu`."""
+        if self.names_weights:
+            return self.model
+        family, _, patch = self.model.removesuffix("-quickgelu").rpartition("-")
+        return f"{family}/{patch}" if family else patch
+
+
+def find_model(model: str, pretrained: str, *, offline: bool) -> ModelSource:
+    """Say where the model comes from, with local paths made absolute so that a query finds it from anywhere.
+
+    Raises PipelineError where a local one is not there. Where the hub can't be reached, or must not be, open_clip is
+    told to look only into its own cache of earlier downloads: it would retry for most of a minute.
+    Call before torch and open_clip are imported.
+    """
+    if model.startswith(LOCAL_DIR):
+        folder = Path(model.removeprefix(LOCAL_DIR)).expanduser().resolve()
+        if not (folder / "open_clip_config.json").is_file():
+            raise PipelineError.of(
+                Category.CONFIGURATION,
+                "the --model folder holds no open_clip model",
+                details=f"there is no {folder / 'open_clip_config.json'}",
+                suggestion="make the small offline model with scripts/make_offline_model.py, or name an open_clip model",
+            )
+        return ModelSource(f"{LOCAL_DIR}{folder}", None)
+    if not model.startswith(HUB) and Path(pretrained).expanduser().is_file():
+        return ModelSource(model, str(Path(pretrained).expanduser().resolve()))
+    if offline or not reachable(os.environ.get("HF_ENDPOINT", HUB_ADDRESS), DEFAULT_USER_AGENT):
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    return ModelSource(model, None if model.startswith(HUB) else pretrained)

@@ -1,0 +1,33 @@
+"""Picture -> square RGB canvas: the way every picture takes to the model, in the index and in a query alike."""
+
+from dataclasses import dataclass
+
+from PIL import Image, ImageOps
+
+BACKGROUND = (0, 0, 0)  # behind transparent corners and beside a padded card: the colour of most card borders
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What happens to a picture before the model's own preprocessing; part of what makes two vectors comparable."""
+
+    size: int  # side of the canvas, pixels
+    fit: str  # "pad": the whole card between black bars; "crop": its centre square
+
+    def apply(self, image: Image.Image) -> Image.Image:
+        """Return `image` upright, opaque, as RGB, `size` x `size` pixels."""
+        image = _opaque_rgb(ImageOps.exif_transpose(image))
+        square = (self.size, self.size)
+        if self.fit == "crop":
+            return ImageOps.fit(image, square, Image.Resampling.BICUBIC)
+        return ImageOps.pad(image, square, Image.Resampling.BICUBIC, color=BACKGROUND)
+
+
+def _opaque_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        backdrop = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+        return Image.alpha_composite(backdrop, image).convert("RGB")
+    return image.convert("RGB")

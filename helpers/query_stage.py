@@ -1,0 +1,101 @@
+"""Picture -> the nearest faces, prepared and embedded the way the index was, which its manifest says."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from helpers.artifacts import IndexFolder
+from helpers.errors import Category, PipelineError
+from helpers.index_store import Records, StoredIndex, disagreement
+from helpers.model_source import find_model
+from helpers.records import CardFace
+from helpers.talk import say
+from helpers.validation import BrokenImage, read_image
+
+if TYPE_CHECKING:
+    from helpers.embedder import Embedder
+    from helpers.faiss_index import CardIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A face and how near it is: `score` is the cosine."""
+
+    rank: int
+    score: float
+    face: CardFace
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was found for one picture: matches, best first, or the reason why there are none."""
+
+    image: str
+    matches: tuple[Match, ...] = ()
+    error: str | None = None
+
+
+class QueryEngine:
+    """A loaded index with the model that made it."""
+
+    def __init__(self, index: "CardIndex", records: Records, embedder: "Embedder") -> None:
+        self._index = index
+        self._records = records
+        self._embedder = embedder
+
+    @classmethod
+    def load(cls, folder: IndexFolder, *, ef_search: int | None, device: str) -> "QueryEngine":
+        """Load the index of `folder` and its model; PipelineError where a file does not fit the others.
+
+        `ef_search` replaces the efSearch that the index carries.
+        """
+        stored = StoredIndex(folder)
+        records = stored.records()
+        find_model(stored.manifest.model.name, stored.manifest.model.pretrained or "", offline=False)
+        say(f"Loading {stored.manifest.source.display_name} and {stored.count:,} rows")
+        from helpers.embedder import Embedder  # torch and faiss: seconds, so only once the files are found in order
+        from helpers.faiss_index import CardIndex
+
+        index = CardIndex.load(folder.index)
+        if (len(index), index.width) != (stored.count, stored.width):
+            found, expected = f"[{len(index)}, {index.width}]", f"[{stored.count}, {stored.width}]"
+            raise disagreement(folder.index, f"it indexes rows {found}, but the manifest says {expected}")
+        if ef_search is not None:
+            index.ef_search = ef_search
+        embedder = Embedder.load(stored.manifest.source, stored.manifest.preparation, device)
+        if embedder.fingerprint() != stored.manifest.model.weights_sha256:
+            raise PipelineError.of(
+                Category.CONFIGURATION,
+                "the model's weights are not those that the index was built with",
+                details=f"{stored.manifest.model.name}, {stored.manifest.model.pretrained or 'its own weights'}",
+                suggestion="bring the old weights back, or build the index again with build_embeddings.py",
+            )
+        return cls(index, records, embedder)
+
+    @property
+    def ef_search(self) -> int:
+        """Candidates looked at in a search."""
+        return self._index.ef_search
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def ask(self, image: str, k: int) -> Answer:
+        """The `k` nearest faces of the picture at `image`."""
+        try:
+            picture = read_image(Path(image))
+        except FileNotFoundError:
+            return Answer(image, error="no such file")
+        except BrokenImage as error:
+            return Answer(image, error=str(error))
+        vector = self._embedder.encode([self._embedder.prepare(picture)])
+        scores, rows = self._index.search(vector, k)
+        found = [(float(score), int(row)) for score, row in zip(scores[0], rows[0], strict=True) if row >= 0]
+        return Answer(
+            image, tuple(Match(rank, score, self._records[row]) for rank, (score, row) in enumerate(found, 1))
+        )
+
+    def ask_each(self, images: Iterable[str], k: int) -> Iterator[Answer]:
+        """`ask` for each picture, in order, as they come."""
+        return (self.ask(image, k) for image in images)

@@ -1,0 +1,80 @@
+"""What the scripts say to people: all of it on stderr, so that stdout stays data."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from tqdm import tqdm
+
+LINE_EVERY_SECONDS = 60.0  # where stderr is no terminal: a log of an overnight run stays readable
+
+
+def say(text: str) -> None:
+    """A line for the user."""
+    tqdm.write(text, file=sys.stderr)
+
+
+def warn(text: str) -> None:
+    """A line about something that is wrong but does not stop the run."""
+    say(f"WARNING: {text}")
+
+
+def percent(part: int, whole: int) -> str:
+    """`part` of `whole` for people; N/A where there is no whole."""
+    return f"{100 * part / whole:.1f} %" if whole else "N/A"
+
+
+def human_bytes(count: float) -> str:
+    """A number of bytes for people, in powers of 1,000 as disks and networks have them."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+class Progress:
+    """Progress of a long stage, with rate and ETA: a bar on a terminal, else one line a minute.
+
+    `advance` may be called from several threads. `note` is asked for a few words (bytes, failures) when a line is due.
+    """
+
+    def __init__(self, label: str, total: int, unit: str, note: Callable[[], str] = str) -> None:
+        self._lock = threading.Lock()
+        self._label, self._total, self._unit, self._note = label, total, unit, note
+        self._done = 0
+        self._started = self._last_line = time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=total, desc=label, unit=f" {unit}", file=sys.stderr, dynamic_ncols=True)
+
+    def advance(self, count: int = 1) -> None:
+        """`count` more are done."""
+        with self._lock:
+            self._done += count
+            if self._bar is not None:
+                self._bar.set_postfix_str(self._note(), refresh=False)
+                self._bar.update(count)
+            elif time.monotonic() - self._last_line >= LINE_EVERY_SECONDS:
+                self._last_line = time.monotonic()
+                print(self._line(), file=sys.stderr, flush=True)
+
+    def _line(self) -> str:
+        rate = self._done / max(time.monotonic() - self._started, 1e-9)
+        left = (self._total - self._done) / rate if rate else 0.0
+        eta = f"{int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02}"
+        parts = [f"{self._done:,}/{self._total:,} {self._unit}", percent(self._done, self._total)]
+        return f"{self._label}: " + ", ".join(
+            [*parts, f"{rate:.1f} {self._unit}/s", f"ETA {eta}", *filter(None, [self._note()])]
+        )
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,62 @@
+"""The unit-row contract of embeddings, and their int8 form for the browser: both directions side by side."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.errors import Category, PipelineError
+
+METRIC = "inner_product"  # of unit rows: the cosine
+NORM_TOLERANCE = 1e-5
+SCALE_FACTOR = 127
+BROWSER_FORMAT_VERSION = "1.0"
+
+# The part of meta.json that says how embeddings.i8bin was made.
+QUANTIZATION: dict[str, Any] = {
+    "dtype": "int8",
+    "scale_factor": SCALE_FACTOR,
+    "original_dtype": "float32",
+    "note": "round(x * 127) to the nearest; divide by 127, do not normalise again, the dot product is the cosine",
+}
+
+
+def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale each row of float32 [B, D] to L2 norm 1 (in float64, so that the norm holds to 1e-7)."""
+    wide = rows.astype(np.float64)
+    norms = np.linalg.norm(wide, axis=1, keepdims=True)
+    return np.asarray(wide / np.where(norms > 0, norms, 1), dtype=np.float32)
+
+
+def check_unit_rows(rows: NDArray[np.float32], source: str) -> None:
+    """PipelineError (Validation Error) naming the first row of float32 [N, D] that is not finite or not of norm 1."""
+    if rows.ndim != 2 or rows.dtype != np.float32:
+        raise _broken(source, f"expected float32 [N, D], found {rows.dtype} {list(rows.shape)}")
+    for start in range(0, len(rows), 65536):
+        block = rows[start : start + 65536].astype(np.float64)
+        off = np.flatnonzero(~(np.abs(np.linalg.norm(block, axis=1) - 1) <= NORM_TOLERANCE))  # NaN is off too
+        if off.size:
+            norm = float(np.linalg.norm(block[off[0]]))
+            raise _broken(source, f"row {start + int(off[0]):,} has norm {norm}, not 1")
+
+
+def quantize(rows: NDArray[np.float32]) -> NDArray[np.int8]:
+    """Unit rows float32 [N, D] -> int8 [N, D] in -127..127: round(x * 127), to the nearest, ties to even.
+
+    Truncation toward zero instead would shrink every dot product to about 0.93 of itself.
+    """
+    return np.rint(np.clip(rows, -1, 1) * np.float32(SCALE_FACTOR)).astype(np.int8)
+
+
+def dequantize(codes: NDArray[np.int8]) -> NDArray[np.float32]:
+    """int8 [N, D] -> float32 [N, D], what a client computes with; each value within 1/254 of the original."""
+    return codes.astype(np.float32) / np.float32(SCALE_FACTOR)
+
+
+def _broken(source: str, details: str) -> PipelineError:
+    return PipelineError.of(
+        Category.VALIDATION,
+        f"{source} does not hold unit vectors",
+        details=details,
+        suggestion="build the index again with build_embeddings.py",
+    )

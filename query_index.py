@@ -1,0 +1,128 @@
+"""Ask which card a picture shows: the nearest faces of the index, best first.
+
+Reads:  index_out/ - what build_embeddings.py wrote; the pictures named (JPEG, PNG, WebP), or with - their paths, a
+        line each, from stdin, each answered at once
+Writes: the answers to stdout: a table a picture, or with --json an object a line
+
+The model and the preparation of the pictures come from the index's own manifest.
+
+Exit codes: 0 done; 1 bad arguments or no usable index; 2 some picture could not be answered (the others were).
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from helpers.artifacts import IndexFolder
+from helpers.cli_validation import Parser, add_device_option, number, path, run, words
+from helpers.errors import EXIT_OK, Category, PipelineError
+from helpers.query_stage import Answer, Match, QueryEngine
+from helpers.vectors import METRIC
+
+EXIT_UNANSWERED = 2
+
+
+class QueryArgs(argparse.Namespace):
+    """The command line."""
+
+    image: list[str]
+    index: Path
+    k: int
+    ef_search: int | None
+    json: bool
+    device: str
+
+
+def parse_args(argv: Sequence[str] | None) -> QueryArgs:
+    """Read the command line."""
+    parser = Parser(__doc__)
+    parser.words_or_more("IMAGE", words, help="picture to ask about; - reads paths from stdin")
+    parser.option("--index", path, default=Path("index_out"), metavar="DIR", help="directory of the index")
+    parser.option("--k", number(int, 1, suggest=5), default=5, metavar="N", help="matches a picture")
+    parser.option(
+        "--ef-search",
+        number(int, 1, suggest=128),
+        default=None,
+        metavar="N",
+        help="candidates looked at in a search: more is slower and surer (default: the index's own, measured)",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of tables")
+    add_device_option(parser)
+    return parser.parse(argv, QueryArgs())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Answer every picture, in order."""
+    args = parse_args(argv)
+    engine = QueryEngine.load(IndexFolder(args.index), ef_search=args.ef_search, device=args.device)
+    show = show_json if args.json else show_table
+    unanswered = 0
+    for answer in engine.ask_each(image_paths(args.image), args.k):
+        show(answer, engine)
+        unanswered += answer.error is not None
+    return EXIT_UNANSWERED if unanswered else EXIT_OK
+
+
+def image_paths(images: Sequence[str]) -> Iterator[str]:
+    """The pictures named; `-` stands for the lines of stdin, as they come."""
+    for image in images:
+        if image == "-":
+            yield from filter(None, (line.rstrip("\n") for line in sys.stdin))
+        else:
+            yield image
+
+
+def show_json(answer: Answer, engine: QueryEngine) -> None:
+    """One line: `cards`, or `error` where the picture can't be answered."""
+    line: dict[str, Any] = {"image": answer.image, "metric": METRIC, "ef_search": engine.ef_search}
+    if answer.error is None:
+        line["cards"] = [{"quad": None, "matches": [_match_fields(match) for match in answer.matches]}]
+    else:
+        line["error"] = answer.error
+    print(msgspec.json.encode(line).decode(), flush=True)
+
+
+def show_table(answer: Answer, engine: QueryEngine) -> None:
+    """The matches in columns; why a picture can't be answered goes to stderr."""
+    if answer.error is not None:
+        sys.stdout.flush()
+        print(
+            PipelineError.of(
+                Category.VALIDATION,
+                "a picture could not be answered",
+                details=f"{answer.image}: {answer.error}",
+                suggestion="name a JPEG, PNG or WebP picture that opens",
+            ).render(),
+            file=sys.stderr,
+        )
+        return
+    print(answer.image)
+    print(f"  metric {METRIC} (cosine), efSearch {engine.ef_search}, {len(engine):,} rows")
+    for match in answer.matches:
+        face = match.face
+        print(f"  {match.rank:>3}. {match.score:.4f}  {face.name}  [{face.set.upper()} {face.collector_number}]")
+        print(f"       {face.scryfall_uri or face.card_url}")
+    sys.stdout.flush()
+
+
+def _match_fields(match: Match) -> dict[str, Any]:
+    face = match.face
+    return {
+        "rank": match.rank,
+        "score": match.score,
+        "name": face.name,
+        "set": face.set,
+        "collector_number": face.collector_number,
+        "scryfall_id": face.scryfall_id,
+        "face_id": face.face_id,
+        "image_url": face.image_url,
+        "scryfall_uri": face.scryfall_uri,
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))

@@ -1,0 +1,6 @@
+"""Lets `python scripts/x.py` find `helpers`, from any working directory. The only place that touches sys.path."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))

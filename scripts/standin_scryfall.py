@@ -1,0 +1,335 @@
+"""Stand in for Scryfall on 127.0.0.1: serve a folder of pictures and a table of cards in Scryfall's present form.
+
+Reads:  a CSV table with the columns file, name, set, collector_number, scryfall_id and, if wanted, layout; `file` is
+        relative to the table; rows with the same scryfall_id are the sides of one card
+Writes: nothing; prints its address to stdout and serves until it is stopped
+Next:   download_images.py --api-url ADDRESS
+
+Serves /bulk-data, /bulk-data/<type> (?format=file), the list as *.jsonl.gz (ETag, Range) and the pictures under every
+key of 2026 (`normal` is the file as it is, the others are made from it on request). Answers 400 to a request without a
+User-Agent, as Scryfall does.
+"""
+
+import argparse
+import csv
+import functools
+import gzip
+import hashlib
+import itertools
+import json
+import re
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import _path  # noqa: F401  # must come before helpers
+from PIL import Image, ImageDraw
+
+from helpers.cli_validation import Parser, number, path, run
+from helpers.errors import EXIT_OK, Category, PipelineError
+from helpers.records import IMAGE_KEYS, LIST_KINDS
+
+HOST = "127.0.0.1"  # never anything else: this is for trying out and for tests
+PIXELS = {
+    "small": (146, 204),
+    "thumb": (146, 204),
+    "grid": (488, 680),
+    "large": (672, 936),
+    "display": (672, 936),
+    "png": (745, 1040),
+    "border_crop": (480, 680),
+    "crop": (480, 680),
+    "art_crop": (626, 457),
+    "art": (626, 457),
+}
+WEBP_KEYS = ("thumb", "grid", "display", "crop", "art")
+ART_BOX = (0.075, 0.11, 0.925, 0.55)  # left, top, right, bottom, as shares of a card: where most frames have the art
+CORNER_SHARE = 0.045  # radius of a card's corners, as a share of its width
+SIDES = ("front", "back")
+CONTENT_TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
+PICTURE_PATH = re.compile(r"/(?P<key>\w+)/(?P<side>front|back)/\w/\w/(?P<id>[\w-]+)\.(?:jpg|png|webp)")
+
+
+class StandinArgs(argparse.Namespace):
+    """The command line."""
+
+    table: Path
+    port: int
+
+
+def parse_args(argv: Sequence[str] | None) -> StandinArgs:
+    """Read the command line."""
+    parser = Parser(__doc__)
+    parser.option("--table", path, default=Path("cards.csv"), metavar="FILE", help="the table of cards")
+    parser.option(
+        "--port", number(int, 0, 65535, suggest=0), default=0, metavar="N", help="port to listen on; 0 takes a free one"
+    )
+    return parser.parse(argv, StandinArgs())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until stopped."""
+    args = parse_args(argv)
+    server = StandinServer(args.port, read_table(args.table))
+    print(server.address, flush=True)
+    server.serve_forever()
+    return EXIT_OK
+
+
+# ------------------------------------------------------------------------------------------------------------ the cards
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One picture of a card: a row of the table."""
+
+    name: str
+    file: Path
+    version: int  # Scryfall's ?<epoch>: another picture has another one
+
+
+@dataclass(frozen=True, slots=True)
+class TableCard:
+    """One card of the table, with one side or two."""
+
+    id: str
+    set: str
+    collector_number: str
+    layout: str
+    sides: tuple[Side, ...]
+
+
+def read_table(table: Path) -> list[TableCard]:
+    """The cards of a CSV table, in its order; PipelineError where it or one of its pictures can't be read."""
+    try:
+        with open(table, newline="", encoding="utf-8") as file:
+            rows = [row | {"id": row["scryfall_id"] or _made_up_id(row["file"])} for row in csv.DictReader(file)]
+        return [
+            _table_card(table.parent, card_id, list(sides))
+            for card_id, sides in itertools.groupby(rows, lambda r: r["id"])
+        ]
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            "the table of cards can't be read",
+            details=f"{table}: {type(error).__name__}: {error}",
+            suggestion="give --table a CSV file as --help describes it, with its pictures where it says",
+        ) from error
+
+
+def _table_card(root: Path, card_id: str, rows: list[dict[str, str]]) -> TableCard:
+    first = rows[0]
+    layout = first.get("layout") or ("transform" if len(rows) > 1 else "normal")
+    sides = tuple(Side(row["name"], root / row["file"], _version(root / row["file"])) for row in rows[: len(SIDES)])
+    return TableCard(card_id, first["set"], first["collector_number"], layout, sides)
+
+
+def _made_up_id(file: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, file))
+
+
+def _version(picture: Path) -> int:
+    return 1_600_000_000 + int.from_bytes(hashlib.sha1(picture.read_bytes()).digest()[:3], "big")
+
+
+def card_object(card: TableCard, address: str) -> dict[str, Any]:
+    """The card as Scryfall would list it."""
+    own_pictures = len(card.sides) > 1
+    pictures = [_image_uris(card, i, address) for i in range(len(card.sides))]
+    faces = [
+        {"object": "card_face", "name": side.name, "artist": "Nobody", "illustration_id": _made_up_id(str(side.version)),
+         "colors": [], "image_uris": uris}
+        for side, uris in zip(card.sides, pictures, strict=True)
+    ]  # fmt: skip
+    fields = {
+        "object": "card",
+        "id": card.id,
+        "oracle_id": _made_up_id(card.sides[0].name),
+        "name": " // ".join(side.name for side in card.sides),
+        "lang": "en",
+        "scryfall_uri": f"https://scryfall.com/card/{card.set}/{card.collector_number}",
+        "layout": card.layout,
+        "image_status": "highres_scan",
+        "games": ["paper"],
+        "set": card.set,
+        "collector_number": card.collector_number,
+        "digital": False,
+        "frame": "2015",
+    }
+    if own_pictures:
+        return fields | {"card_faces": faces}
+    one = {key: faces[0][key] for key in ("artist", "illustration_id", "colors", "image_uris")}
+    return fields | one
+
+
+def _image_uris(card: TableCard, side: int, address: str) -> dict[str, str]:
+    def uri(key: str) -> str:
+        ending = "webp" if key in WEBP_KEYS else "png" if key == "png" else "jpg"
+        folder = f"{key}/{SIDES[side]}/{card.id[0]}/{card.id[1]}"
+        return f"{address}/{folder}/{card.id}.{ending}?{card.sides[side].version}"
+
+    return {key: uri(key) for key in IMAGE_KEYS}
+
+
+@functools.lru_cache(maxsize=256)
+def picture_bytes(file: Path, key: str) -> bytes:
+    """The picture in `file` as `key` has it: in its pixels and format; `normal` as it is where it is a JPEG."""
+    data = file.read_bytes()
+    if key == "normal" and data.startswith(b"\xff\xd8"):
+        return data
+    image = Image.open(BytesIO(data)).convert("RGB")
+    if key in ("art_crop", "art"):
+        left, top, right, bottom = ART_BOX
+        image = image.crop(
+            (
+                round(left * image.width),
+                round(top * image.height),
+                round(right * image.width),
+                round(bottom * image.height),
+            )
+        )
+    image = image.resize(PIXELS.get(key, (488, 680)), Image.Resampling.LANCZOS)
+    if key == "png":
+        image.putalpha(_rounded_mask(image.size))
+    made = BytesIO()
+    image.save(made, "PNG" if key == "png" else "WEBP" if key in WEBP_KEYS else "JPEG", quality=90)
+    return made.getvalue()
+
+
+def _rounded_mask(size: tuple[int, int]) -> Image.Image:
+    mask = Image.new("L", size, 0)
+    ImageDraw.Draw(mask).rounded_rectangle((0, 0, size[0] - 1, size[1] - 1), CORNER_SHARE * size[0], fill=255)
+    return mask
+
+
+# ----------------------------------------------------------------------------------------------------------- the server
+
+
+class StandinServer(ThreadingHTTPServer):
+    """Holds what the handlers answer from."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, port: int, cards: Sequence[TableCard]) -> None:
+        super().__init__((HOST, port), _Handler)
+        self.address = f"http://{HOST}:{self.server_port}"
+        self.files = {(card.id, SIDES[i]): side.file for card in cards for i, side in enumerate(card.sides)}
+        self.updated = datetime.now(timezone.utc)
+        self.list_bytes = _gzipped_lines(card_object(card, self.address) for card in cards)
+        self.list_etag = f'"{hashlib.sha1(self.list_bytes).hexdigest()}"'
+
+    def list_path(self, kind: str) -> str:
+        """Path of the list of `kind`; it carries its time, as Scryfall's does."""
+        return f"/file/{kind.replace('_', '-')}/{kind.replace('_', '-')}-{self.updated:%Y%m%d%H%M%S}.jsonl.gz"
+
+    def bulk_object(self, kind: str) -> dict[str, Any]:
+        """The description of a list, in the form of 2026-07-20."""
+        return {
+            "object": "bulk_data",
+            "id": _made_up_id(kind),
+            "type": kind,
+            "updated_at": self.updated.isoformat(timespec="milliseconds"),
+            "uri": f"{self.address}/bulk-data/{kind}",
+            "name": kind.replace("_", " ").title(),
+            "description": "Served by a stand-in for Scryfall.",
+            "jsonl_download_uri": self.address + self.list_path(kind),
+            "compressed_size": len(self.list_bytes),
+        }
+
+
+def _gzipped_lines(objects: Iterable[dict[str, Any]]) -> bytes:
+    return gzip.compress(b"".join(json.dumps(o, ensure_ascii=False).encode() + b"\n" for o in objects), mtime=0)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: StandinServer
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1  # one packet for headers and body
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        if not self.headers.get("User-Agent"):
+            self._answer(400, b"a User-Agent is required", "text/plain")
+        elif url.path == "/bulk-data":
+            objects = [self.server.bulk_object(kind) for kind in LIST_KINDS]
+            self._json({"object": "list", "has_more": False, "data": objects})
+        elif url.path.startswith("/bulk-data/"):
+            self._bulk(url.path.removeprefix("/bulk-data/").replace("-", "_"), parse_qs(url.query))
+        elif url.path in map(self.server.list_path, LIST_KINDS):
+            self._list_file()
+        elif match := PICTURE_PATH.fullmatch(url.path):
+            self._picture(match["key"], match["side"], match["id"])
+        else:
+            self._answer(404, b"not found", "text/plain")
+
+    do_HEAD = do_GET
+
+    def _bulk(self, kind: str, query: dict[str, list[str]]) -> None:
+        if kind not in LIST_KINDS:
+            self._answer(404, b"no such list", "text/plain")
+        elif query.get("format") == ["file"]:
+            self._answer(302, b"", "text/plain", {"Location": self.server.address + self.server.list_path(kind)})
+        else:
+            self._json(self.server.bulk_object(kind))
+
+    def _json(self, value: dict[str, Any]) -> None:
+        body = json.dumps(value).encode()
+        etag = f'W/"{hashlib.sha1(body).hexdigest()}"'
+        if self.headers.get("If-None-Match") == etag:
+            self._answer(304, b"", None, {"ETag": etag})
+        else:
+            self._answer(200, body, "application/json; charset=utf-8", {"ETag": etag})
+
+    def _list_file(self) -> None:
+        body, etag = self.server.list_bytes, self.server.list_etag
+        headers = {
+            "ETag": etag,
+            "Accept-Ranges": "bytes",
+            "Last-Modified": format_datetime(self.server.updated, usegmt=True),
+        }
+        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if not wanted or self.headers.get("If-Range", etag) != etag:
+            self._answer(200, body, "application/gzip", headers)
+        elif (start := int(wanted[1])) >= len(body):
+            self._answer(416, b"", None, headers | {"Content-Range": f"bytes */{len(body)}"})
+        else:
+            content_range = {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"}
+            self._answer(206, body[start:], "application/gzip", headers | content_range)
+
+    def _picture(self, key: str, side: str, card_id: str) -> None:
+        file = self.server.files.get((card_id, side))
+        if file is None or key not in IMAGE_KEYS:
+            self._answer(404, b"no such picture", "text/plain")
+            return
+        ending = Path(urlsplit(self.path).path).suffix
+        self._answer(200, picture_bytes(file, key), CONTENT_TYPES[ending], {"Cache-Control": "max-age=31536000"})
+
+    def _answer(
+        self, status: int, body: bytes, content_type: str | None, headers: dict[str, str] | None = None
+    ) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        if content_type:
+            self.send_header("Content-Type", content_type)
+        if status != 304:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: the downloads' own report tells what happened."""
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))
