@@ -12,7 +12,7 @@ import platform
 import subprocess
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     import torch
 
     from helpers.embedder import Embedder
+    from helpers.faiss_index import CardIndex
 
 EXIT_NO_IMAGES = 2
 EXIT_NO_CACHE = 3
@@ -132,7 +133,16 @@ def build(args: BuildArgs) -> str:
         vectors, embedded = _embed(faces, cache, embedder, args, report)
     _require_rows(report)
     check_unit_rows(vectors, source.display_name)
-    return _index_and_write(folder, vectors, embedded, args, report, card_list, embedder, fingerprint)
+    index, recalls = _index(vectors, args, report)
+    with report.phase("writing"):
+        _write(
+            folder,
+            vectors,
+            embedded,
+            index,
+            lambda sha256: _manifest(args, report, card_list, embedder, fingerprint, index, recalls, sha256),
+        )
+    return report.summary(args, index.ef_search)
 
 
 def _existing_cache(args: BuildArgs) -> ImageCache:
@@ -257,74 +267,88 @@ def _no_valid_images(details: str, suggestion: str) -> PipelineError:
     )
 
 
-# -------------------------------------------------------------------------------------------------------------- writing
+# ---------------------------------------------------------------------------------------------------- index and writing
 
 
-def _index_and_write(
-    folder: IndexFolder,
-    vectors: NDArray[np.float32],
-    faces: list[CardFace],
-    args: BuildArgs,
-    report: BuildReport,
-    card_list: Path,
-    embedder: Embedder,
-    fingerprint: str,
-) -> str:
-    from helpers.embedder import TORCH_VERSION
-    from helpers.faiss_index import FAISS_VERSION, CardIndex
+def _index(vectors: NDArray[np.float32], args: BuildArgs, report: BuildReport) -> tuple[CardIndex, dict[int, float]]:
+    """The index, with the efSearch it needs, and the recall@10 that was measured to choose that."""
+    from helpers.faiss_index import CardIndex  # faiss: takes a moment, see above
 
     say(f"Indexing {len(vectors):,} rows of width {vectors.shape[1]}")
     with report.phase("indexing"):
         index = CardIndex.build(vectors, args.hnsw_m, args.hnsw_ef_construction)
     with report.phase("choosing efSearch"):
-        recalls = index.tune_ef_search(vectors)
+        return index, index.tune_ef_search(vectors)
+
+
+def _write(
+    folder: IndexFolder,
+    vectors: NDArray[np.float32],
+    faces: list[CardFace],
+    index: CardIndex,
+    manifest: Callable[[dict[str, str]], Manifest],
+) -> None:
+    """Write all files beside the old ones, then give them their names; `manifest` is made of the others' SHA-256."""
     with ExitStack() as files:
         # Left in reverse order: the manifest gets its name last.
         manifest_part = files.enter_context(atomic_path(folder.manifest))
         parts = {
             path: files.enter_context(atomic_path(path)) for path in (folder.embeddings, folder.metadata, folder.index)
         }
-        with report.phase("writing"):
-            with open(parts[folder.embeddings], "wb") as file:
-                np.save(file, vectors)
-            with open(parts[folder.metadata], "wb") as file:
-                file.writelines(face.to_json() + b"\n" for face in faces)
-            index.save(parts[folder.index])
-        manifest = Manifest(
-            version=MANIFEST_VERSION,
-            timestamp=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            parameters=Parameters(
-                kind=args.kind,
-                batch_size=args.batch,
-                target_size=args.size,
-                hnsw_m=args.hnsw_m,
-                hnsw_ef_construction=args.hnsw_ef_construction,
-                hnsw_ef_search=index.ef_search,
-                image_key=args.image_key,
-                fit=args.fit,
-                limit=args.limit,
-            ),
-            statistics=report.statistics(),
-            environment=Environment(
-                python_version=platform.python_version(),
-                numpy_version=np.__version__,
-                torch_version=TORCH_VERSION,
-                faiss_version=FAISS_VERSION,
-                clip_model=embedder.source.display_name,
-                device=embedder.device,
-            ),
-            git_commit=_git_commit(),
-            tool_version=VERSION,
-            model=Model(embedder.source.model, embedder.source.pretrained, fingerprint, vectors.shape[1]),
-            card_list=card_list.name,
-            ef_search_recall_at_10=recalls,
-            seconds=report.seconds,
-            images_per_second=round(report.images_per_second, 2),
-            sha256={path.name: sha256_of(part) for path, part in parts.items()},
-        )
-        manifest_part.write_bytes(manifest.to_json())
+        with open(parts[folder.embeddings], "wb") as file:
+            np.save(file, vectors)
+        with open(parts[folder.metadata], "wb") as file:
+            file.writelines(face.to_json() + b"\n" for face in faces)
+        index.save(parts[folder.index])
+        manifest_part.write_bytes(manifest({path.name: sha256_of(part) for path, part in parts.items()}).to_json())
         folder.manifest.unlink(missing_ok=True)  # from here until the new one has its name, no build is whole
-    return report.summary(args, index.ef_search)
+
+
+def _manifest(
+    args: BuildArgs,
+    report: BuildReport,
+    card_list: Path,
+    embedder: Embedder,
+    fingerprint: str,
+    index: CardIndex,
+    recalls: dict[int, float],
+    sha256: dict[str, str],
+) -> Manifest:
+    from helpers.embedder import TORCH_VERSION
+    from helpers.faiss_index import FAISS_VERSION
+
+    return Manifest(
+        version=MANIFEST_VERSION,
+        timestamp=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        parameters=Parameters(
+            kind=args.kind,
+            batch_size=args.batch,
+            target_size=args.size,
+            hnsw_m=args.hnsw_m,
+            hnsw_ef_construction=args.hnsw_ef_construction,
+            hnsw_ef_search=index.ef_search,
+            image_key=args.image_key,
+            fit=args.fit,
+            limit=args.limit,
+        ),
+        statistics=report.statistics(),
+        environment=Environment(
+            python_version=platform.python_version(),
+            numpy_version=np.__version__,
+            torch_version=TORCH_VERSION,
+            faiss_version=FAISS_VERSION,
+            clip_model=embedder.source.display_name,
+            device=embedder.device,
+        ),
+        git_commit=_git_commit(),
+        tool_version=VERSION,
+        model=Model(embedder.source.model, embedder.source.pretrained, fingerprint, index.width),
+        card_list=card_list.name,
+        ef_search_recall_at_10=recalls,
+        seconds=report.seconds,
+        images_per_second=round(report.images_per_second, 2),
+        sha256=sha256,
+    )
 
 
 def _git_commit() -> str | None:

@@ -195,7 +195,7 @@ class Parser(argparse.ArgumentParser):
         return convert
 
     def _unknown(self, text: str) -> Problem:
-        flag = text.split("=")[0]
+        flag = text.partition("=")[0]
         near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
         advice = f"did you mean {near[0]}? " if near else ""
         return Problem(f"unknown argument {flag}", f"received {text}", f"{advice}see {self.prog} --help")
@@ -321,7 +321,7 @@ def add_download_options(parser: Parser) -> None:
 
 
 def add_build_options(parser: Parser) -> None:
-    """--out, --batch, --size, --fit, --hnsw-m, --hnsw-ef-construction, --validate-cache, --model, --pretrained, --device."""
+    """Options of the build: where to, how pictures are prepared, the model, the index."""
     parser.option("--out", path, default=Path("index_out"), metavar="DIR", help="directory of the results")
     parser.option(
         "--batch", number(int, 1, suggest=64), default=64, metavar="N", help="pictures the model sees at a time"

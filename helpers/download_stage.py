@@ -229,7 +229,7 @@ def _in_parallel(
         while (face := todo.get()) is not None:
             try:
                 done.put(work(face))
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  # raised again by whoever takes it from the queue
                 done.put(error)
                 return
 

@@ -29,7 +29,7 @@ class CardIndex:
 
     @classmethod
     def build(cls, rows: NDArray[np.float32], m: int, ef_construction: int) -> "CardIndex":
-        """Index unit rows float32 [N, D], N >= 1, in one `add`, which makes the same graph with any number of threads."""
+        """Index unit rows float32 [N, D], N >= 1; one `add` makes the same graph with any number of threads."""
         hnsw = faiss.IndexHNSWFlat(rows.shape[1], m, faiss.METRIC_INNER_PRODUCT)
         hnsw.hnsw.efConstruction = ef_construction
         hnsw.add(rows)
@@ -68,10 +68,15 @@ class CardIndex:
         self._hnsw.hnsw.efSearch = value
 
     def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Unit rows float32 [Q, D] -> (cosines float32 [Q, k'], row numbers int64 [Q, k']), best first, k' = min(k, N)."""
+        """Find the `k` nearest rows of each query, at most N, best first.
+
+        Unit rows float32 [Q, D] -> cosines float32 [Q, k], row numbers int64 [Q, k].
+        """
         k = min(k, len(self))
         # HNSW returns no more than efSearch rows: asking for more than that must widen the search.
-        parameters = faiss.SearchParametersHNSW(efSearch=max(self.ef_search, k))
+        parameters = faiss.SearchParametersHNSW(  # type: ignore[attr-defined]  # missing in faiss's stubs
+            efSearch=max(self.ef_search, k)
+        )
         scores, ids = self._hnsw.search(queries, k, params=parameters)
         return scores, ids
 

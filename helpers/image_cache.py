@@ -32,14 +32,15 @@ class ImageCache:
         return is_whole_file(self.path_for(url))
 
     def store(self, url: str, data: bytes) -> None:
-        """Keep `data`, which was found whole, as the picture of `url`; PipelineError where the folder can't take it."""
+        """Keep `data`, found whole, as the picture of `url`; PipelineError where that fails."""
         try:
             atomic_write_bytes(self.path_for(url), data)
         except OSError as error:
+            free = human_bytes(shutil.disk_usage(self.root).free)
             raise PipelineError.of(
                 Category.CONFIGURATION,
                 "the image cache can't be written",
-                details=f"{self.root}: {error.strerror or error}; {human_bytes(shutil.disk_usage(self.root).free)} free",
+                details=f"{self.root}: {error.strerror or error}; {free} free",
                 suggestion="make room and run the same command again; what was fetched is kept"
                 if error.errno in (errno.ENOSPC, errno.EDQUOT)
                 else "check the directory's permissions, or name another with --cache",

@@ -104,8 +104,7 @@ class Records(Sequence[CardFace]):
         with open(path, "rb") as file:
             empty = path.stat().st_size == 0
             self._bytes = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        newlines = np.flatnonzero(np.frombuffer(self._bytes, np.uint8) == ord("\n")) if not empty else []
-        self._ends = [int(end) for end in newlines]
+        self._ends = np.flatnonzero(np.frombuffer(self._bytes, np.uint8) == ord("\n"))
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -125,7 +124,7 @@ class Records(Sequence[CardFace]):
 
 
 class StoredIndex:
-    """The files of an index folder that has a manifest. Each is read when asked for and checked against the manifest."""
+    """The files of an index folder that has a manifest; each is checked against it when it is read."""
 
     def __init__(self, folder: IndexFolder) -> None:
         """Read the manifest; PipelineError (Configuration Error) where there is none or it can't be read."""
@@ -141,7 +140,7 @@ class StoredIndex:
             ) from error
         except (msgspec.MsgspecError, OSError) as error:
             raise disagreement(folder.manifest, str(error)) from error
-        if self.manifest.version.split(".")[0] != MANIFEST_VERSION.split(".")[0]:
+        if self.manifest.version.partition(".")[0] != MANIFEST_VERSION.partition(".")[0]:
             raise disagreement(folder.manifest, f"version {self.manifest.version} is not {MANIFEST_VERSION}")
 
     @property

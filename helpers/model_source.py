@@ -48,7 +48,7 @@ def find_model(model: str, pretrained: str, *, offline: bool) -> ModelSource:
                 Category.CONFIGURATION,
                 "the --model folder holds no open_clip model",
                 details=f"there is no {folder / 'open_clip_config.json'}",
-                suggestion="make the small offline model with scripts/make_offline_model.py, or name an open_clip model",
+                suggestion="make the small one with scripts/make_offline_model.py, or name an open_clip model",
             )
         return ModelSource(f"{LOCAL_DIR}{folder}", None)
     if not model.startswith(HUB) and Path(pretrained).expanduser().is_file():

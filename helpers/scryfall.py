@@ -37,7 +37,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _DUMP_ENDINGS = (".jsonl.gz", ".json.gz", ".jsonl", ".json")
 
 
-# ------------------------------------------------------------------------------------------- the shape of Scryfall's JSON
+# --------------------------------------------------------------------------------------- the shape of Scryfall's JSON
 # Only what is read is declared, and nearly all of it may be missing or null: layouts come and go, and none may stop us.
 
 
@@ -96,10 +96,10 @@ class KeptList(msgspec.Struct):
 def ensure_card_list(
     cache: Path, kind: str, api_url: str, session: DownloadSession | None, *, refresh: bool, keep_for: timedelta | None
 ) -> Path:
-    """Return the path of the card list of `kind`, fetching it where none is kept.
+    """Return the path of the card list of `kind`; fetch it where none is kept.
 
-    A kept list is used as it is for `keep_for` (None: for ever); after that Scryfall is asked whether `updated_at` has moved.
-    `refresh` fetches it in any case. `session` None: never use the network. Raises PipelineError (Network Error)
+    A kept list is used as it is for `keep_for` (None: for ever); after that Scryfall is asked whether `updated_at` has
+    moved. `refresh` fetches it in any case. `session` None: never use the network. Raises PipelineError (Network Error)
     where no list can be had; where an older one is kept, that is used with a warning.
     """
     kept = _kept_description(cache, kind)

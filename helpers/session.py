@@ -249,7 +249,7 @@ class DownloadSession:
 
 
 def backoff_seconds(failures: int) -> float:
-    """How long to wait after the `failures`-th failure in a row: 1, 2, 4, 8, 16 s and so on to 60, up to a quarter more.
+    """How long to wait after the `failures`-th failure in a row: 1, 2, 4, 8, 16 … 60 s, and up to a quarter more.
 
     The jitter keeps workers that failed together from coming back together.
     """

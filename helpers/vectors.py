@@ -45,12 +45,14 @@ def quantize(rows: NDArray[np.float32]) -> NDArray[np.int8]:
 
     Truncation toward zero instead would shrink every dot product to about 0.93 of itself.
     """
-    return np.rint(np.clip(rows, -1, 1) * np.float32(SCALE_FACTOR)).astype(np.int8)
+    codes: NDArray[np.int8] = np.rint(np.clip(rows, -1, 1) * np.float32(SCALE_FACTOR)).astype(np.int8)
+    return codes
 
 
 def dequantize(codes: NDArray[np.int8]) -> NDArray[np.float32]:
     """int8 [N, D] -> float32 [N, D], what a client computes with; each value within 1/254 of the original."""
-    return codes.astype(np.float32) / np.float32(SCALE_FACTOR)
+    rows: NDArray[np.float32] = codes.astype(np.float32) / np.float32(SCALE_FACTOR)
+    return rows
 
 
 def _broken(source: str, details: str) -> PipelineError:

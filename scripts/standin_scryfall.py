@@ -27,7 +27,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import _path  # noqa: F401  # must come before helpers
 from PIL import Image, ImageDraw
@@ -110,7 +110,7 @@ def read_table(table: Path) -> list[TableCard]:
     """The cards of a CSV table, in its order; PipelineError where it or one of its pictures can't be read."""
     try:
         with open(table, newline="", encoding="utf-8") as file:
-            rows = [row | {"id": row["scryfall_id"] or _made_up_id(row["file"])} for row in csv.DictReader(file)]
+            rows = [_complete(row, number) for number, row in enumerate(csv.DictReader(file), 1)]
         return [
             _table_card(table.parent, card_id, list(sides))
             for card_id, sides in itertools.groupby(rows, lambda r: r["id"])
@@ -122,6 +122,14 @@ def read_table(table: Path) -> list[TableCard]:
             details=f"{table}: {type(error).__name__}: {error}",
             suggestion="give --table a CSV file as --help describes it, with its pictures where it says",
         ) from error
+
+
+def _complete(row: dict[str, str], number: int) -> dict[str, str]:
+    """The row with what a table may leave empty: its card's id and collector number."""
+    return row | {
+        "id": row["scryfall_id"] or _made_up_id(row["file"]),
+        "collector_number": row["collector_number"] or str(number),
+    }
 
 
 def _table_card(root: Path, card_id: str, rows: list[dict[str, str]]) -> TableCard:
@@ -143,18 +151,24 @@ def card_object(card: TableCard, address: str) -> dict[str, Any]:
     """The card as Scryfall would list it."""
     own_pictures = len(card.sides) > 1
     pictures = [_image_uris(card, i, address) for i in range(len(card.sides))]
-    faces = [
-        {"object": "card_face", "name": side.name, "artist": "Nobody", "illustration_id": _made_up_id(str(side.version)),
-         "colors": [], "image_uris": uris}
+    faces: list[dict[str, Any]] = [
+        {
+            "object": "card_face",
+            "name": side.name,
+            "artist": "Nobody",
+            "illustration_id": _made_up_id(str(side.version)),
+            "colors": [],
+            "image_uris": uris,
+        }
         for side, uris in zip(card.sides, pictures, strict=True)
-    ]  # fmt: skip
+    ]
     fields = {
         "object": "card",
         "id": card.id,
         "oracle_id": _made_up_id(card.sides[0].name),
         "name": " // ".join(side.name for side in card.sides),
         "lang": "en",
-        "scryfall_uri": f"https://scryfall.com/card/{card.set}/{card.collector_number}",
+        "scryfall_uri": f"https://scryfall.com/card/{quote(card.set)}/{quote(card.collector_number)}",
         "layout": card.layout,
         "image_status": "highres_scan",
         "games": ["paper"],
