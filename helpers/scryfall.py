@@ -162,6 +162,13 @@ def _fetch(cache: Path, kind: str, api_url: str, session: DownloadSession, kept:
         with atomic_path(path) as part:
             session.get_large(url, part)
             cards = sum(1 for _ in _read_cards(part, shown_as=url))  # decoded to its end before it gets its name
+            if not cards:
+                raise PipelineError.of(
+                    Category.NETWORK,
+                    f"the {kind} list holds no cards",
+                    details=url,
+                    suggestion="run the same command again later; Scryfall may be rebuilding it",
+                )
         kept = KeptList(kind, path.name, url, offer.updated_at, now, cards)
     atomic_write_bytes(_description_path(cache, kind), msgspec.json.format(msgspec.json.encode(kept)) + b"\n")
     for old in _dumps(cache, kind):

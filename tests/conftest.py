@@ -1,0 +1,117 @@
+"""What tests share: running scripts as a user does, the stand-in, a built index of drawn cards, the real data."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL = Path(os.environ.get("MTG_REAL_DATA", ROOT.parent / "shared" / "real"))
+DRAWN_COUNT = 12
+
+Serve = Callable[[Path], AbstractContextManager[str]]
+
+
+def run_script(
+    script: str, *arguments: object, cwd: Path | None = None, **more: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a script of the project in a process of its own; its exit code and both outputs come back."""
+    words = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=300, check=False, **more)
+
+
+def run_well(script: str, *arguments: object, cwd: Path | None = None) -> str:
+    """Run a script that must succeed; its stdout comes back."""
+    done = run_script(script, *arguments, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@contextmanager
+def serving(table: Path) -> Iterator[str]:
+    """The stand-in over `table`; yields its address."""
+    words = [sys.executable, str(ROOT / "scripts/standin_scryfall.py"), "--table", str(table)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            address = server.stdout.readline().strip()
+            assert address.startswith("http://127.0.0.1:")
+            yield address
+        finally:
+            server.kill()
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """The folder of real cards, which is not part of the project."""
+    if not (REAL / "cards.csv").is_file():
+        pytest.skip(f"no real cards at {REAL}; set MTG_REAL_DATA to the folder that has them")
+    return REAL
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The offline model's folder."""
+    folder = tmp_path_factory.mktemp("model")
+    run_well("scripts/make_offline_model.py", "--out", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of drawn cards with their table, cards.csv."""
+    folder = tmp_path_factory.mktemp("drawn")
+    run_well("scripts/draw_cards.py", "--out", folder, "--count", DRAWN_COUNT)
+    return folder
+
+
+@dataclass(frozen=True)
+class Built:
+    """A cache and the index that was built of it."""
+
+    cache: Path
+    index: Path
+    model: Path
+
+    def manifest(self) -> dict[str, Any]:
+        return dict(json.loads((self.index / "build_manifest.json").read_text()))
+
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.index / "mtg_meta.jsonl").read_text().splitlines()]
+
+
+def make_built(table: Path, model: Path, folder: Path) -> Built:
+    """Download and build what `table` describes, from a foreign working directory, with default flags otherwise."""
+    built = Built(folder / "cache", folder / "index", model)
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    with serving(table) as address:
+        run_well("download_images.py", "--cache", built.cache, "--api-url", address, cwd=elsewhere)
+    run_well(
+        *("build_embeddings.py", "--cache", built.cache, "--out", built.index),
+        *("--model", f"local-dir:{model}", "--offline"),
+        cwd=elsewhere,
+    )
+    assert not list(elsewhere.iterdir())  # nothing is written but in the directories named
+    return built
+
+
+@pytest.fixture(scope="session")
+def built(drawn: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The drawn cards, downloaded and built. Not to be changed: tests that change it take a copy."""
+    return make_built(drawn / "cards.csv", model, tmp_path_factory.mktemp("built"))
+
+
+@pytest.fixture(scope="session")
+def real_built(real: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The real cards, downloaded and built, exported too."""
+    built = make_built(real / "cards.csv", model, tmp_path_factory.mktemp("real"))
+    run_well("export_for_browser.py", "--input-dir", built.index, "--output-dir", built.index)
+    return built

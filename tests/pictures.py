@@ -1,0 +1,31 @@
+"""Pictures for tests, whole and broken in every way that users meet."""
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def encoded(form: str = "JPEG", size: tuple[int, int] = (120, 168), seed: int = 0, mode: str = "RGB") -> bytes:
+    """A whole picture of blurred noise, as the bytes of its file."""
+    noise = np.random.default_rng(seed).integers(0, 256, (21, 15, 4), dtype=np.uint8)
+    image = Image.fromarray(noise, "RGBA").convert(mode).resize(size, Image.Resampling.BICUBIC)
+    made = BytesIO()
+    image.save(made, form)
+    return made.getvalue()
+
+
+HTML = b"<!DOCTYPE html><html><body>502 Bad Gateway</body></html>"
+BROKEN = {
+    "HTML page": HTML,
+    "truncated": encoded("PNG")[:60],
+    "empty": b"",
+    "wrong type": encoded("GIF"),
+    "decodes only half": encoded(seed=5)[: len(encoded(seed=5)) // 2],
+}
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path

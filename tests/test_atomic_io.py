@@ -1,0 +1,76 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.atomic_io import atomic_path, atomic_write_bytes, shared_folder, writable_folder
+from helpers.errors import PipelineError
+from tests.conftest import ROOT
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
+    final = tmp_path / "a.json"
+    with atomic_path(final) as part:
+        part.write_bytes(b"new")
+        assert part.name.endswith(".part")
+        assert not final.exists()
+    assert names(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
+    final = tmp_path / "a.json"
+    atomic_write_bytes(final, b"old")
+
+    def fail() -> None:
+        with atomic_path(final) as part:
+            part.write_bytes(b"ne")
+            raise error
+
+    with pytest.raises(BaseException, match=r".*"):
+        fail()
+    assert names(tmp_path) == ["a.json"]
+    assert final.read_bytes() == b"old"
+
+
+def test_the_first_into_a_folder_sweeps_what_a_killed_one_left_the_second_does_not(tmp_path: Path) -> None:
+    (tmp_path / "left.jpg.1-ab.part").write_bytes(b"half")
+    with shared_folder(tmp_path, ".lock"):
+        assert names(tmp_path) == [".lock"]
+        (tmp_path / "alive.jpg.2-cd.part").write_bytes(b"half")
+        with shared_folder(tmp_path, ".lock"):
+            assert "alive.jpg.2-cd.part" in names(tmp_path)
+
+
+def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
+    code = f"""
+import sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from helpers.atomic_io import atomic_path, shared_folder
+with shared_folder(Path({str(tmp_path)!r}), ".lock"), atomic_path(Path({str(tmp_path)!r}) / "a.jpg") as part:
+    part.write_bytes(b"half")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        holder.send_signal(signal.SIGKILL)
+    assert any(name.endswith(".part") for name in names(tmp_path))
+    with shared_folder(tmp_path, ".lock"):
+        assert names(tmp_path) == [".lock"]
+
+
+def test_a_folder_that_is_a_file_is_named_with_its_flag(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(PipelineError, match="--cache"):
+        writable_folder(tmp_path / "file", "--cache")
+    with pytest.raises(PipelineError, match="--cache"):
+        writable_folder(tmp_path / "file" / "below", "--cache")

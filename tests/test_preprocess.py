@@ -1,0 +1,52 @@
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from helpers.preprocess import Preparation
+from helpers.validation import decode_image
+from tests.pictures import encoded
+
+
+@pytest.mark.parametrize("size", [(120, 168), (168, 120), (30, 500), (64, 64)])
+@pytest.mark.parametrize("fit", ["pad", "crop"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "P", "CMYK"])
+def test_every_picture_becomes_a_square_of_rgb(size: tuple[int, int], fit: str, mode: str) -> None:
+    image = decode_image(encoded("PNG" if mode != "CMYK" else "JPEG", size, mode=mode))
+    canvas = Preparation(96, fit).apply(image)
+    assert (canvas.mode, canvas.size) == ("RGB", (96, 96))
+
+
+def test_pad_keeps_the_whole_card_between_black_bars_and_crop_fills_the_square() -> None:
+    image = Image.new("RGB", (50, 100), (200, 10, 10))
+    padded = np.asarray(Preparation(100, "pad").apply(image))
+    assert padded[:, :25].max() == 0
+    assert padded[:, 75:].max() == 0
+    assert (padded[:, 26:74] == (200, 10, 10)).all()
+    assert (np.asarray(Preparation(100, "crop").apply(image)) == (200, 10, 10)).all()
+
+
+def test_transparent_corners_turn_black() -> None:
+    image = Image.new("RGBA", (64, 64), (250, 250, 250, 255))
+    image.putpixel((0, 0), (250, 250, 250, 0))
+    canvas = Preparation(64, "pad").apply(image)
+    assert canvas.getpixel((0, 0)) == (0, 0, 0)
+    assert canvas.getpixel((32, 32)) == (250, 250, 250)
+
+
+def test_a_photograph_is_turned_upright_by_its_exif() -> None:
+    upright = Image.new("RGB", (40, 80), (0, 0, 0))
+    upright.paste((255, 255, 255), (0, 0, 40, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    lying = BytesIO()
+    upright.transpose(Image.Transpose.ROTATE_90).save(lying, "PNG", exif=exif)
+    for image in (upright, decode_image(lying.getvalue())):
+        assert np.asarray(Preparation(80, "pad").apply(image))[5, 40].min() == 255
+
+
+def test_pad_is_pillows_own() -> None:
+    image = decode_image(encoded())
+    ours = Preparation(384, "pad").apply(image)
+    assert np.array_equal(np.asarray(ours), np.asarray(ImageOps.pad(image, (384, 384), Image.Resampling.BICUBIC)))

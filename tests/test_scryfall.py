@@ -1,0 +1,248 @@
+import gzip
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from helpers.errors import PipelineError
+from helpers.records import CardFace
+from helpers.scryfall import FRESH_FOR, FaceTally, ensure_card_list, iter_faces
+from helpers.session import DownloadSession
+from tests.conftest import serving
+
+Cards = list[dict[str, Any]]
+
+
+def uris(name: str, *keys: str) -> dict[str, str]:
+    return {key: f"https://cards.example/{key}/{name}.jpg?1" for key in keys or ("normal", "large")}
+
+
+def card(name: str, **fields: Any) -> dict[str, Any]:
+    return {"id": f"id-{name}", "name": name, "set": "tst", "collector_number": "1★", "layout": "normal"} | fields
+
+
+def as_lines(cards: Cards) -> bytes:
+    return b"".join(json.dumps(c, ensure_ascii=False).encode() + b"\n" for c in cards)
+
+
+def as_array(cards: Cards) -> bytes:
+    return b"[\n" + b",\n".join(json.dumps(c, ensure_ascii=False).encode() for c in cards) + b"\n]\n"
+
+
+FORMS: dict[str, Callable[[Cards], bytes]] = {
+    "jsonl": as_lines,
+    "jsonl.gz": lambda cards: gzip.compress(as_lines(cards)),
+    "json": as_array,
+    "json.gz": lambda cards: gzip.compress(as_array(cards)),
+}
+
+
+def read(
+    folder: Path, cards: Cards, form: str = "jsonl.gz", key: str = "normal", limit: int | None = None
+) -> tuple[list[CardFace], FaceTally]:
+    path = folder / f"list.{form}"
+    path.write_bytes(FORMS[form](cards))
+    tally = FaceTally()
+    return list(iter_faces(path, key, limit, tally)), tally
+
+
+def test_the_real_objects_give_197_faces(real: Path, tmp_path: Path) -> None:
+    cards = json.loads((real / "scryfall_cards.json").read_text())
+    for form in FORMS:
+        faces, tally = read(tmp_path, cards, form)
+        assert (tally.cards, len(faces)) == (174, 197)
+        assert (tally.placeholders, tally.without_picture, tally.repeated_urls) == (1, 1, 0)
+        assert len({face.face_id for face in faces}) == 197
+        assert all(face.name and face.oracle_id and face.image_url and face.card_url for face in faces)
+
+
+some_uris = st.none() | st.dictionaries(
+    st.sampled_from(["normal", "grid", "large", "png", "of_tomorrow"]), st.none() | st.text(min_size=1), max_size=3
+)
+some_cards = st.lists(
+    st.fixed_dictionaries(
+        {"id": st.text(), "name": st.text()},
+        optional={
+            "layout": st.text(),
+            "image_status": st.sampled_from(["highres_scan", "placeholder", "missing", None]),
+            "image_uris": some_uris,
+            "card_faces": st.none()
+            | st.lists(st.fixed_dictionaries({}, optional={"name": st.text(), "image_uris": some_uris}), max_size=3),
+            "a_field_of_tomorrow": st.lists(st.integers(), max_size=2),
+        },
+    ),
+    max_size=8,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(some_cards)
+def test_all_forms_of_a_list_give_the_same_faces(tmp_path: Path, cards: Cards) -> None:
+    expected = read(tmp_path, cards, "jsonl")
+    assert expected[1].cards == len(cards)
+    assert len({face.image_url for face in expected[0]}) == len(expected[0])
+    for form in FORMS:
+        assert read(tmp_path, cards, form) == expected
+
+
+def test_sides_with_pictures_are_faces_and_sides_without_share_the_cards(tmp_path: Path) -> None:
+    two_sided = card(
+        "Front // Back",
+        layout="transform",
+        oracle_id="o",
+        card_faces=[
+            {"name": "Front", "colors": ["U"], "illustration_id": "i0", "image_uris": uris("front")},
+            {"name": "Back", "image_uris": uris("back")},
+        ],
+    )
+    split = card(
+        "Fire // Ice", layout="split", image_uris=uris("split"), card_faces=[{"name": "Fire"}, {"name": "Ice"}]
+    )
+    faces, _ = read(tmp_path, [two_sided, split])
+    assert [(face.name, face.card_name, face.face_id) for face in faces] == [
+        ("Front", "Front // Back", "id-Front // Back:face:0"),
+        ("Back", "Front // Back", "id-Front // Back:face:1"),
+        ("Fire // Ice", "Fire // Ice", "id-Fire // Ice"),
+    ]
+    assert faces[0].colors == ["U"]
+    assert faces[0].illustration_id == "i0"
+
+
+def test_a_reversible_card_takes_its_oracle_id_from_its_faces(tmp_path: Path) -> None:
+    sides = [{"name": "A", "oracle_id": f"o{i}", "image_uris": uris(f"a{i}")} for i in range(2)]
+    faces, _ = read(tmp_path, [card("A // A", layout="reversible_card", card_faces=sides)])
+    assert [face.oracle_id for face in faces] == ["o0", "o1"]
+
+
+def test_what_is_no_picture_is_counted_and_left_out(tmp_path: Path) -> None:
+    faces, tally = read(
+        tmp_path,
+        [
+            card("a", image_uris=uris("a")),
+            card("not scanned", image_uris=uris("b"), image_status="placeholder"),
+            card("not there", image_uris=uris("c"), image_status="missing"),
+            card("soon", image_uris={"normal": "https://errors.scryfall.com/soon.jpg"}),
+            card("none"),
+            card("only a key of tomorrow", image_uris={"hologram": "https://cards.example/h.jpg"}),
+            card("again", image_uris=uris("a")),
+            card("layout of tomorrow", layout="moebius", image_uris=uris("m")),
+        ],
+    )
+    assert [face.name for face in faces] == ["a", "layout of tomorrow"]
+    assert (tally.placeholders, tally.without_picture, tally.repeated_urls) == (3, 2, 1)
+
+
+def test_image_key_chooses_the_picture_and_a_large_one_is_shown(tmp_path: Path) -> None:
+    cards = [card("a", image_uris=uris("a", "small", "grid", "large", "png"))]
+    (face,), _ = read(tmp_path, cards, key="normal")
+    assert face.image_url == cards[0]["image_uris"]["grid"]
+    assert face.card_url == cards[0]["image_uris"]["large"]
+    assert read(tmp_path, cards, key="png")[0][0].image_url == cards[0]["image_uris"]["png"]
+    assert read(tmp_path, cards, key="art_crop")[1].without_picture == 1
+
+
+def test_limit_takes_the_first_faces(tmp_path: Path) -> None:
+    cards = [card(str(i), image_uris=uris(str(i))) for i in range(5)]
+    assert [face.name for face in read(tmp_path, cards, limit=2)[0]] == ["0", "1"]
+    assert read(tmp_path, cards, limit=0)[0] == []
+
+
+@pytest.mark.parametrize("damage", ["cut off", "not json", "no object"])
+def test_a_damaged_list_is_named_with_its_line(tmp_path: Path, damage: str) -> None:
+    whole = as_lines([card(str(i), image_uris=uris(str(i))) for i in range(200)])
+    data = {
+        "cut off": gzip.compress(whole)[:-40],
+        "not json": whole + b"<html>\n",
+        "no object": whole + b'"a string"\n',
+    }[damage]
+    path = tmp_path / "damaged"
+    path.write_bytes(data)
+    with pytest.raises(PipelineError, match="the card list is damaged") as caught:
+        list(iter_faces(path, "normal", None, FaceTally()))
+    assert f"damaged, line {'1' if damage == 'cut off' else '201'}" in caught.value.problems[0].details
+    assert "--refresh" in caught.value.problems[0].suggestion
+
+
+# -------------------------------------------------------------------------------------------------------- had and kept
+
+
+@pytest.fixture
+def session() -> DownloadSession:
+    return DownloadSession(user_agent="test", workers=1, connect_timeout=5, read_timeout=5, max_retries=0)
+
+
+def ensure(
+    cache: Path, address: str, session: DownloadSession | None, keep_for: timedelta | None = FRESH_FOR, **more: bool
+) -> Path:
+    return ensure_card_list(
+        cache, "unique_artwork", address, session, refresh=more.get("refresh", False), keep_for=keep_for
+    )
+
+
+def set_description(cache: Path, **fields: object) -> None:
+    path = cache / "unique_artwork.list.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def test_a_fresh_list_is_not_asked_for_again(drawn: Path, tmp_path: Path, session: DownloadSession) -> None:
+    with serving(drawn / "cards.csv") as address:
+        path = ensure(tmp_path, address, session)
+    assert len(list(iter_faces(path, "normal", None, FaceTally()))) == 13
+    assert ensure(tmp_path, "http://127.0.0.1:9", session) == path  # nobody listens there
+    assert ensure(tmp_path, "http://127.0.0.1:9", None) == path
+
+
+def test_an_old_list_is_fetched_again_only_where_scryfall_has_a_newer_one(
+    drawn: Path, tmp_path: Path, session: DownloadSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long_ago = (datetime.now(timezone.utc) - timedelta(hours=25)).isoformat()
+    with serving(drawn / "cards.csv") as address:
+        path = ensure(tmp_path, address, session)
+        path.write_bytes(FORMS["jsonl.gz"]([]))  # to see whether it is replaced
+
+        set_description(tmp_path, checked_at=long_ago)
+        assert not list(iter_faces(ensure(tmp_path, address, session), "normal", None, FaceTally()))
+        checked = json.loads((tmp_path / "unique_artwork.list.json").read_text())["checked_at"]
+        assert checked > long_ago  # asked, found unchanged, not to be asked again for a day
+
+        set_description(tmp_path, checked_at=long_ago, updated_at="2020-01-01T00:00:00Z")
+        assert ensure(tmp_path, address, session, keep_for=None) == path  # a build takes what was downloaded
+        assert list(iter_faces(ensure(tmp_path, address, session), "normal", None, FaceTally()))
+
+    set_description(tmp_path, checked_at=long_ago)
+    capsys.readouterr()
+    assert ensure(tmp_path, "http://127.0.0.1:9", session) == path  # better an old list than none
+    assert "WARNING" in capsys.readouterr().err
+
+
+def test_refresh_fetches_in_any_case_and_drops_the_list_before(
+    drawn: Path, tmp_path: Path, session: DownloadSession
+) -> None:
+    with serving(drawn / "cards.csv") as address:
+        before = ensure(tmp_path, address, session)
+    with serving(drawn / "cards.csv") as address:
+        set_description(tmp_path, file=before.name)
+        before.rename(tmp_path / "unique_artwork-20200101000000.jsonl.gz")
+        set_description(tmp_path, file="unique_artwork-20200101000000.jsonl.gz")
+        after = ensure(tmp_path, address, session, refresh=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [after.name, "unique_artwork.list.json"]
+    with pytest.raises(PipelineError, match="can't be reached"):
+        ensure(tmp_path, "http://127.0.0.1:9", session, refresh=True)
+
+
+def test_a_dump_put_into_the_cache_by_hand_is_used_and_kept(tmp_path: Path, session: DownloadSession) -> None:
+    dump = tmp_path / "unique-artwork-20240101.json"
+    dump.write_bytes(FORMS["json"]([card("old", image_uris=uris("old"))]))
+    path = ensure(tmp_path, "http://127.0.0.1:9", session)
+    assert [face.name for face in iter_faces(path, "normal", None, FaceTally())] == ["old"]
+
+
+def test_offline_without_a_list_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="--offline") as caught:
+        ensure(tmp_path, "http://127.0.0.1:9", None)
+    assert "download_images.py" in caught.value.problems[0].suggestion

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from helpers.errors import PipelineError
+from helpers.vectors import check_unit_rows, dequantize, quantize, unit_rows
+
+components = hnp.arrays(
+    np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=16), elements=st.floats(-1, 1, width=32)
+)
+wild = hnp.arrays(
+    np.float32,
+    hnp.array_shapes(min_dims=2, max_dims=2, max_side=16),
+    elements=st.floats(-(2.0**60), 2.0**60, width=32).filter(lambda x: x == 0 or abs(x) > 1e-30),
+)
+
+
+@given(components)
+def test_a_component_comes_back_within_half_a_step(rows: NDArray[np.float32]) -> None:
+    assert np.abs(dequantize(quantize(rows)) - rows).max() <= 0.5 / 127 + 1e-6
+
+
+@given(hnp.arrays(np.int8, (3, 5), elements=st.integers(-127, 127)))
+def test_every_code_survives_the_round_trip(codes: NDArray[np.int8]) -> None:
+    assert np.array_equal(quantize(dequantize(codes)), codes)
+
+
+def test_codes_are_rounded_to_the_nearest_not_truncated() -> None:
+    rows = np.array([[1.0, -1.0, 0.6 / 127, -0.6 / 127, 0.4 / 127]], dtype=np.float32)
+    assert quantize(rows).tolist() == [[127, -127, 1, -1, 0]]
+
+
+@given(wild)
+def test_unit_rows_have_norm_one_and_their_direction(rows: NDArray[np.float32]) -> None:
+    rows = rows[np.any(rows != 0, axis=1)]
+    unit = unit_rows(rows)
+    check_unit_rows(unit, "unit_rows")
+    cosines = np.sum(unit.astype(np.float64) * rows, axis=1) / np.linalg.norm(rows.astype(np.float64), axis=1)
+    assert np.allclose(cosines, 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, 1.0001])
+def test_a_row_that_is_no_unit_vector_is_named(bad: float) -> None:
+    rows = np.zeros((5, 4), dtype=np.float32)
+    rows[:, 0] = 1
+    check_unit_rows(rows, "vectors.npy")
+    rows[3, 0] = bad
+    with pytest.raises(PipelineError, match=r"vectors\.npy") as caught:
+        check_unit_rows(rows, "vectors.npy")
+    assert "row 3" in caught.value.problems[0].details
