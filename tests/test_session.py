@@ -1,0 +1,270 @@
+import threading
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers.errors import PipelineError
+from helpers.session import (
+    BadBody,
+    DownloadSession,
+    FetchFailed,
+    MissingPicture,
+    Stopped,
+    backoff_seconds,
+    retry_after_seconds,
+)
+from tests.faulty_server import FaultyServer, Reply, faulty_server
+
+GOOD = Reply(body=b"picture")
+
+
+class Clock:
+    """Time that passes only by waiting."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.waits: list[float] = []
+        self._lock = threading.Lock()
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        with self._lock:
+            self.waits.append(seconds)
+            self.time += seconds
+
+
+@pytest.fixture
+def server() -> Iterator[FaultyServer]:
+    with faulty_server() as server:
+        yield server
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def make_session(clock: Clock, max_retries: int = 5) -> DownloadSession:
+    return DownloadSession(
+        user_agent="Tests/1 (test)",
+        workers=4,
+        connect_timeout=5,
+        read_timeout=5,
+        max_retries=max_retries,
+        now=clock.now,
+        sleep=clock.sleep,
+    )
+
+
+def same(body: bytes) -> bytes:
+    return body
+
+
+def only_good(body: bytes) -> bytes:
+    if body != GOOD.body:
+        raise BadBody("no picture")
+    return body
+
+
+PASSING = {
+    **{f"status {status}": Reply(status) for status in (500, 502, 503, 504)},
+    "connection reset": Reply(reset=True),
+    "short body": Reply(body=b"pict", claim=7),
+    "body that does not decode": Reply(body=b"<html>"),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_a_passing_failure_is_tried_again_after_a_second(server: FaultyServer, clock: Clock, fault: str) -> None:
+    url = server.answer("/a.jpg", PASSING[fault], GOOD)
+    assert make_session(clock).get_picture(url, only_good) == GOOD.body
+    assert server.times_asked() == {"/a.jpg": 2}
+    assert len(clock.waits) == 1
+    assert 1 <= clock.waits[0] <= 1.25
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_a_failure_that_stays_is_given_up_after_the_last_retry(server: FaultyServer, clock: Clock, fault: str) -> None:
+    url = server.answer("/a.jpg", PASSING[fault])
+    with pytest.raises(FetchFailed, match=r"\(3 tries\)"):
+        make_session(clock, max_retries=2).get_picture(url, only_good)
+    assert server.times_asked() == {"/a.jpg": 3}
+
+
+def test_waits_double_from_one_second(server: FaultyServer, clock: Clock) -> None:
+    url = server.answer("/a.jpg", Reply(503))
+    with pytest.raises(FetchFailed):
+        make_session(clock, max_retries=5).get_picture(url, same)
+    for wait, base in zip(clock.waits, (1, 2, 4, 8, 16), strict=True):
+        assert base <= wait <= 1.25 * base
+
+
+@given(st.integers(1, 10_000))
+def test_no_wait_is_longer_than_a_minute(failures: int) -> None:
+    assert min(2 ** (failures - 1), 60) <= backoff_seconds(failures) <= 60
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_missing_picture_is_not_asked_for_again(server: FaultyServer, clock: Clock, status: int) -> None:
+    with pytest.raises(MissingPicture):
+        make_session(clock).get_picture(server.answer("/a.jpg", Reply(status)), same)
+    assert (server.times_asked(), clock.waits) == ({"/a.jpg": 1}, [])
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 418])
+def test_a_refusal_is_not_asked_again(server: FaultyServer, clock: Clock, status: int) -> None:
+    with pytest.raises(FetchFailed, match=str(status)):
+        make_session(clock).get_picture(server.answer("/a.jpg", Reply(status)), same)
+    assert (server.times_asked(), clock.waits) == ({"/a.jpg": 1}, [])
+
+
+def test_a_redirect_to_the_placeholder_is_a_missing_picture_and_not_followed(
+    server: FaultyServer, clock: Clock
+) -> None:
+    url = server.answer("/a.jpg", Reply(302, headers={"Location": "https://errors.scryfall.com/soon.jpg"}))
+    with pytest.raises(MissingPicture, match="placeholder"):
+        make_session(clock).get_picture(url, same)
+
+
+def test_redirects_are_followed_but_not_for_ever(server: FaultyServer, clock: Clock) -> None:
+    server.answer("/b.jpg", GOOD)
+    url = server.answer("/a.jpg", Reply(302, headers={"Location": "/b.jpg"}))
+    assert make_session(clock).get_picture(url, same) == GOOD.body
+    server.answer("/b.jpg", Reply(302, headers={"Location": "/a.jpg"}))
+    with pytest.raises(FetchFailed, match="redirects"):
+        make_session(clock).get_picture(url, same)
+
+
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/a.jpg"])
+def test_a_redirect_out_of_http_is_refused(server: FaultyServer, clock: Clock, location: str) -> None:
+    url = server.answer("/a.jpg", Reply(302, headers={"Location": location}))
+    with pytest.raises(FetchFailed):
+        make_session(clock).get_picture(url, same)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://", "http://[::1", "http://127.0.0.1:99999/a.jpg"])
+def test_an_address_that_is_none_is_a_failure_like_others(clock: Clock, url: str) -> None:
+    with pytest.raises(FetchFailed):
+        make_session(clock, max_retries=0).get_picture(url, same)
+
+
+@pytest.mark.parametrize(("header", "pause"), [("7", 7), (None, 30), ("soon", 30), ("0", 1)])
+def test_429_pauses_for_as_long_as_it_says_or_half_a_minute(
+    server: FaultyServer, clock: Clock, header: str | None, pause: float
+) -> None:
+    url = server.answer("/a.jpg", Reply(429, headers={"Retry-After": header} if header else {}), GOOD)
+    assert make_session(clock, max_retries=0).get_picture(url, same) == GOOD.body
+    assert clock.time == pause
+
+
+def test_429_pauses_every_worker(server: FaultyServer) -> None:
+    url, other = server.answer("/a.jpg", Reply(429), GOOD), server.answer("/b.jpg", GOOD)
+    paused, go_on = threading.Event(), threading.Event()
+    time = 0.0
+
+    def sleep(_seconds: float) -> None:
+        nonlocal time
+        paused.set()
+        go_on.wait(10)
+        time = 30.0
+
+    session = DownloadSession(
+        user_agent="t",
+        workers=2,
+        connect_timeout=5,
+        read_timeout=5,
+        max_retries=0,
+        now=lambda: time,
+        sleep=sleep,
+    )
+    workers = [threading.Thread(target=session.get_picture, args=(url, same))]
+    workers[0].start()
+    assert paused.wait(10)
+    workers.append(threading.Thread(target=session.get_picture, args=(other, same)))
+    workers[1].start()
+    workers[1].join(0.2)
+    assert server.asked == ["/a.jpg"]  # the second worker has not asked: it sits out the first one's pause
+    go_on.set()
+    for worker in workers:
+        worker.join(10)
+    assert sorted(server.asked) == ["/a.jpg", "/a.jpg", "/b.jpg"]
+
+
+def test_429_that_asks_for_more_than_ten_minutes_ends_the_run(server: FaultyServer, clock: Clock) -> None:
+    url = server.answer("/a.jpg", Reply(429, headers={"Retry-After": "601"}))
+    with pytest.raises(PipelineError, match="more requests") as caught:
+        make_session(clock).get_picture(url, same)
+    assert caught.value.category.value == "Network Error"
+    assert clock.waits == []
+
+
+def test_429_without_end_ends_the_run(server: FaultyServer, clock: Clock) -> None:
+    with pytest.raises(PipelineError, match="more requests"):
+        make_session(clock).get_picture(server.answer("/a.jpg", Reply(429)), same)
+    assert len(server.asked) == 11
+
+
+@given(st.integers(0, 10**6))
+def test_retry_after_is_read_as_seconds(seconds: int) -> None:
+    assert retry_after_seconds(str(seconds)) == seconds
+
+
+def test_retry_after_is_read_as_a_date_and_never_raises() -> None:
+    when = datetime.now(timezone.utc) + timedelta(seconds=90)
+    assert 80 < (retry_after_seconds(format_datetime(when, usegmt=True)) or 0) <= 90
+    assert retry_after_seconds("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    for nonsense in ("", "-5", "1.5", "soon", "²", "Wed, 99 Foo"):
+        assert retry_after_seconds(nonsense) is None
+
+
+def test_requests_name_the_tool_and_ask_for_bytes_as_they_are(server: FaultyServer, clock: Clock) -> None:
+    make_session(clock).get_picture(server.answer("/a.jpg", GOOD), same)
+    headers = server.headers_seen[0]
+    assert headers["User-Agent"] == "Tests/1 (test)"
+    assert headers["Accept"]
+    assert headers["Accept-Encoding"] == "identity"
+
+
+def test_lists_are_asked_for_at_most_ten_times_a_second_and_pictures_at_any_rate(
+    server: FaultyServer, clock: Clock
+) -> None:
+    session, url = make_session(clock), server.answer("/list", GOOD)
+    for _ in range(20):
+        session.get_small(url)
+    assert clock.time == pytest.approx(1.9)
+    for _ in range(20):
+        session.get_picture(url, same)
+    assert clock.time == pytest.approx(1.9)
+
+
+def test_a_list_that_can_not_be_had_says_what_to_do(server: FaultyServer, clock: Clock, tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="could not be had") as caught:
+        make_session(clock).get_large(server.answer("/list", Reply(404)), tmp_path / "list")
+    assert "--offline" in caught.value.problems[0].suggestion
+
+
+def test_close_wakes_a_worker_that_waits(server: FaultyServer) -> None:
+    session = DownloadSession(user_agent="t", workers=1, connect_timeout=5, read_timeout=5, max_retries=5)
+    url = server.answer("/a.jpg", Reply(429))
+    ended: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            session.get_picture(url, same)
+        except Stopped as error:
+            ended.append(error)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    while not server.asked:
+        pass
+    session.close()
+    worker.join(10)  # the pause would last 30 s
+    assert ended
