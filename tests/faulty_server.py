@@ -11,13 +11,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer. `claim` is the Content-Length sent where it should be a lie; `reset` breaks the connection."""
+    """One answer. `claim` is the Content-Length sent where it should be a lie, `reset` breaks the connection, `hang`
+    sends nothing for as long as the server runs.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     claim: int | None = None
     reset: bool = False
+    hang: bool = False
 
 
 class FaultyServer(ThreadingHTTPServer):
@@ -32,6 +35,7 @@ class FaultyServer(ThreadingHTTPServer):
         self.asked: list[str] = []
         self.headers_seen: list[dict[str, str]] = []
         self.lock = threading.Lock()
+        self.closing = threading.Event()
 
     def answer(self, path: str, *replies: Reply) -> str:
         """Plan `replies` for `path`; returns its URL."""
@@ -59,7 +63,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         reply = self.server.next_reply(self.path, dict(self.headers.items()))
-        if reply.reset:
+        if reply.hang:
+            self.server.closing.wait(60)
+        if reply.reset or reply.hang:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             self.close_connection = True
             self.connection.close()
@@ -91,5 +97,6 @@ def faulty_server() -> Iterator[FaultyServer]:
     try:
         yield server
     finally:
+        server.closing.set()
         server.shutdown()
         server.server_close()

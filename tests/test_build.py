@@ -1,0 +1,240 @@
+"""build_embeddings.py as users run it."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from helpers.image_cache import ImageCache
+from tests.conftest import ROOT, Built, run_script
+from tests.pictures import BROKEN
+
+FACES = 13  # 12 drawn cards, one of them with two sides
+
+
+def build(cache: Path, out: Path, model: Path, *arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
+    return run_script(
+        "build_embeddings.py",
+        *("--cache", cache, "--out", out, "--model", f"local-dir:{model}", "--offline", *arguments),
+        **more,
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def cache(built: Built, tmp_path: Path) -> Path:
+    """A copy of the drawn cards' cache, to be changed."""
+    return Path(shutil.copytree(built.cache, tmp_path / "cache"))
+
+
+def test_all_files_agree(built: Built) -> None:
+    rows = np.load(built.index / "mtg_embeddings.npy")
+    index = faiss.read_index(str(built.index / "mtg_cards.faiss"))
+    manifest = built.manifest()
+    assert rows.dtype == np.float32
+    assert np.abs(np.linalg.norm(rows.astype(np.float64), axis=1) - 1).max() <= 1e-5
+    assert rows.shape == (FACES, 512)
+    assert len(built.records()) == FACES
+    assert (index.ntotal, index.d, index.metric_type) == (FACES, 512, faiss.METRIC_INNER_PRODUCT)
+    assert type(index) is faiss.IndexHNSWFlat
+    assert np.array_equal(np.stack([index.reconstruct(i) for i in range(FACES)]), rows)
+    assert index.hnsw.efSearch == manifest["parameters"]["hnsw_ef_search"]
+    assert manifest["statistics"] == {
+        "total_records": FACES,
+        "successful_embeddings": FACES,
+        "failed_embeddings": 0,
+        "success_rate": 1.0,
+        "missing_from_cache": 0,
+        "validation_failures": 0,
+    }
+    assert manifest["version"] == "1.0.0"
+    assert {"kind": "unique_artwork", "batch_size": 64, "target_size": 384, "hnsw_m": 32}.items() <= manifest[
+        "parameters"
+    ].items()
+    assert manifest["parameters"]["hnsw_ef_construction"] == 200
+    assert sorted(path.name for path in built.index.iterdir()) == [
+        *("build_manifest.json", "mtg_cards.faiss", "mtg_embeddings.npy", "mtg_meta.jsonl"),
+    ]
+
+
+def test_metadata_has_every_field(built: Built) -> None:
+    fields = (
+        "name scryfall_id face_id oracle_id illustration_id set collector_number frame layout lang colors image_url"
+    )
+    for record in built.records():
+        assert set(record) >= {*fields.split(), "card_url", "scryfall_uri"}
+    names = [record["name"] for record in built.records()]
+    assert len(set(names)) == FACES
+    assert any(record["face_id"].endswith(":face:1") for record in built.records())
+
+
+def test_rows_are_what_open_clip_itself_makes_of_the_pictures(built: Built) -> None:
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{built.model}")
+    model.eval()
+    rows = np.load(built.index / "mtg_embeddings.npy")
+    for row, record in list(enumerate(built.records()))[:4]:
+        image = Image.open(ImageCache(built.cache).path_for(record["image_url"])).convert("RGB")
+        canvas = ImageOps.pad(image, (384, 384), Image.Resampling.BICUBIC, color=(0, 0, 0))
+        with torch.no_grad():
+            vector = model.encode_image(preprocess(canvas).unsqueeze(0))[0].numpy()
+        assert float(vector @ rows[row]) / np.linalg.norm(vector) >= 0.9999
+
+
+@pytest.mark.parametrize("validate", ["--validate-cache", "--no-validate-cache"])
+def test_broken_and_missing_pictures_are_named_and_every_row_keeps_its_card(
+    built: Built, cache: Path, tmp_path: Path, validate: str
+) -> None:
+    records = built.records()
+    victims = dict(zip([records[i]["name"] for i in (0, 3, 4, 8, 12)], BROKEN.values(), strict=True))
+    urls = {record["name"]: record["image_url"] for record in records}
+    for name, body in victims.items():
+        ImageCache(cache).path_for(urls[name]).write_bytes(body)
+    missing = records[6]["name"]
+    ImageCache(cache).path_for(urls[missing]).unlink()
+
+    done = build(cache, tmp_path / "out", built.model, validate)
+    assert done.returncode == 0, done.stderr
+    after = Built(cache, tmp_path / "out", built.model)
+    expected = [record["name"] for record in records if record["name"] not in {*victims, missing}]
+    assert [record["name"] for record in after.records()] == expected
+    old = dict(zip([record["name"] for record in records], np.load(built.index / "mtg_embeddings.npy"), strict=True))
+    for name, row in zip(expected, np.load(after.index / "mtg_embeddings.npy"), strict=True):
+        assert float(old[name] @ row) >= 0.9999
+    for name in victims:
+        (line,) = (line for line in done.stderr.splitlines() if f"({name})" in line)
+        assert ImageCache(cache).path_for(urls[name]).name in line
+        assert line.rpartition("): ")[2]
+    assert after.manifest()["statistics"] == {
+        "total_records": FACES,
+        "successful_embeddings": FACES - 6,
+        "failed_embeddings": 6,
+        "success_rate": pytest.approx(7 / 13),
+        "missing_from_cache": 1,
+        "validation_failures": 5,
+    }
+    for words in ("Total faces: 13", "missing from the cache: 1", "validation failures: 5", "embedded: 7", "53.8 %"):
+        assert words in done.stdout
+    assert "M 32, efConstruction 200" in done.stdout
+
+
+def test_a_build_that_fails_leaves_the_old_output_as_it_was(built: Built, cache: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(built.index, tmp_path / "out"))
+    for picture in ImageCache(cache).pictures():
+        picture.write_bytes(b"<html>")
+    done = build(cache, out, built.model)
+    assert done.returncode == 2
+    assert "ERROR: Build Error: No valid images to embed" in done.stderr
+    assert "13 have a broken one" in done.stderr
+    assert contents(out) == contents(built.index)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--limit", "0"], 2, "No valid images to embed"),
+        (["--cache", "nowhere"], 3, "the image cache does not exist"),
+        (["--cache", "."], 2, "No valid images to embed"),
+        (["--model", "local-dir:nowhere"], 1, "the --model folder holds no open_clip model"),
+        (["--device", "mps"], 1, "torch finds no mps device here"),
+        (["--model", "ViT-Z-99", "--pretrained", "openai"], 1, "open_clip knows no model ViT-Z-99"),
+        (["--model", "ViT-B-32-quickgelu", "--pretrained", "nobodys"], 1, "the weights of ViT-B-32-quickgelu"),
+        (["--model", "ViT-B-32-quickgelu", "--pretrained", "openai"], 1, "could not be loaded"),
+    ],
+)
+def test_known_failures_end_with_their_code_and_what_to_do(
+    built: Built, tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    done = build(built.cache, tmp_path / "out", built.model, *arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Suggestion: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out" / "build_manifest.json").exists()
+
+
+def test_weights_that_can_not_be_fetched_end_the_run(built: Built, tmp_path: Path) -> None:
+    done = run_script(
+        *("build_embeddings.py", "--cache", built.cache, "--out", tmp_path / "out"),
+        env={"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hub"), "PATH": ""},
+    )
+    assert done.returncode == 1
+    assert "ERROR: Configuration Error: the weights of ViT-B-32-quickgelu could not be loaded" in done.stderr
+    for way_out in ("--pretrained FILE", "local-dir:PATH", "make demo"):
+        assert way_out in done.stderr
+
+
+def test_a_model_folder_without_weights_is_not_filled_with_random_ones(built: Built, tmp_path: Path) -> None:
+    shutil.copy(built.model / "open_clip_config.json", tmp_path)
+    done = build(built.cache, tmp_path / "out", tmp_path)
+    assert done.returncode == 1
+    assert "could not be loaded" in done.stderr
+
+
+def test_weights_from_a_file_are_open_clips_own_way(built: Built, tmp_path: Path) -> None:
+    """ViT-B/32's real architecture with random weights: CLIP's own code path, without CLIP's weights."""
+    torch.manual_seed(0)
+    torch.save(open_clip.create_model("ViT-B-32-quickgelu").state_dict(), tmp_path / "weights.pt")
+    done = run_script(
+        *("build_embeddings.py", "--cache", built.cache, "--out", tmp_path / "out", "--limit", 2, "--offline"),
+        *("--pretrained", tmp_path / "weights.pt"),
+    )
+    assert done.returncode == 0, done.stderr
+    manifest = Built(built.cache, tmp_path / "out", built.model).manifest()
+    assert manifest["environment"]["clip_model"] == "ViT-B/32"
+    assert manifest["model"]["pretrained"] == str(tmp_path / "weights.pt")
+    assert np.load(tmp_path / "out" / "mtg_embeddings.npy").shape == (2, 512)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--limit", 1, "--batch", 500], ["--batch", 1, "--hnsw-m", 128, "--fit", "crop"]]
+)
+def test_few_pictures_and_odd_sizes_build(built: Built, tmp_path: Path, arguments: list[object]) -> None:
+    done = build(built.cache, tmp_path / "out", built.model, *arguments, "--size", 64)
+    assert done.returncode == 0, done.stderr
+    after = Built(built.cache, tmp_path / "out", built.model)
+    count = 1 if "--limit" in arguments else FACES
+    assert [record["name"] for record in after.records()] == [record["name"] for record in built.records()][:count]
+    assert after.manifest()["parameters"]["target_size"] == 64
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_build_that_is_stopped_leaves_nothing_half_written(
+    built: Built, tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
+    words = [sys.executable, str(ROOT / "build_embeddings.py"), "--cache", str(built.cache), "--out", str(tmp_path)]
+    words += ["--model", f"local-dir:{built.model}", "--offline", "--batch", "1"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stderr is not None
+        lines = [next(run.stderr), next(run.stderr)]
+        assert "13 faces" in lines[1]  # it embeds from here on
+        run.send_signal(sent)
+        _, stderr = run.communicate(timeout=60)
+    assert run.returncode == code
+    assert "Traceback" not in stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_manifest_does_not_say_more_than_the_files(built: Built) -> None:
+    manifest = built.manifest()
+    assert json.dumps(manifest)
+    assert set(manifest["sha256"]) == {"mtg_embeddings.npy", "mtg_meta.jsonl", "mtg_cards.faiss"}
+    for name, digest in manifest["sha256"].items():
+        done = subprocess.run(["sha256sum", built.index / name], capture_output=True, text=True, check=True)
+        assert done.stdout.split()[0] == digest
+    assert 0 < len(manifest["model"]["weights_sha256"]) == 64
+    assert set(manifest["environment"]) >= {
+        *("python_version", "numpy_version", "torch_version", "faiss_version", "clip_model")
+    }

@@ -1,0 +1,232 @@
+"""download_images.py as users run it, against a server that misbehaves."""
+
+import gzip
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.image_cache import ImageCache
+from tests.conftest import ROOT, run_script
+from tests.faulty_server import FaultyServer, Reply, faulty_server
+from tests.pictures import BROKEN, HTML, encoded
+
+COUNT = 8
+
+
+@pytest.fixture
+def server() -> Iterator[FaultyServer]:
+    with faulty_server() as server:
+        offer(server, [card(server, i) for i in range(COUNT)])
+        for i in range(COUNT):
+            server.answer(f"/{i}.jpg", Reply(body=encoded(seed=i)))
+        yield server
+
+
+def card(server: FaultyServer, i: int) -> dict[str, Any]:
+    return {"id": f"id{i}", "name": f"Card {i}", "image_uris": {"normal": f"{server.address}/{i}.jpg"}}
+
+
+def offer(server: FaultyServer, cards: list[dict[str, Any]]) -> None:
+    lines = b"".join(json.dumps(card).encode() + b"\n" for card in cards)
+    url = server.answer("/list.jsonl.gz", Reply(body=gzip.compress(lines)))
+    entry = {"type": "unique_artwork", "updated_at": "2026-11-01T00:00:00Z", "jsonl_download_uri": url}
+    server.answer("/bulk-data", Reply(body=json.dumps({"data": [entry]}).encode()))
+
+
+def download(
+    server: FaultyServer, cache: Path, *arguments: object, max_retries: int = 0
+) -> subprocess.CompletedProcess[str]:
+    return run_script(
+        "download_images.py",
+        *("--cache", cache, "--api-url", server.address, "--max-retries", max_retries, *arguments),
+    )
+
+
+def report(cache: Path) -> dict[str, Any]:
+    return dict(json.loads((cache / "download_report.json").read_text()))
+
+
+def pictures(cache: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in ImageCache(cache).pictures()}
+
+
+@pytest.mark.parametrize("workers", [1, 3, 32])
+def test_every_picture_is_fetched_once_under_the_name_of_its_url(
+    server: FaultyServer, tmp_path: Path, workers: int
+) -> None:
+    done = download(server, tmp_path / "new" / "cache", "--workers", workers)
+    assert done.returncode == 0, done.stderr
+    cache = ImageCache(tmp_path / "new" / "cache")
+    for i in range(COUNT):
+        assert cache.path_for(f"{server.address}/{i}.jpg").read_bytes() == encoded(seed=i)
+    assert set(server.times_asked().values()) == {1}
+    assert "fetched: 8" in done.stdout
+    assert report(cache.root)["fetched"] == COUNT
+    assert not list(cache.root.glob("*.part"))
+
+
+def test_a_second_run_asks_for_nothing(server: FaultyServer, tmp_path: Path) -> None:
+    download(server, tmp_path)
+    before = list(server.asked)
+    done = download(server, tmp_path)
+    assert done.returncode == 0
+    assert server.asked == before
+    assert "already present: 8" in done.stdout
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_file_in_the_cache_is_fetched_again(server: FaultyServer, tmp_path: Path, how: str) -> None:
+    download(server, tmp_path)
+    ImageCache(tmp_path).path_for(f"{server.address}/3.jpg").write_bytes(BROKEN[how])
+    server.asked.clear()
+    assert download(server, tmp_path).returncode == 0
+    assert server.asked == ["/3.jpg"]
+    assert ImageCache(tmp_path).path_for(f"{server.address}/3.jpg").read_bytes() == encoded(seed=3)
+
+
+def test_nothing_broken_gets_in_and_each_failure_is_in_the_report(server: FaultyServer, tmp_path: Path) -> None:
+    for i, body in enumerate(BROKEN.values()):
+        server.answer(f"/{i}.jpg", Reply(body=body))
+    server.answer("/5.jpg", Reply(404))
+    server.answer("/6.jpg", Reply(reset=True))
+    done = download(server, tmp_path)
+    assert done.returncode == 0
+    assert list(pictures(tmp_path).values()) == [encoded(seed=7)]
+    failures = {failure["url"]: failure for failure in report(tmp_path)["failures"]}
+    assert set(failures) == {f"{server.address}/{i}.jpg" for i in range(7)}
+    assert failures[f"{server.address}/5.jpg"]["status"] == "missing"
+    assert failures[f"{server.address}/0.jpg"]["card"] == "Card 0"
+    assert "HTML" in failures[f"{server.address}/0.jpg"]["reason"]
+    assert all(failure["reason"] for failure in failures.values())
+    assert "missing at the server: 1" in done.stdout
+    assert "failed: 6" in done.stdout
+
+
+def test_failures_that_pass_are_mended_in_the_same_run(server: FaultyServer, tmp_path: Path) -> None:
+    for i, fault in enumerate([Reply(503), Reply(reset=True), Reply(body=HTML), Reply(body=b"x", claim=9)]):
+        server.answer(f"/{i}.jpg", fault, Reply(body=encoded(seed=i)))
+    done = download(server, tmp_path, max_retries=1)
+    assert done.returncode == 0
+    assert len(pictures(tmp_path)) == COUNT
+    assert report(tmp_path)["failures"] == []
+
+
+def test_failures_that_stay_are_mended_by_the_next_run(server: FaultyServer, tmp_path: Path) -> None:
+    server.answer("/2.jpg", Reply(503))
+    download(server, tmp_path)
+    server.answer("/2.jpg", Reply(body=encoded(seed=2)))
+    server.asked.clear()
+    assert download(server, tmp_path).returncode == 0
+    assert server.asked == ["/2.jpg"]
+
+
+@pytest.mark.parametrize(("share", "code"), [(25, 0), (24.9, 2), (0, 2), (100, 0)])
+def test_more_failures_than_allowed_are_exit_code_2(
+    server: FaultyServer, tmp_path: Path, share: float, code: int
+) -> None:
+    for i in range(2):
+        server.answer(f"/{i}.jpg", Reply(404))
+    done = download(server, tmp_path, "--max-failures", share)
+    assert done.returncode == code
+    assert ("ERROR: Network Error: more than" in done.stderr) == (code == 2)
+    assert "Faces: 8" in done.stdout
+
+
+def test_no_picture_at_all_is_exit_code_2(server: FaultyServer, tmp_path: Path) -> None:
+    for i in range(COUNT):
+        server.answer(f"/{i}.jpg", Reply(404))
+    done = download(server, tmp_path)
+    assert done.returncode == 2
+    assert "ERROR: Network Error: none of the pictures could be had" in done.stderr
+    assert "download_report.json" in done.stderr
+    assert len(report(tmp_path)["failures"]) == COUNT
+
+
+def test_limit_takes_the_first_and_0_takes_none_and_says_so(server: FaultyServer, tmp_path: Path) -> None:
+    assert download(server, tmp_path, "--limit", 3).returncode == 0
+    assert len(pictures(tmp_path)) == 3
+    assert "/3.jpg" not in server.asked
+    done = download(server, tmp_path / "none", "--limit", 0)
+    assert done.returncode == 0
+    assert "--limit 0" in done.stderr
+    assert "Success rate: N/A" in done.stdout
+    assert not pictures(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("path", "reply", "words"),
+    [
+        ("/bulk-data", Reply(404), "could not be had"),
+        ("/bulk-data", Reply(body=HTML), "did not answer with"),
+        ("/bulk-data", Reply(body=b'{"data": []}'), "offers no unique_artwork"),
+        ("/bulk-data", Reply(body=b'{"data": [{"type": "unique_artwork"}]}'), "offers no unique_artwork"),
+        ("/list.jsonl.gz", Reply(503), "could not be had"),
+        ("/list.jsonl.gz", Reply(body=HTML), "damaged"),
+        ("/list.jsonl.gz", Reply(body=gzip.compress(b"[]")), "holds no cards"),
+    ],
+)
+def test_a_list_that_can_not_be_had_is_exit_code_1(
+    server: FaultyServer, tmp_path: Path, path: str, reply: Reply, words: str
+) -> None:
+    server.answer(path, reply)
+    done = download(server, tmp_path)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Suggestion: " in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_server_that_is_not_there_is_exit_code_1_with_what_to_do(tmp_path: Path) -> None:
+    done = run_script("download_images.py", "--cache", tmp_path, "--api-url", "http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "ERROR: Network Error: http://127.0.0.1:9 can't be reached" in done.stderr
+    assert "make demo" in done.stderr
+
+
+def test_offline_counts_what_is_there_and_asks_nobody(server: FaultyServer, tmp_path: Path) -> None:
+    download(server, tmp_path, "--limit", 5)
+    server.asked.clear()
+    done = download(server, tmp_path, "--offline")
+    assert done.returncode == 0
+    assert "already present: 5" in done.stdout
+    assert "failed: 3" in done.stdout
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_stopped_keeps_what_it_has_and_goes_on_later(
+    server: FaultyServer, tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
+    for i in range(4):
+        server.answer(f"/{i}.jpg", Reply(hang=True))
+    words = [sys.executable, str(ROOT / "download_images.py"), "--cache", str(tmp_path), "--api-url", server.address]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        while len(pictures(tmp_path)) < COUNT - 4:
+            assert run.poll() is None
+        run.send_signal(sent)
+        _, stderr = run.communicate(timeout=30)  # far less than the timeout of a server that hangs
+    assert run.returncode == code
+    assert "Traceback" not in stderr
+    assert "run the same command again" in stderr
+    assert not list(tmp_path.glob("*.part"))
+    server.answer("/0.jpg", Reply(404))
+    for i in range(1, 4):
+        server.answer(f"/{i}.jpg", Reply(body=encoded(seed=i)))
+    server.asked.clear()
+    assert download(server, tmp_path).returncode == 0
+    assert len(pictures(tmp_path)) == COUNT - 1
+    assert sorted(server.asked) == ["/0.jpg", "/1.jpg", "/2.jpg", "/3.jpg"]
+
+
+def test_a_cache_that_can_not_be_made_is_a_known_failure(server: FaultyServer, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    done = download(server, tmp_path / "file")
+    assert done.returncode == 1
+    assert "ERROR: Configuration Error: the --cache directory can't be used" in done.stderr
