@@ -21,32 +21,44 @@ from pathlib import Path
 
 import _path  # noqa: F401  # must come before helpers
 
-from helpers.cli_validation import Parser, run
+from helpers.cli_validation import Parser, path, run
 from helpers.errors import EXIT_ERROR, EXIT_OK, Category, PipelineError
 
-ROOT = Path(__file__).resolve().parent.parent
-DEMO = Path("demo")  # below ROOT, where the commands run: their lines can be copied
-CARDS, MODEL, CACHE, INDEX = DEMO / "cards", DEMO / "model", DEMO / "image_cache", DEMO / "index_out"
-PHOTO = CARDS / "photo.jpg"
+ROOT = Path(__file__).resolve().parent.parent  # where the commands run, so that their lines can be copied
+
+
+class DemoArgs(argparse.Namespace):
+    """The command line."""
+
+    out: Path
+
+
+def parse_args(argv: Sequence[str] | None) -> DemoArgs:
+    """Read the command line."""
+    parser = Parser(__doc__)
+    parser.option("--out", path, default=Path("demo"), metavar="DIR", help="directory below the project, or any other")
+    return parser.parse(argv, DemoArgs())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw, serve, download, build, export, ask."""
-    Parser(__doc__).parse(argv, argparse.Namespace())
-    start_afresh()
-    command("scripts/draw_cards.py", "--out", CARDS)
-    command("scripts/make_offline_model.py", "--out", MODEL)
-    with stand_in() as address:
-        command("download_images.py", "--cache", CACHE, "--api-url", address)
-    command("build_embeddings.py", "--cache", CACHE, "--out", INDEX, "--model", f"local-dir:{MODEL}", "--offline")
-    command("export_for_browser.py", "--input-dir", INDEX, "--output-dir", INDEX)
-    command("query_index.py", PHOTO, "--index", INDEX, "--k", "3")
-    return judge(command("query_index.py", PHOTO, "--index", INDEX, "--k", "1", "--json"))
+    demo = parse_args(argv).out
+    cards, model, cache, index = demo / "cards", demo / "model", demo / "image_cache", demo / "index_out"
+    photo = cards / "photo.jpg"
+    start_afresh(cards, cache, index)
+    command("scripts/draw_cards.py", "--out", cards)
+    command("scripts/make_offline_model.py", "--out", model)
+    with stand_in(cards / "cards.csv") as address:
+        command("download_images.py", "--cache", cache, "--api-url", address)
+    command("build_embeddings.py", "--cache", cache, "--out", index, "--model", f"local-dir:{model}", "--offline")
+    command("export_for_browser.py", "--input-dir", index, "--output-dir", index)
+    command("query_index.py", photo, "--index", index, "--k", "3")
+    return judge(command("query_index.py", photo, "--index", index, "--k", "1", "--json"), cards / "photo.txt")
 
 
-def start_afresh() -> None:
+def start_afresh(*folders: Path) -> None:
     """Remove what an earlier demo left: the stand-in's port, and with it every picture's URL, is another each time."""
-    for folder in (CARDS, CACHE, INDEX):
+    for folder in folders:
         shutil.rmtree(ROOT / folder, ignore_errors=True)
 
 
@@ -67,9 +79,9 @@ def command(script: str, *arguments: str | Path) -> str:
 
 
 @contextmanager
-def stand_in() -> Iterator[str]:
-    """Serve the drawn cards as Scryfall would, for as long as the block lasts; yields the address."""
-    words = ["scripts/standin_scryfall.py", "--table", str(CARDS / "cards.csv")]
+def stand_in(table: Path) -> Iterator[str]:
+    """Serve the cards of `table` as Scryfall would, for as long as the block lasts; yields the address."""
+    words = ["scripts/standin_scryfall.py", "--table", str(table)]
     print(f"\n$ python {shlex.join(words)} &", flush=True)
     with subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -87,12 +99,13 @@ def stand_in() -> Iterator[str]:
             server.kill()
 
 
-def judge(answer: str) -> int:
+def judge(answer: str, truth_file: Path) -> int:
     """Compare the first match with what was photographed."""
-    truth = (ROOT / CARDS / "photo.txt").read_text(encoding="utf-8").strip()
-    best = json.loads(answer)["cards"][0]["matches"][0]
+    truth = (ROOT / truth_file).read_text(encoding="utf-8").strip()
+    answered = json.loads(answer)
+    best = answered["cards"][0]["matches"][0]
     right = best["name"] == truth
-    print(f"\n{PHOTO} shows {truth}; recognised as {best['name']} (cosine {best['score']:.3f}):", end=" ")
+    print(f"\n{answered['image']} shows {truth}; recognised as {best['name']} (cosine {best['score']:.3f}):", end=" ")
     print("right." if right else "WRONG.")
     return EXIT_OK if right else EXIT_ERROR
 

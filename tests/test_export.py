@@ -1,0 +1,128 @@
+"""export_for_browser.py, read back by a client that shares no code with the project: numpy and json alone."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.conftest import Built, run_script, run_well
+
+
+def read_as_a_client(folder: Path) -> tuple[NDArray[np.float32], list[dict[str, Any]]]:
+    """What existing clients do: check the header, divide by 127, do not normalise again."""
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    raw = (folder / "embeddings.i8bin").read_bytes()
+    quantization, (count, width) = meta["quantization"], meta["shape"]
+    assert meta["version"] == "1.0"
+    assert (quantization["dtype"], quantization["scale_factor"]) == ("int8", 127)
+    assert quantization["original_dtype"] == "float32"
+    assert "note" in quantization
+    assert len(raw) == count * width
+    assert len(meta["records"]) == count
+    assert all({"name", "set", "image_url", "card_url"} <= set(record) for record in meta["records"])
+    codes = np.frombuffer(raw, dtype=np.int8).reshape(count, width)
+    assert codes.min() >= -127
+    return codes.astype(np.float32) / np.float32(127), meta["records"]
+
+
+def export(index: Path, out: Path) -> Path:
+    run_well("export_for_browser.py", "--input-dir", index, "--output-dir", out)
+    return out
+
+
+def test_a_client_finds_every_drawn_card(built: Built, tmp_path: Path) -> None:
+    decoded, records = read_as_a_client(export(built.index, tmp_path / "browser"))
+    rows = np.load(built.index / "mtg_embeddings.npy")
+    assert records == built.records()
+    assert np.array_equal((rows @ decoded.T).argmax(axis=1), np.arange(len(rows)))
+
+
+def test_a_client_finds_every_real_card(real_built: Built) -> None:
+    decoded, records = read_as_a_client(real_built.index)
+    rows = np.load(real_built.index / "mtg_embeddings.npy")
+    exact, approximate = rows @ rows.T, rows @ decoded.T
+    assert records == real_built.records()
+    assert np.abs(approximate - exact).max() <= 0.02
+    best = approximate.argmax(axis=1)
+    itself_or_its_twin = exact[np.arange(len(rows)), best] >= 1 - 1e-6
+    assert itself_or_its_twin.all()
+    true_ten, found_ten = np.argsort(-exact, axis=1)[:, :10], np.argsort(-approximate, axis=1)[:, :10]
+    recall = np.mean([len(set(t) & set(f)) / 10 for t, f in zip(true_ten, found_ten, strict=True)])
+    print(
+        f"int8 against float32, {len(rows):,} real rows of width {rows.shape[1]}: recall@10 {recall:.4f}, "
+        f"largest score error {np.abs(approximate - exact).max():.4f}, first is itself {itself_or_its_twin.mean():.4f}"
+    )
+    assert recall >= 0.90
+
+
+def test_an_export_is_the_same_every_time(built: Built, tmp_path: Path) -> None:
+    first, second = export(built.index, tmp_path / "a"), export(built.index, tmp_path / "b")
+    for name in ("embeddings.i8bin", "meta.json"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def cut_metadata(index: Path) -> None:
+    path = index / "mtg_meta.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+
+
+def damage_metadata(index: Path) -> None:
+    path = index / "mtg_meta.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:4], b'{"name": 3}\n', *lines[5:]]))
+
+
+def cut_vectors(index: Path) -> None:
+    np.save(index / "mtg_embeddings.npy", np.load(index / "mtg_embeddings.npy")[:-1])
+
+
+def widen_vectors(index: Path) -> None:
+    np.save(index / "mtg_embeddings.npy", np.load(index / "mtg_embeddings.npy").astype(np.float64))
+
+
+def stretch_vectors(index: Path) -> None:
+    np.save(index / "mtg_embeddings.npy", np.load(index / "mtg_embeddings.npy") * np.float32(1.1))
+
+
+def break_vectors(index: Path) -> None:
+    (index / "mtg_embeddings.npy").write_bytes(b"\x93NUMPY")
+
+
+def remove_manifest(index: Path) -> None:
+    (index / "build_manifest.json").unlink()
+
+
+def break_manifest(index: Path) -> None:
+    (index / "build_manifest.json").write_text('{"version": "1.0.0"}')
+
+
+@pytest.mark.parametrize(
+    ("damage", "file"),
+    [
+        (cut_metadata, "mtg_meta.jsonl"),
+        (damage_metadata, "mtg_meta.jsonl"),
+        (cut_vectors, "mtg_embeddings.npy"),
+        (widen_vectors, "mtg_embeddings.npy"),
+        (stretch_vectors, "mtg_embeddings.npy"),
+        (break_vectors, "mtg_embeddings.npy"),
+        (remove_manifest, "build_manifest.json"),
+        (break_manifest, "build_manifest.json"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_files_that_disagree_are_named_and_the_old_export_stays(
+    built: Built, tmp_path: Path, damage: Any, file: str
+) -> None:
+    index = Path(shutil.copytree(built.index, tmp_path / "index"))
+    out = export(index, tmp_path / "browser")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    damage(index)
+    done = run_script("export_for_browser.py", "--input-dir", index, "--output-dir", out)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert file in done.stderr
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before

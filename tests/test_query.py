@@ -1,0 +1,173 @@
+"""query_index.py as users and programs run it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.image_cache import ImageCache
+from tests.conftest import ROOT, Built, run_script
+from tests.pictures import BROKEN, write
+
+MATCH_FIELDS = ["rank", "score", "name", "set", "collector_number", "scryfall_id", "face_id", "image_url"]
+
+
+def picture_of(built: Built, row: int) -> Path:
+    return ImageCache(built.cache).path_for(built.records()[row]["image_url"])
+
+
+def ask(built: Built, *arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
+    return run_script("query_index.py", *arguments, "--index", built.index, **more)
+
+
+def answers(stdout: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stdout.splitlines()]
+
+
+def test_an_image_asked_about_itself_is_first(built: Built) -> None:
+    done = ask(built, *(picture_of(built, row) for row in range(13)), "--json", "--k", 1)
+    assert done.returncode == 0
+    matches = [answer["cards"][0]["matches"][0] for answer in answers(done.stdout)]
+    assert [match["name"] for match in matches] == [record["name"] for record in built.records()]
+    assert all(match["score"] >= 0.99 for match in matches)
+
+
+def test_json_has_the_form_of_the_contract(built: Built) -> None:
+    done = ask(built, picture_of(built, 4), "--json")
+    (answer,) = answers(done.stdout)
+    assert list(answer) == ["image", "metric", "ef_search", "cards"]
+    assert answer["image"] == str(picture_of(built, 4))
+    assert answer["metric"] == "inner_product"
+    assert answer["ef_search"] == built.manifest()["parameters"]["hnsw_ef_search"]
+    (card,) = answer["cards"]
+    assert card["quad"] is None
+    assert len(card["matches"]) == 5
+    assert all(list(match) == [*MATCH_FIELDS, "scryfall_uri"] for match in card["matches"])
+    assert [match["rank"] for match in card["matches"]] == [1, 2, 3, 4, 5]
+    scores = [match["score"] for match in card["matches"]]
+    assert scores == sorted(scores, reverse=True)
+    records = {record["face_id"]: record for record in built.records()}
+    for match in card["matches"]:
+        assert {key: records[match["face_id"]][key] for key in MATCH_FIELDS[2:]}.items() <= match.items()
+
+
+def test_the_table_shows_metric_scores_names_sets_numbers_and_links(built: Built) -> None:
+    record = built.records()[2]
+    done = ask(built, picture_of(built, 2), "--ef-search", 77, "--k", 2)
+    assert done.returncode == 0
+    for words in ("inner_product", "efSearch 77", "1.0000", record["name"], "DRW", record["scryfall_uri"]):
+        assert words in done.stdout
+    assert f"[DRW {record['collector_number']}]" in done.stdout
+
+
+def test_what_can_not_be_answered_is_said_and_the_others_are_answered(built: Built, tmp_path: Path) -> None:
+    broken = [write(tmp_path / f"{i}.jpg", body) for i, body in enumerate(BROKEN.values())]
+    images = [*broken, tmp_path / "nothing.jpg", tmp_path, picture_of(built, 0)]
+    done = ask(built, *images, "--json")
+    assert done.returncode == 2
+    found = answers(done.stdout)
+    assert [answer["image"] for answer in found] == [str(image) for image in images]
+    assert all(answer["error"] and "cards" not in answer for answer in found[:-1])
+    assert found[len(broken)]["error"] == "no such file"
+    assert found[-1]["cards"][0]["matches"][0]["name"] == built.records()[0]["name"]
+    table = ask(built, broken[0], picture_of(built, 0))
+    assert table.returncode == 2
+    assert "ERROR: Validation Error: a picture could not be answered" in table.stderr
+    assert built.records()[0]["name"] in table.stdout
+
+
+def test_paths_from_stdin_are_answered_one_by_one(built: Built) -> None:
+    words = [sys.executable, str(ROOT / "query_index.py"), "-", "--json", "--index", str(built.index)]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as run:
+        assert run.stdin is not None
+        assert run.stdout is not None
+        for row in (3, 1):  # the second is only asked when the first is answered
+            run.stdin.write(f"{picture_of(built, row)}\n")
+            run.stdin.flush()
+            answer = json.loads(run.stdout.readline())
+            assert answer["cards"][0]["matches"][0]["name"] == built.records()[row]["name"]
+        run.stdin.close()
+        assert run.wait(timeout=30) == 0
+
+
+def test_more_matches_than_cards_gives_all_cards(built: Built) -> None:
+    (answer,) = answers(ask(built, picture_of(built, 0), "--k", 1000, "--json").stdout)
+    assert len(answer["cards"][0]["matches"]) == 13
+
+
+def test_a_reader_that_leaves_early_is_no_failure_worth_words(built: Built) -> None:
+    images = " ".join([str(picture_of(built, 0))] * 30)
+    command = f"{sys.executable} {ROOT / 'query_index.py'} {images} --index {built.index} | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert len(done.stdout.splitlines()) == 1
+    assert "Traceback" not in done.stderr
+    assert "ERROR" not in done.stderr
+
+
+def change_index(index: Path, model: Path) -> None:
+    import faiss
+
+    other = faiss.IndexHNSWFlat(512, 8, faiss.METRIC_INNER_PRODUCT)
+    other.add(np.eye(5, 512, dtype=np.float32))
+    faiss.write_index(other, str(index / "mtg_cards.faiss"))
+
+
+def l2_index(index: Path, model: Path) -> None:
+    import faiss
+
+    other = faiss.IndexHNSWFlat(512, 8)
+    other.add(np.eye(13, 512, dtype=np.float32))
+    faiss.write_index(other, str(index / "mtg_cards.faiss"))
+
+
+def cut_metadata(index: Path, model: Path) -> None:
+    path = index / "mtg_meta.jsonl"
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+
+
+def remove_manifest(index: Path, model: Path) -> None:
+    (index / "build_manifest.json").unlink()
+
+
+def change_weights(index: Path, model: Path) -> None:
+    weights = torch.load(model / "open_clip_pytorch_model.bin", weights_only=True)
+    weights["visual.head.proj.weight"][0, 0] += 1
+    torch.save(weights, model / "open_clip_pytorch_model.bin")
+
+
+def remove_model(index: Path, model: Path) -> None:
+    shutil.rmtree(model)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (change_index, "mtg_cards.faiss does not belong to this index"),
+        (l2_index, "mtg_cards.faiss is no usable index"),
+        (cut_metadata, "mtg_meta.jsonl does not belong to this index"),
+        (remove_manifest, "there is no finished index in"),
+        (change_weights, "the model's weights are not those that the index was built with"),
+        (remove_model, "holds no open_clip model"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_an_index_that_does_not_fit_together_is_not_used(built: Built, tmp_path: Path, damage: Any, words: str) -> None:
+    index = Path(shutil.copytree(built.index, tmp_path / "index"))
+    model = Path(shutil.copytree(built.model, tmp_path / "model"))
+    manifest = json.loads((index / "build_manifest.json").read_text())
+    manifest["model"]["name"] = f"local-dir:{model}"
+    (index / "build_manifest.json").write_text(json.dumps(manifest))
+    damage(index, model)
+    done = run_script("query_index.py", picture_of(built, 0), "--index", index)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
