@@ -12,7 +12,6 @@ Exit codes: 0 the photograph was recognised; 1 it was not, or a step failed.
 import argparse
 import json
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -45,21 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     demo = parse_args(argv).out
     cards, model, cache, index = demo / "cards", demo / "model", demo / "image_cache", demo / "index_out"
     photo = cards / "photo.jpg"
-    start_afresh(cards, cache, index)
     command("scripts/draw_cards.py", "--out", cards)
     command("scripts/make_offline_model.py", "--out", model)
     with stand_in(cards / "cards.csv") as address:
-        command("download_images.py", "--cache", cache, "--api-url", address)
+        # --refresh: the list of an earlier demo names another port
+        command("download_images.py", "--cache", cache, "--api-url", address, "--refresh")
     command("build_embeddings.py", "--cache", cache, "--out", index, "--model", f"local-dir:{model}", "--offline")
     command("export_for_browser.py", "--input-dir", index, "--output-dir", index)
     command("query_index.py", photo, "--index", index, "--k", "3")
     return judge(command("query_index.py", photo, "--index", index, "--k", "1", "--json"), cards / "photo.txt")
-
-
-def start_afresh(*folders: Path) -> None:
-    """Remove what an earlier demo left: the stand-in's port, and with it every picture's URL, is another each time."""
-    for folder in folders:
-        shutil.rmtree(ROOT / folder, ignore_errors=True)
 
 
 def command(script: str, *arguments: str | Path) -> str:
