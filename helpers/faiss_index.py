@@ -4,7 +4,14 @@ Row numbers are the ids. Inner product over unit rows is the cosine. FAISS saves
 it at 16, which finds only 95 % of the true ten nearest; here it is chosen by measurement when the index is built.
 """
 
+import os
+import sys
 from pathlib import Path
+
+if sys.platform == "darwin":
+    # torch and faiss-cpu each bring an OpenMP library of their own, and the second to load ends the process or crashes
+    # in a parallel search (github.com/faiss-wheels/faiss-wheels/issues/73): allow both, and let faiss use one thread.
+    os.environ.setdefault("KMP_DUPLICATE_LIB_OK", "TRUE")
 
 import faiss
 import numpy as np
@@ -18,6 +25,8 @@ EF_SEARCH_LADDER = (32, 64, 128, 256, 512, 1024)
 TARGET_RECALL_AT_10 = 0.999
 SAMPLE_QUERIES = 256
 QUERY_COSINE = 0.85  # how far a tuning query lies from the row it was made of: about as far as a photograph does
+if sys.platform == "darwin":
+    faiss.omp_set_num_threads(1)
 _TIE = 1e-6  # scores closer than this are the same score: identical twins may come in either order
 
 

@@ -33,6 +33,7 @@ from helpers.talk import say, warn
 FRESH_FOR = timedelta(hours=24)  # Scryfall asks to keep what was fetched for at least that long
 PLACEHOLDER_STATUS = ("missing", "placeholder")
 PLACEHOLDER_NAME = "soon.jpg"  # https://errors.scryfall.com/soon.jpg
+_SHOWN_KEYS = image_key_order(SHOWN_KEY)
 _GZIP_MAGIC = b"\x1f\x8b"
 _DUMP_ENDINGS = (".jsonl.gz", ".json.gz", ".jsonl", ".json")
 
@@ -284,7 +285,7 @@ def _face_of(
     if image_url is None:
         tally.without_picture += 1
         return
-    if card.image_status in PLACEHOLDER_STATUS or urlsplit(image_url).path.endswith("/" + PLACEHOLDER_NAME):
+    if card.image_status in PLACEHOLDER_STATUS or image_url.partition("?")[0].endswith("/" + PLACEHOLDER_NAME):
         tally.placeholders += 1
         return
     first = faces[0] if faces else _Face()
@@ -302,7 +303,7 @@ def _face_of(
         lang=card.lang,
         colors=colors or [],
         image_url=image_url,
-        card_url=_pick(uris, image_key_order(SHOWN_KEY)) or image_url,
+        card_url=_pick(uris, _SHOWN_KEYS) or image_url,
         scryfall_uri=card.scryfall_uri,
         card_name=card.name,
         artist=(own and own.artist) or card.artist,
