@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     report = download(args)
     print(report.summary())
-    require_enough(report, args.max_failures)
+    require_enough(report, args)
     return EXIT_OK
 
 

@@ -45,7 +45,7 @@ def parse_args(argv: Sequence[str] | None) -> QueryArgs:
     parser.option("--k", number(int, 1, suggest=5), default=5, metavar="N", help="matches a picture")
     parser.option(
         "--ef-search",
-        number(int, 1, suggest=128),
+        number(int, 1, suggest=1),
         default=None,
         metavar="N",
         help="candidates looked at in a search: more is slower and surer (default: the index's own, measured)",
@@ -78,7 +78,7 @@ def image_paths(images: Sequence[str]) -> Iterator[str]:
 
 def show_json(answer: Answer, engine: QueryEngine) -> None:
     """One line: `cards`, or `error` where the picture can't be answered."""
-    line: dict[str, Any] = {"image": answer.image, "metric": METRIC, "ef_search": engine.ef_search}
+    line: dict[str, Any] = {"image": shown(answer.image), "metric": METRIC, "ef_search": engine.ef_search}
     if answer.error is None:
         line["cards"] = [{"quad": None, "matches": [_match_fields(match) for match in answer.matches]}]
     else:
@@ -94,19 +94,24 @@ def show_table(answer: Answer, engine: QueryEngine) -> None:
             PipelineError.of(
                 Category.VALIDATION,
                 "a picture could not be answered",
-                details=f"{answer.image}: {answer.error}",
+                details=f"{shown(answer.image)}: {answer.error}",
                 suggestion="name a JPEG, PNG or WebP picture that opens",
             ).render(),
             file=sys.stderr,
         )
         return
-    print(answer.image)
+    print(shown(answer.image))
     print(f"  metric {METRIC} (cosine), efSearch {engine.ef_search}, {len(engine):,} rows")
     for match in answer.matches:
         face = match.face
         print(f"  {match.rank:>3}. {match.score:.4f}  {face.name}  [{face.set.upper()} {face.collector_number}]")
         print(f"       {face.scryfall_uri or face.card_url}")
     sys.stdout.flush()
+
+
+def shown(image: str) -> str:
+    """A path as text: what is not UTF-8 in a file's name stands as the replacement character."""
+    return image.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _match_fields(match: Match) -> dict[str, Any]:

@@ -4,32 +4,68 @@ Temporary names end in `.part`, which no reader looks at. `shared_folder` lets s
 folder and lets the one that is alone in it sweep what a killed one left.
 """
 
+import errno
 import fcntl
 import json
 import os
+import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from helpers.artifacts import PART_SUFFIX
 from helpers.errors import Category, PipelineError
+from helpers.talk import human_bytes
+
+_OUR_PART = re.compile(rf"\.\d+-[0-9a-f]{{8}}{re.escape(PART_SUFFIX)}$")  # others may keep their own .part files here
 
 
 @contextmanager
 def atomic_path(final: Path) -> Iterator[Path]:
     """Yield a path to write to; it becomes `final` when the block ends well and is gone when it does not.
 
-    The temporary name is unique, so that two writers of one file never share bytes: the last one wins, whole.
+    The temporary name is unique, so that two writers of one file never share bytes: the last one wins, whole. Raises
+    PipelineError (Configuration Error) where the disk does not take it.
     """
-    part = final.with_name(f"{final.name}.{os.getpid()}-{secrets.token_hex(4)}{PART_SUFFIX}")
-    try:
+    with _parts(final) as (part,):
         yield part
         _fsync(part)
         os.replace(part, final)
-    except BaseException:
-        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_set(files: Sequence[Path], marker: Path) -> Iterator[list[Path]]:
+    """Yield a path to write to for each of `files` and last for `marker`, which says that the set is whole.
+
+    When the block ends well and all is safely on the disk, the old marker goes, the files get their names, and the new
+    marker gets its name last: wherever this is killed, a marker that is there belongs to its files. When the block
+    fails, everything old stays as it was.
+    """
+    with _parts(*files, marker) as parts:
+        yield parts
+        for part in parts:
+            _fsync(part)
+        marker.unlink(missing_ok=True)
+        for part, final in zip(parts, (*files, marker), strict=True):
+            os.replace(part, final)
+        _fsync(marker.parent)
+
+
+@contextmanager
+def _parts(*finals: Path) -> Iterator[list[Path]]:
+    """Yield a temporary name for each of `finals`; what is left under them when the block fails is removed."""
+    parts = [path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PART_SUFFIX}") for path in finals]
+    try:
+        yield parts
+    except BaseException as error:
+        for part in parts:
+            with suppress(OSError):  # the folder may be what is gone
+                part.unlink()
+        if isinstance(error, OSError):
+            raise _unwritable(finals[-1], error) from error
         raise
 
 
@@ -64,19 +100,36 @@ def writable_folder(folder: Path, flag: str) -> Path:
 def shared_folder(folder: Path, lock_name: str) -> Iterator[None]:
     """Hold a shared lock on `folder` while writing into it; whoever comes first into an unused one sweeps it.
 
-    `.part` files in a folder that nobody holds belong to a process that was killed. The kernel drops the lock
+    `.part` files of ours in a folder that nobody holds belong to a process that was killed. The kernel drops the lock
     with its process, so a stale lock can't exist.
     """
-    with open(folder / lock_name, "a") as lock:
+    try:
+        lock = open(folder / lock_name, "a")  # noqa: SIM115  # held by the block below
+    except OSError as error:
+        raise _unwritable(folder / lock_name, error) from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             pass  # somebody else is writing: their .part files are alive
         else:
-            for part in folder.glob(f"*{PART_SUFFIX}"):
-                part.unlink(missing_ok=True)
+            for part in filter(_OUR_PART.search, map(str, folder.glob(f"*{PART_SUFFIX}"))):
+                Path(part).unlink(missing_ok=True)
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield
+
+
+def _unwritable(path: Path, error: OSError) -> PipelineError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    free = human_bytes(shutil.disk_usage(path.parent).free) if path.parent.is_dir() else "nothing"
+    return PipelineError.of(
+        Category.CONFIGURATION,
+        f"{path.parent} can't be written to",
+        details=f"{path.name}: {error.strerror or error}; {free} free there",
+        suggestion="make room and run the same command again; what was finished is kept"
+        if full or error.errno is None
+        else "check that the directory is there and may be written to, or name another",
+    )
 
 
 def _fsync(path: Path) -> None:

@@ -5,27 +5,24 @@ holds the N records. The quantisation itself is in `vectors`.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import msgspec
 
 from helpers.artifacts import IndexFolder
-from helpers.atomic_io import atomic_path
+from helpers.atomic_io import atomic_set
 from helpers.index_store import Records, StoredIndex
 from helpers.talk import human_bytes
 from helpers.vectors import BROWSER_FORMAT_VERSION, QUANTIZATION, check_unit_rows, quantize
 
 
 def write_browser_files(stored: StoredIndex, target: IndexFolder) -> str:
-    """Write the browser files of `stored` into `target`, both or none; return a summary for the user.
+    """Write the browser files of `stored` into `target`; return a summary for the user.
 
     Raises PipelineError where the index's files disagree with each other.
     """
     rows, records = stored.vectors(), stored.records()
     check_unit_rows(rows, str(stored.folder.embeddings))
-    with ExitStack() as files:
-        metadata_part = files.enter_context(atomic_path(target.browser_metadata))  # gets its name last
-        vectors_part = files.enter_context(atomic_path(target.browser_vectors))
+    with atomic_set([target.browser_vectors], marker=target.browser_metadata) as (vectors_part, metadata_part):
         with open(vectors_part, "wb") as file:
             for start in range(0, len(rows), 65536):
                 file.write(quantize(rows[start : start + 65536]).tobytes())

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import islice
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from helpers.about import VERSION
 from helpers.artifacts import IndexFolder
-from helpers.atomic_io import atomic_path, writable_folder
+from helpers.atomic_io import atomic_set, writable_folder
 from helpers.cli_validation import BuildArgs
 from helpers.errors import Category, PipelineError
 from helpers.image_cache import ImageCache
@@ -124,11 +124,12 @@ def build(args: BuildArgs) -> str:
     folder = IndexFolder(writable_folder(args.out, "--out"))
     preparation = Preparation(args.size, args.fit)
     source = find_model(args.model, args.pretrained, offline=args.offline)
+    card_list = _card_list(args)
     report = BuildReport()
     with report.phase("loading the model"):
         embedder = _load_embedder(source, preparation, args.device)
         fingerprint = embedder.fingerprint()
-    card_list, faces = _faces(args, report)
+    faces = _faces(card_list, args, report)
     with report.phase("embedding"):
         vectors, embedded = _embed(faces, cache, embedder, args, report)
     _require_rows(report)
@@ -142,6 +143,8 @@ def build(args: BuildArgs) -> str:
             index,
             lambda sha256: _manifest(args, report, card_list, embedder, fingerprint, index, recalls, sha256),
         )
+    if folder.browser_vectors.exists():
+        warn(f"the browser files in {args.out} are of an earlier build: run export_for_browser.py to renew them")
     return report.summary(args, index.ef_search)
 
 
@@ -170,8 +173,8 @@ def _load_embedder(source: ModelSource, preparation: Preparation, device: str) -
     return Embedder.load(source, preparation, device)
 
 
-def _faces(args: BuildArgs, report: BuildReport) -> tuple[Path, Iterator[CardFace]]:
-    """The kept list, whatever its age: the faces must be those that were downloaded. And its faces, counted."""
+def _card_list(args: BuildArgs) -> Path:
+    """The kept list, whatever its age: the faces must be those that were downloaded."""
     session = DownloadSession(
         user_agent=args.user_agent,
         workers=LIST_WORKERS,
@@ -179,13 +182,17 @@ def _faces(args: BuildArgs, report: BuildReport) -> tuple[Path, Iterator[CardFac
         read_timeout=LIST_READ_TIMEOUT,
         max_retries=LIST_RETRIES,
     )
-    card_list = ensure_card_list(
+    return ensure_card_list(
         args.cache, args.kind, args.api_url, None if args.offline else session, refresh=args.refresh, keep_for=None
     )
+
+
+def _faces(card_list: Path, args: BuildArgs, report: BuildReport) -> Iterator[CardFace]:
+    """The faces of the list, streamed; counted in a pass of its own, for the ETA."""
     tally = FaceTally()
     report.total = sum(1 for _ in iter_faces(card_list, args.image_key, args.limit, tally))
     say(f"{card_list.name}: {tally}")
-    return card_list, iter_faces(card_list, args.image_key, args.limit, FaceTally())
+    return iter_faces(card_list, args.image_key, args.limit, FaceTally())
 
 
 # ------------------------------------------------------------------------------------------------------------ embedding
@@ -289,19 +296,16 @@ def _write(
     manifest: Callable[[dict[str, str]], Manifest],
 ) -> None:
     """Write all files beside the old ones, then give them their names; `manifest` is made of the others' SHA-256."""
-    with ExitStack() as files:
-        # Left in reverse order: the manifest gets its name last.
-        manifest_part = files.enter_context(atomic_path(folder.manifest))
-        parts = {
-            path: files.enter_context(atomic_path(path)) for path in (folder.embeddings, folder.metadata, folder.index)
-        }
-        with open(parts[folder.embeddings], "wb") as file:
+    finals = (folder.embeddings, folder.metadata, folder.index)
+    with atomic_set(finals, marker=folder.manifest) as (*parts, manifest_part):
+        embeddings_part, metadata_part, index_part = parts
+        with open(embeddings_part, "wb") as file:
             np.save(file, vectors)
-        with open(parts[folder.metadata], "wb") as file:
+        with open(metadata_part, "wb") as file:
             file.writelines(face.to_json() + b"\n" for face in faces)
-        index.save(parts[folder.index])
-        manifest_part.write_bytes(manifest({path.name: sha256_of(part) for path, part in parts.items()}).to_json())
-        folder.manifest.unlink(missing_ok=True)  # from here until the new one has its name, no build is whole
+        index.save(index_part)
+        sha256 = {final.name: sha256_of(part) for final, part in zip(finals, parts, strict=True)}
+        manifest_part.write_bytes(manifest(sha256).to_json())
 
 
 def _manifest(

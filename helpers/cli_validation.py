@@ -7,6 +7,7 @@ the first and exit with 2, which means something else here.
 
 import argparse
 import difflib
+import io
 import math
 import os
 import signal
@@ -24,6 +25,8 @@ from helpers.records import IMAGE_KEYS, LIST_KINDS
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 EXIT_TERMINATED = 143  # 128 + SIGTERM
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE: `query_index.py … | head` is no failure worth words
+
+LARGEST_NUMBER = 10**9  # nothing here is larger, and libraries below stumble over what needs more than 64 bits
 
 Rule = Callable[[str, str], Any]  # (flag, text) -> value, or raises BrokenRule
 Args = TypeVar("Args", bound=argparse.Namespace)
@@ -57,6 +60,8 @@ def number(
         advice = f"use {flag} {suggest:g}" + (" or higher" if maximum == math.inf else "")
         try:
             value = kind(text)
+            if abs(value) > LARGEST_NUMBER:
+                raise ValueError
         except ValueError:
             noun = "a whole number" if kind is int else "a number"
             raise _broken(f"{flag} must be {noun} {allowed}", flag, text, advice) from None
@@ -67,15 +72,13 @@ def number(
     return rule
 
 
-def one_of(choices: Sequence[str]) -> Rule:
-    """One of a few words."""
+def one_of(choices: Sequence[str], *, suggest: str) -> Rule:
+    """One of a few words; `suggest` is proposed for a word that is like none of them."""
 
     def rule(flag: str, text: str) -> str:
         if text not in choices:
-            near = difflib.get_close_matches(text, choices, n=1, cutoff=0)
-            raise _broken(
-                f"{flag} must be one of {', '.join(choices)}", flag, text, f"use {flag} {(near or choices)[0]}"
-            )
+            best = [*difflib.get_close_matches(text, choices, n=1), suggest][0]
+            raise _broken(f"{flag} must be one of {', '.join(choices)}", flag, text, f"use {flag} {best}")
         return text
 
     return rule
@@ -85,7 +88,10 @@ def path(flag: str, text: str) -> Path:
     """A path; `~` is the home directory."""
     if not text or "\0" in text:
         raise _broken(f"{flag} must name a path", flag, text, f"give {flag} a path")
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise _broken(f"{flag} must name a path", flag, text, f"write the path out: {error}") from None
 
 
 def words(flag: str, text: str) -> str:
@@ -246,17 +252,21 @@ def add_card_list_options(parser: Parser) -> None:
     """--kind, --cache, --limit, --image-key, --api-url, --user-agent, --refresh, --offline."""
     kinds = ", ".join(LIST_KINDS)
     parser.option(
-        "--kind", one_of(LIST_KINDS), default="unique_artwork", metavar="KIND", help=f"card list to use: {kinds}"
+        "--kind",
+        one_of(LIST_KINDS, suggest="unique_artwork"),
+        default="unique_artwork",
+        metavar="KIND",
+        help=f"card list to use: {kinds}",
     )
     parser.option(
         "--cache", path, default=Path("image_cache"), metavar="DIR", help="directory of the pictures and the card list"
     )
     parser.option(
-        "--limit", number(int, 0, suggest=100), default=None, metavar="N", help="only the first N faces; 0 means none"
+        "--limit", number(int, 0, suggest=0), default=None, metavar="N", help="only the first N faces; 0 means none"
     )
     parser.option(
         "--image-key",
-        one_of(IMAGE_KEYS),
+        one_of(IMAGE_KEYS, suggest="normal"),
         default="normal",
         metavar="KEY",
         help=f"picture size and format to use ({', '.join(IMAGE_KEYS)}); where a card has none, the same size in the "
@@ -335,7 +345,7 @@ def add_build_options(parser: Parser) -> None:
     )
     parser.option(
         "--fit",
-        one_of(("pad", "crop")),
+        one_of(("pad", "crop"), suggest="pad"),
         default="pad",
         metavar="WAY",
         help="how a card becomes a square: pad (black bars, the whole card) or crop (its centre)",
@@ -378,7 +388,7 @@ def add_device_option(parser: Parser) -> None:
     """--device."""
     parser.option(
         "--device",
-        one_of(("auto", "cpu", "cuda", "mps")),
+        one_of(("auto", "cpu", "cuda", "mps"), suggest="auto"),
         default="auto",
         metavar="DEVICE",
         help="where the model runs: auto, cpu, cuda, mps",
@@ -413,6 +423,9 @@ class Terminated(BaseException):
 def run(main: Callable[[], int]) -> int:
     """Call `main` and return the process's exit code; known failures become words on stderr, never a traceback."""
     signal.signal(signal.SIGTERM, _raise_terminated)
+    for stream in (sys.stdin, sys.stdout, sys.stderr):  # a name the terminal can't show is no reason to stop
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape" if stream is sys.stdin else "backslashreplace")
     try:
         code = main()
         sys.stdout.flush()
@@ -421,10 +434,10 @@ def run(main: Callable[[], int]) -> int:
         print(error.render(), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("Interrupted: run the same command again to go on.", file=sys.stderr)
+        print("Interrupted: what was finished is kept, nothing is half-written.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Terminated:
-        print("Terminated: run the same command again to go on.", file=sys.stderr)
+        print("Terminated: what was finished is kept, nothing is half-written.", file=sys.stderr)
         return EXIT_TERMINATED
     except BrokenPipeError:
         # Python flushes stdout once more on its way out, which would complain again.

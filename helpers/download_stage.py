@@ -92,15 +92,19 @@ class DownloadReport:
             ]
         )
 
-    def write(self, path: Path, kind: str, api_url: str) -> None:
-        """Write the report file: the counts, and every failure with its URL, card and reason."""
+    def write(self, path: Path, args: DownloadArgs, *, complete: bool) -> None:
+        """Write the report file: the counts, and every failure with its URL, card and reason.
+
+        Its time says, too, that the pictures before it were decoded: see ImageCache.
+        """
         atomic_write_json(
             path,
             {
                 "version": VERSION,
                 "timestamp": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                "kind": kind,
-                "api_url": api_url,
+                "complete": complete,
+                "kind": args.kind,
+                "api_url": args.api_url,
                 "total_faces": self.total,
                 "already_present": self.counts[Status.PRESENT],
                 "fetched": self.counts[Status.FETCHED],
@@ -128,7 +132,9 @@ def download(args: DownloadArgs) -> DownloadReport:
     Raises PipelineError: where the list can't be had or the folder not written to (exit 1), where none of the pictures
     is there in the end or too many failed (exit 2).
     """
-    cache = ImageCache(writable_folder(args.cache, "--cache"))
+    folder = writable_folder(args.cache, "--cache")
+    report_path = folder / DOWNLOAD_REPORT
+    cache = ImageCache(folder, checked_until_ns=_modified_ns(report_path))
     session = DownloadSession(
         user_agent=args.user_agent,
         workers=args.workers,
@@ -144,34 +150,44 @@ def download(args: DownloadArgs) -> DownloadReport:
         faces, total = _wanted_faces(args, None if args.offline else session)
         started = time.monotonic()
         fetch = _offline_fetch(cache) if args.offline else _fetch(cache, session)
-        with Progress("Downloading", total, "pictures", report.progress_note) as progress:
-            for outcome in _in_parallel(fetch, faces, args.workers, session.close):
-                report.add(outcome)
-                progress.advance()
-        report.seconds = time.monotonic() - started
-        report.write(cache.root / DOWNLOAD_REPORT, args.kind, args.api_url)
+        try:
+            with Progress("Downloading", total, "pictures", report.progress_note) as progress:
+                for outcome in _in_parallel(fetch, faces, args.workers, session.close):
+                    report.add(outcome)
+                    progress.advance()
+        finally:  # a run that is broken off leaves its report too
+            report.seconds = time.monotonic() - started
+            report.write(report_path, args, complete=report.total == total)
     return report
 
 
-def require_enough(report: DownloadReport, max_failures_percent: float) -> None:
-    """PipelineError (exit 2) where pictures were wanted and none is there, or more than the given share failed."""
+def require_enough(report: DownloadReport, args: DownloadArgs) -> None:
+    """PipelineError (exit 2) where pictures were wanted and none is there, or more than --max-failures failed."""
     if not report.total:
         return
     first = (
         f"first failure: {report.failures[0].face.image_url}: {report.failures[0].reason}" if report.failures else ""
     )
     failed_percent = 100 * len(report.failures) / report.total
-    if report.present and failed_percent <= max_failures_percent:
+    if report.present and failed_percent <= args.max_failures:
         return
     raise PipelineError.of(
         Category.NETWORK,
-        f"more than {max_failures_percent:g} % of the pictures could not be had"
+        f"more than {args.max_failures:g} % of the pictures could not be had"
         if report.present
         else "none of the pictures could be had",
         details=f"{len(report.failures):,} of {report.total:,} failed; {first}",
-        suggestion=f"see {DOWNLOAD_REPORT} in the cache directory, then run the same command again",
+        suggestion=f"see {DOWNLOAD_REPORT} in the cache directory, then run the same command again"
+        + (" without --offline" if args.offline else ""),
         exit_code=EXIT_NOTHING_FETCHED,
     )
+
+
+def _modified_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _wanted_faces(args: DownloadArgs, session: DownloadSession | None) -> tuple[Iterator[CardFace], int]:

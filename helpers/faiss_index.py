@@ -56,8 +56,11 @@ class CardIndex:
         return cls(index)
 
     def save(self, path: Path) -> None:
-        """Write the index, its efSearch included."""
-        faiss.write_index(self._hnsw, str(path))
+        """Write the index, its efSearch included; OSError where the disk does not take it."""
+        try:
+            faiss.write_index(self._hnsw, str(path))
+        except RuntimeError as error:
+            raise OSError(str(error)) from error
 
     def __len__(self) -> int:
         return int(self._hnsw.ntotal)

@@ -1,9 +1,7 @@
 """The image cache: one file per picture URL, named by the URL, whole under its name or not there."""
 
-import errno
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +9,19 @@ from urllib.parse import urlsplit
 
 from helpers.artifacts import PICTURE_SUFFIXES
 from helpers.atomic_io import atomic_write_bytes
-from helpers.errors import Category, PipelineError
-from helpers.talk import human_bytes
 from helpers.validation import is_whole_file
 
 
 @dataclass(frozen=True, slots=True)
 class ImageCache:
-    """A folder of pictures, addressed by URL."""
+    """A folder of pictures, addressed by URL.
+
+    Files that were last changed before `checked_until_ns` (as time.time_ns) are known to be whole, as far as their two
+    ends tell; younger ones are decoded when they are looked at.
+    """
 
     root: Path
+    checked_until_ns: int = 0
 
     def path_for(self, url: str) -> Path:
         """Where the picture of `url` lies: SHA-1 of the URL, with the ending of its path where that is png or webp."""
@@ -29,22 +30,11 @@ class ImageCache:
 
     def has(self, url: str) -> bool:
         """Whether a whole picture of `url` is there."""
-        return is_whole_file(self.path_for(url))
+        return is_whole_file(self.path_for(url), self.checked_until_ns)
 
     def store(self, url: str, data: bytes) -> None:
-        """Keep `data`, found whole, as the picture of `url`; PipelineError where that fails."""
-        try:
-            atomic_write_bytes(self.path_for(url), data)
-        except OSError as error:
-            free = human_bytes(shutil.disk_usage(self.root).free)
-            raise PipelineError.of(
-                Category.CONFIGURATION,
-                "the image cache can't be written",
-                details=f"{self.root}: {error.strerror or error}; {free} free",
-                suggestion="make room and run the same command again; what was fetched is kept"
-                if error.errno in (errno.ENOSPC, errno.EDQUOT)
-                else "check the directory's permissions, or name another with --cache",
-            ) from error
+        """Keep `data`, found whole, as the picture of `url`; PipelineError where the disk does not take it."""
+        atomic_write_bytes(self.path_for(url), data)
 
     def pictures(self) -> Iterator[Path]:
         """Every file that bears a picture's name, in no particular order."""

@@ -28,7 +28,9 @@ class ModelSource:
     @property
     def display_name(self) -> str:
         """What people call it: OpenAI's `ViT-B/32` for open_clip's `ViT-B-32-quickgelu`."""
-        if self.names_weights:
+        if self.model.startswith(LOCAL_DIR):
+            return LOCAL_DIR + Path(self.model.removeprefix(LOCAL_DIR)).name  # the folders above are nobody's business
+        if self.model.startswith(HUB):
             return self.model
         family, _, patch = self.model.removesuffix("-quickgelu").rpartition("-")
         return f"{family}/{patch}" if family else patch
@@ -42,17 +44,18 @@ def find_model(model: str, pretrained: str, *, offline: bool) -> ModelSource:
     Call before torch and open_clip are imported.
     """
     if model.startswith(LOCAL_DIR):
-        folder = Path(model.removeprefix(LOCAL_DIR)).expanduser().resolve()
+        folder = Path(model.removeprefix(LOCAL_DIR)).absolute()
         if not (folder / "open_clip_config.json").is_file():
             raise PipelineError.of(
                 Category.CONFIGURATION,
-                "the --model folder holds no open_clip model",
+                f"{folder} holds no open_clip model",
                 details=f"there is no {folder / 'open_clip_config.json'}",
-                suggestion="make the small one with scripts/make_offline_model.py, or name an open_clip model",
+                suggestion="bring the folder back; scripts/make_offline_model.py --out makes one for trying out; "
+                "build_embeddings.py --model names another model",
             )
         return ModelSource(f"{LOCAL_DIR}{folder}", None)
-    if not model.startswith(HUB) and Path(pretrained).expanduser().is_file():
-        return ModelSource(model, str(Path(pretrained).expanduser().resolve()))
+    if not model.startswith(HUB) and Path(pretrained).is_file():
+        return ModelSource(model, str(Path(pretrained).absolute()))
     if offline or not reachable(os.environ.get("HF_ENDPOINT", HUB_ADDRESS), DEFAULT_USER_AGENT):
         os.environ["HF_HUB_OFFLINE"] = "1"
     return ModelSource(model, None if model.startswith(HUB) else pretrained)

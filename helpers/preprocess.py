@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
+from helpers.validation import DECODE_ERRORS
+
 BACKGROUND = (0, 0, 0)  # behind transparent corners and beside a padded card: the colour of most card borders
 
 
@@ -16,11 +18,19 @@ class Preparation:
 
     def apply(self, image: Image.Image) -> Image.Image:
         """Return `image` upright, opaque, as RGB, `size` x `size` pixels."""
-        image = _opaque_rgb(ImageOps.exif_transpose(image))
+        image = _opaque_rgb(_upright(image))
         square = (self.size, self.size)
         if self.fit == "crop":
             return ImageOps.fit(image, square, Image.Resampling.BICUBIC)
         return ImageOps.pad(image, square, Image.Resampling.BICUBIC, color=BACKGROUND)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF data says; as it is where those are damaged: that is no reason to lose a picture."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except DECODE_ERRORS:
+        return image
 
 
 def _opaque_rgb(image: Image.Image) -> Image.Image:

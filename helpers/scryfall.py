@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn
 from urllib.parse import urlsplit
 
 import msgspec
 
-from helpers.atomic_io import atomic_path, atomic_write_bytes
+from helpers.artifacts import CACHE_LOCK
+from helpers.atomic_io import atomic_path, atomic_write_bytes, shared_folder
 from helpers.errors import Category, PipelineError
 from helpers.records import SHOWN_KEY, CardFace, image_key_order
 from helpers.session import DownloadSession
@@ -48,7 +49,7 @@ class _Face(msgspec.Struct, gc=False):
     illustration_id: str | None = None
     colors: list[str] | None = None
     artist: str | None = None
-    image_uris: dict[str, str | None] | None = None
+    image_uris: dict[str, Any] | None = None
 
 
 class _Card(msgspec.Struct, gc=False):
@@ -65,7 +66,7 @@ class _Card(msgspec.Struct, gc=False):
     artist: str | None = None
     scryfall_uri: str | None = None
     image_status: str | None = None
-    image_uris: dict[str, str | None] | None = None
+    image_uris: dict[str, Any] | None = None
     card_faces: list[_Face] | None = None
 
 
@@ -85,6 +86,7 @@ class KeptList(msgspec.Struct):
 
     kind: str
     file: str
+    api_url: str
     url: str
     updated_at: str | None
     checked_at: str  # ISO 8601, UTC
@@ -100,41 +102,74 @@ def ensure_card_list(
     """Return the path of the card list of `kind`; fetch it where none is kept.
 
     A kept list is used as it is for `keep_for` (None: for ever); after that Scryfall is asked whether `updated_at` has
-    moved. `refresh` fetches it in any case. `session` None: never use the network. Raises PipelineError (Network Error)
-    where no list can be had; where an older one is kept, that is used with a warning.
+    moved. One of another server than `api_url` is fetched again, unless it is kept for ever: then it is what was
+    downloaded, whoever served it. `refresh` fetches the list in any case. `session` None: never use the network. Raises
+    PipelineError (Network Error) where no list can be had; where an older one is kept, that is used with a warning.
     """
     kept = _kept_description(cache, kind)
-    path = cache / kept.file if kept else _dump_put_there(cache, kind)
+    path = cache / kept.file if kept else _newest_dump(cache, kind)
     if session is None:
         if path is None:
             raise PipelineError.of(
                 Category.NETWORK,
                 f"there is no {kind} list in {cache} and --offline forbids to fetch it",
                 details=f"received --offline --cache {cache}",
-                suggestion="run download_images.py once without --offline, or name the cache that has it",
+                suggestion=f"run download_images.py --kind {kind} without --offline, or name a cache that has the list",
             )
         return path
-    if path and not refresh and (kept is None or keep_for is None or _age(kept) < keep_for):
+    foreign = kept is not None and kept.api_url != api_url and keep_for is not None
+    if path and not refresh and not foreign and _is_fresh(path, kind, kept, keep_for):
         return path
     try:
-        return _fetch(cache, kind, api_url, session, None if refresh else kept)
+        return _fetch(cache, kind, api_url, session, None if refresh or foreign else kept)
     except PipelineError as error:
-        if path is None or refresh or error.category is not Category.NETWORK:
+        if path is None or refresh or foreign or error.category is not Category.NETWORK:
             raise
         warn(f"{error}; going on with the list kept in {path}")
         return path
 
 
+def _is_fresh(path: Path, kind: str, kept: KeptList | None, keep_for: timedelta | None) -> bool:
+    if keep_for is None:
+        return True
+    if kept is None:
+        return not _is_ours(path, kind)  # a dump put there by hand is wanted; of ours, nobody knows the age any more
+    return _age(kept) < keep_for
+
+
 def _fetch(cache: Path, kind: str, api_url: str, session: DownloadSession, kept: KeptList | None) -> Path:
+    """Ask for the description of the list, and for the list itself where it is another than the `kept` one."""
     bulk_url = f"{api_url}/bulk-data"
     if not session.reachable(bulk_url):  # not worth half a minute of retries: nothing has begun yet
         raise PipelineError.of(
             Category.NETWORK,
             f"{api_url} can't be reached",
             details=f"no answer to {bulk_url}",
-            suggestion="check the connection and --api-url; with a list in the cache use --offline; "
+            suggestion=f"check the connection and --api-url; with a {kind} list in the cache use --offline; "
             "without a network try the built-in sample: make demo",
         )
+    offer, url = _offer(bulk_url, kind, session)
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    with shared_folder(cache, CACHE_LOCK):
+        if kept and offer.updated_at and kept.updated_at == offer.updated_at:
+            kept.checked_at = now
+            path = cache / kept.file
+        else:
+            path = cache / _list_name(kind, offer.updated_at or now, url)
+            say(f"Fetching the {kind} list from {url}")
+            with atomic_path(path) as part:
+                session.get_large(url, part)
+                cards = _count_cards(part, url)
+            kept = KeptList(kind, path.name, api_url, url, offer.updated_at, now, cards)
+        atomic_write_bytes(_description_path(cache, kind), msgspec.json.format(msgspec.json.encode(kept)) + b"\n")
+        for old in _dumps(cache, kind):
+            if old.name != path.name and _is_ours(old, kind):
+                old.unlink(missing_ok=True)  # its successor is here; dumps put there by hand stay
+    return path
+
+
+def _offer(bulk_url: str, kind: str, session: DownloadSession) -> tuple[_Bulk, str]:
+    """What the server says of its list of `kind`, and the list's address."""
     try:
         offers = msgspec.json.decode(session.get_small(bulk_url), type=_BulkList).data
     except msgspec.MsgspecError as error:
@@ -153,29 +188,23 @@ def _fetch(cache: Path, kind: str, api_url: str, session: DownloadSession, kept:
             details=f"it offers {', '.join(offer.type for offer in offers) or 'nothing'}",
             suggestion="choose another --kind, or check --api-url",
         )
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    if kept and offer.updated_at and kept.updated_at == offer.updated_at:
-        kept.checked_at = now
-        path = cache / kept.file
-    else:
-        path = cache / _list_name(kind, offer.updated_at or now, url)
-        say(f"Fetching the {kind} list from {url}")
-        with atomic_path(path) as part:
-            session.get_large(url, part)
-            cards = sum(1 for _ in _read_cards(part, shown_as=url))  # decoded to its end before it gets its name
-            if not cards:
-                raise PipelineError.of(
-                    Category.NETWORK,
-                    f"the {kind} list holds no cards",
-                    details=url,
-                    suggestion="run the same command again later; Scryfall may be rebuilding it",
-                )
-        kept = KeptList(kind, path.name, url, offer.updated_at, now, cards)
-    atomic_write_bytes(_description_path(cache, kind), msgspec.json.format(msgspec.json.encode(kept)) + b"\n")
-    for old in _dumps(cache, kind):
-        if old.name != path.name and re.fullmatch(rf"{kind}-\d{{14}}\.\S+", old.name):
-            old.unlink()  # a list of ours that its successor has replaced; dumps put there by hand stay
-    return path
+    return offer, url
+
+
+def _count_cards(part: Path, url: str) -> int:
+    """Decode a list that has come to its end, before it gets its name; PipelineError (Network Error) if it is none."""
+    try:
+        cards = sum(1 for _ in _read_cards(part, shown_as=url))
+    except PipelineError as error:
+        raise PipelineError(Category.NETWORK, error.problems) from error
+    if not cards:
+        raise PipelineError.of(
+            Category.NETWORK,
+            "the card list holds no cards",
+            details=url,
+            suggestion="run the same command again later; Scryfall may be rebuilding it",
+        )
+    return cards
 
 
 def _list_name(kind: str, updated_at: str, url: str) -> str:
@@ -195,7 +224,7 @@ def _kept_description(cache: Path, kind: str) -> KeptList | None:
     except FileNotFoundError:
         return None
     except (msgspec.MsgspecError, OSError) as error:
-        warn(f"{path} can't be read ({error}); the list will be fetched again")
+        warn(f"{path} can't be read: {error}")
         return None
     if (cache / kept.file).name != kept.file or not (cache / kept.file).is_file():
         return None
@@ -208,7 +237,11 @@ def _dumps(cache: Path, kind: str) -> list[Path]:
     return sorted(found - {_description_path(cache, kind)})
 
 
-def _dump_put_there(cache: Path, kind: str) -> Path | None:
+def _is_ours(path: Path, kind: str) -> bool:
+    return re.fullmatch(rf"{kind}-\d{{14}}\.\S+", path.name) is not None
+
+
+def _newest_dump(cache: Path, kind: str) -> Path | None:
     return max(_dumps(cache, kind), key=lambda path: path.stat().st_mtime, default=None)
 
 
@@ -310,8 +343,20 @@ def _face_of(
     )
 
 
-def _pick(uris: dict[str, str | None], keys: tuple[str, ...]) -> str | None:
-    return next((url for key in keys if (url := uris.get(key))), None)
+def _pick(uris: dict[str, Any], keys: tuple[str, ...]) -> str | None:
+    return next((url for key in keys if _is_address(url := uris.get(key))), None)
+
+
+def _is_address(url: object) -> bool:
+    """Whether `url` is something to fetch: never `file:`, and only what urlsplit can take apart."""
+    if not isinstance(url, str) or not url.startswith(("https://", "http://")):
+        return False
+    if "[" not in url and "]" not in url:  # what urlsplit stumbles over; the test keeps it out of the common way
+        return True
+    try:
+        return bool(urlsplit(url).hostname)
+    except ValueError:
+        return False
 
 
 def _read_cards(path: Path, shown_as: str) -> Iterator[_Card]:
@@ -339,7 +384,16 @@ def _read_cards(path: Path, shown_as: str) -> Iterator[_Card]:
 @contextmanager
 def _open_list(path: Path) -> Iterator[BinaryIO]:
     """Open a list, decoding gzip exactly once where the file begins like it, whatever its name says."""
-    with open(path, "rb") as file:
+    try:
+        file = open(path, "rb")  # noqa: SIM115  # held by the block below
+    except OSError as error:
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            "the card list can't be read",
+            details=f"{path}: {error.strerror or error}",
+            suggestion="run the same command again; another run may just have replaced it by a newer one",
+        ) from error
+    with file:
         magic = file.read(2)
         file.seek(0)
         if magic == _GZIP_MAGIC:

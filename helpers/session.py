@@ -17,6 +17,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import NewConnectionError
 
 from helpers.errors import Category, PipelineError
 from helpers.talk import human_bytes, warn
@@ -98,7 +99,7 @@ class DownloadSession:
 
     def reachable(self, url: str) -> bool:
         """See `reachable`."""
-        return reachable(url, str(self._http.headers["User-Agent"]))
+        return reachable(url, str(self._http.headers["User-Agent"]), self._timeout[0])
 
     def close(self) -> None:
         """Wake every worker that waits, make those under way stop at their next chunk, drop the connections."""
@@ -176,13 +177,17 @@ class DownloadSession:
                 response = self._http.get(url, stream=True, allow_redirects=False, timeout=self._timeout)
             except (requests.ConnectionError, requests.Timeout) as error:
                 raise _Passing(_reason(error)) from error
-            except requests.RequestException as error:
+            except (requests.RequestException, ValueError) as error:  # ValueError: an address that is none
                 raise FetchFailed(_reason(error)) from error
             if not response.is_redirect:
                 return self._judged(response)
             response.close()
-            url = urljoin(url, response.headers["location"])
-            if urlsplit(url).hostname == PLACEHOLDER_HOST:
+            try:
+                url = urljoin(url, response.headers["location"])
+                host = urlsplit(url).hostname
+            except ValueError as error:
+                raise FetchFailed(f"redirected to no address: {error}") from error
+            if host == PLACEHOLDER_HOST:
                 raise MissingPicture("redirected to Scryfall's placeholder")
         raise FetchFailed(f"more than {MOST_REDIRECTS} redirects")
 
@@ -269,13 +274,21 @@ def retry_after_seconds(header: str | None) -> float | None:
     return max(0.0, when.timestamp() - time.time())
 
 
-def reachable(url: str, user_agent: str) -> bool:
-    """Whether the server of `url` answers at all: one try, so that a run that can't work ends within seconds."""
+def reachable(url: str, user_agent: str, connect_timeout: float = REACHABLE_TIMEOUT_SECONDS) -> bool:
+    """Whether there is a server at `url`: False where its name is unknown, or nobody listens there.
+
+    One try, so that a run that can't work ends within seconds. A server that is slow or drops the connection is there:
+    that may pass, and is for the retries.
+    """
+    timeout = (connect_timeout, REACHABLE_TIMEOUT_SECONDS)
     try:
-        headers = {"User-Agent": user_agent}
-        requests.head(url, timeout=REACHABLE_TIMEOUT_SECONDS, allow_redirects=False, headers=headers).close()
-    except requests.RequestException:
+        requests.head(url, timeout=timeout, allow_redirects=False, headers={"User-Agent": user_agent}).close()
+    except requests.ConnectTimeout:
         return False
+    except requests.ConnectionError as error:
+        return not isinstance(_innermost(error), NewConnectionError)
+    except requests.RequestException:
+        return True
     return True
 
 
@@ -288,13 +301,16 @@ def _turned_away(details: str) -> PipelineError:
     )
 
 
-def _reason(error: requests.RequestException) -> str:
+def _reason(error: Exception) -> str:
     """The innermost cause in few words; requests wraps it three times over."""
-    inner: BaseException = error
-    while True:
-        cause = getattr(inner, "reason", None) or next((a for a in inner.args if isinstance(a, BaseException)), None)
-        if not isinstance(cause, BaseException):
-            break
-        inner = cause
+    inner = _innermost(error)
     text = str(inner) if len(str(inner)) < 200 else str(inner)[:200] + "…"
     return f"{type(inner).__name__}: {text}" if text else type(inner).__name__
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while True:
+        cause = getattr(error, "reason", None) or next((a for a in error.args if isinstance(a, BaseException)), None)
+        if not isinstance(cause, BaseException):
+            return error
+        error = cause

@@ -35,8 +35,12 @@ class DemoArgs(argparse.Namespace):
 def parse_args(argv: Sequence[str] | None) -> DemoArgs:
     """Read the command line."""
     parser = Parser(__doc__)
-    parser.option("--out", path, default=Path("demo"), metavar="DIR", help="directory below the project, or any other")
-    return parser.parse(argv, DemoArgs())
+    parser.option("--out", path, default=ROOT / "demo", metavar="DIR", help="directory of everything that is made")
+    args = parser.parse(argv, DemoArgs())
+    args.out = args.out.absolute()
+    if args.out.is_relative_to(ROOT):
+        args.out = args.out.relative_to(ROOT)  # as a user in the project's directory would type it
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,7 +1,8 @@
 """Stand in for Scryfall on 127.0.0.1: serve a folder of pictures and a table of cards in Scryfall's present form.
 
-Reads:  a CSV table with the columns file, name, set, collector_number, scryfall_id and, if wanted, layout; `file` is
-        relative to the table; rows with the same scryfall_id are the sides of one card
+Reads:  a CSV table with the columns file, name, set, collector_number, scryfall_id and, if wanted, layout. `file` is
+        relative to the table; rows with the same scryfall_id are the sides of one card; scryfall_id and
+        collector_number may be empty
 Writes: nothing; prints its address to stdout and serves until it is stopped
 Next:   download_images.py --api-url ADDRESS
 
@@ -15,7 +16,6 @@ import csv
 import functools
 import gzip
 import hashlib
-import itertools
 import json
 import re
 import uuid
@@ -53,6 +53,7 @@ WEBP_KEYS = ("thumb", "grid", "display", "crop", "art")
 ART_BOX = (0.075, 0.11, 0.925, 0.55)  # left, top, right, bottom, as shares of a card: where most frames have the art
 CORNER_SHARE = 0.045  # radius of a card's corners, as a share of its width
 SIDES = ("front", "back")
+TABLE_COLUMNS = ("file", "name", "set", "collector_number", "scryfall_id")
 CONTENT_TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
 PICTURE_PATH = re.compile(r"/(?P<key>\w+)/(?P<side>front|back)/\w/\w/(?P<id>[\w-]+)\.(?:jpg|png|webp)")
 
@@ -77,7 +78,7 @@ def parse_args(argv: Sequence[str] | None) -> StandinArgs:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until stopped."""
     args = parse_args(argv)
-    server = StandinServer(args.port, read_table(args.table))
+    server = start_server(args.port, read_table(args.table))
     print(server.address, flush=True)
     server.serve_forever()
     return EXIT_OK
@@ -109,34 +110,38 @@ class TableCard:
 def read_table(table: Path) -> list[TableCard]:
     """The cards of a CSV table, in its order; PipelineError where it or one of its pictures can't be read."""
     try:
-        with open(table, newline="", encoding="utf-8") as file:
-            rows = [_complete(row, number) for number, row in enumerate(csv.DictReader(file), 1)]
-        return [
-            _table_card(table.parent, card_id, list(sides))
-            for card_id, sides in itertools.groupby(rows, lambda r: r["id"])
-        ]
-    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
-        raise PipelineError.of(
-            Category.CONFIGURATION,
-            "the table of cards can't be read",
-            details=f"{table}: {type(error).__name__}: {error}",
-            suggestion="give --table a CSV file as --help describes it, with its pictures where it says",
-        ) from error
-
-
-def _complete(row: dict[str, str], number: int) -> dict[str, str]:
-    """The row with what a table may leave empty: its card's id and collector number."""
-    return row | {
-        "id": row["scryfall_id"] or _made_up_id(row["file"]),
-        "collector_number": row["collector_number"] or str(number),
-    }
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="")
+            lacking = [name for name in TABLE_COLUMNS if name not in (reader.fieldnames or [])]
+            if lacking:
+                raise _bad_table(f"{table} has no column {', '.join(lacking)}")
+            sides: dict[str, list[dict[str, str]]] = {}
+            for number, row in enumerate(reader, 1):
+                card_id = row["scryfall_id"] or _made_up_id(row["file"])
+                row["collector_number"] = row["collector_number"] or str(number)
+                sides.setdefault(card_id, []).append(row)
+        return [_table_card(table.parent, card_id, rows) for card_id, rows in sides.items()]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise _bad_table(str(error)) from error
 
 
 def _table_card(root: Path, card_id: str, rows: list[dict[str, str]]) -> TableCard:
-    first = rows[0]
-    layout = first.get("layout") or ("transform" if len(rows) > 1 else "normal")
-    sides = tuple(Side(row["name"], root / row["file"], _version(root / row["file"])) for row in rows[: len(SIDES)])
-    return TableCard(card_id, first["set"], first["collector_number"], layout, sides)
+    if not re.fullmatch(r"[\w-]{2,}", card_id):
+        raise _bad_table(f"{card_id!r} can't be part of an address: letters, digits, - and _, at least two")
+    if len(rows) > len(SIDES):
+        raise _bad_table(f"card {card_id} has {len(rows)} sides; a card has one or two")
+    layout = rows[0].get("layout") or ("transform" if len(rows) > 1 else "normal")
+    sides = tuple(Side(row["name"], root / row["file"], _version(root / row["file"])) for row in rows)
+    return TableCard(card_id, rows[0]["set"], rows[0]["collector_number"], layout, sides)
+
+
+def _bad_table(details: str) -> PipelineError:
+    return PipelineError.of(
+        Category.CONFIGURATION,
+        "the table of cards can't be used",
+        details=details,
+        suggestion="give --table a CSV file as --help describes it, with its pictures where it says",
+    )
 
 
 def _made_up_id(file: str) -> str:
@@ -257,6 +262,19 @@ class StandinServer(ThreadingHTTPServer):
             "jsonl_download_uri": self.address + self.list_path(kind),
             "compressed_size": len(self.list_bytes),
         }
+
+
+def start_server(port: int, cards: Sequence[TableCard]) -> StandinServer:
+    """Listen on `port`; PipelineError where that is taken."""
+    try:
+        return StandinServer(port, cards)
+    except OSError as error:
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            "the stand-in can't listen",
+            details=f"{HOST}:{port}: {error.strerror or error}",
+            suggestion="leave --port out: a free one is taken",
+        ) from error
 
 
 def _gzipped_lines(objects: Iterable[dict[str, Any]]) -> bytes:

@@ -48,6 +48,13 @@ def serving(table: Path) -> Iterator[str]:
             server.kill()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Weights that the user has fetched, or a server of theirs, must not change what tests see."""
+    os.environ["HF_HOME"] = str(tmp_path_factory.mktemp("hub"))
+    os.environ.pop("SCRYFALL_API_URL", None)
+
+
 @pytest.fixture(scope="session")
 def real() -> Path:
     """The folder of real cards, which is not part of the project."""

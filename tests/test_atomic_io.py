@@ -23,7 +23,7 @@ def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a.json"]
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError(28, "No space left on device")])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError(5, "Input/output error")])
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
     final = tmp_path / "a.json"
     atomic_write_bytes(final, b"old")
@@ -39,8 +39,62 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path,
     assert final.read_bytes() == b"old"
 
 
+def test_a_full_disk_is_a_known_failure(tmp_path: Path) -> None:
+    def fail() -> None:
+        with atomic_path(tmp_path / "a.json"):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(PipelineError, match="can't be written to") as caught:
+        fail()
+    assert "a.json: No space left on device" in caught.value.problems[0].details
+    assert "make room" in caught.value.problems[0].suggestion
+
+
+def write_set(folder: Path, content: bytes, sync: str = "") -> None:
+    """Write a set in a process of its own; `sync` is Python that stands in for what happens then."""
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from helpers.atomic_io import atomic_set
+folder = Path({str(folder)!r})
+with atomic_set([folder / "a", folder / "b"], marker=folder / "marker") as parts:
+    for part in parts:
+        part.write_bytes({content!r})
+    {sync}
+"""
+    subprocess.run([sys.executable, "-c", code], check=False, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("name", ["a", "b", "marker"])
+@pytest.mark.parametrize("call", ["replace", "fsync"])
+def test_wherever_a_set_is_broken_off_a_marker_belongs_to_its_files(tmp_path: Path, name: str, call: str) -> None:
+    write_set(tmp_path, b"old")
+    count = ["a", "b", "marker"].index(name)
+    write_set(tmp_path, b"new", f"calls = []; real = os.{call}; os.{call} = lambda *x: (calls.append(x), "
+              f"os._exit(9) if len(calls) > {count} else real(*x))[1]")  # fmt: skip
+    if (tmp_path / "marker").exists():
+        marker = (tmp_path / "marker").read_bytes()
+        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == marker
+    assert (tmp_path / "marker").exists() == (call == "fsync")
+
+
+def test_a_set_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
+    write_set(tmp_path, b"old")
+    failing = "import errno; os.fsync = lambda _: (_ for _ in ()).throw(OSError(errno.EIO, 'Input/output error'))"
+    write_set(tmp_path, b"new", failing)
+    assert names(tmp_path) == ["a", "b", "marker"]
+    assert {path.read_bytes() for path in tmp_path.iterdir()} == {b"old"}
+
+
+def test_part_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "debian.iso.part").write_bytes(b"somebody else's download")
+    with shared_folder(tmp_path, ".lock"):
+        assert "debian.iso.part" in names(tmp_path)
+
+
 def test_the_first_into_a_folder_sweeps_what_a_killed_one_left_the_second_does_not(tmp_path: Path) -> None:
-    (tmp_path / "left.jpg.1-ab.part").write_bytes(b"half")
+    (tmp_path / "left.jpg.1-0123abcd.part").write_bytes(b"half")
     with shared_folder(tmp_path, ".lock"):
         assert names(tmp_path) == [".lock"]
         (tmp_path / "alive.jpg.2-cd.part").write_bytes(b"half")

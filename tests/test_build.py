@@ -143,13 +143,32 @@ def test_a_build_that_fails_leaves_the_old_output_as_it_was(built: Built, cache:
     assert contents(out) == contents(built.index)
 
 
+def test_a_disk_that_is_full_leaves_the_old_output_as_it_was(built: Built, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(built.index, tmp_path / "out"))
+    arguments = ["--cache", built.cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline"]
+    words = " ".join(map(str, [sys.executable, ROOT / "build_embeddings.py", *arguments]))
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 20; {words}"], capture_output=True, text=True, timeout=120, check=False
+    )  # 20 KB a file: less than the vectors need
+    assert done.returncode == 1
+    assert f"ERROR: Configuration Error: {out} can't be written to" in done.stderr
+    assert "make room" in done.stderr
+    assert contents(out) == contents(built.index)
+
+
+def test_a_rebuild_says_that_the_browser_files_are_old(built: Built, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(built.index, tmp_path / "out"))
+    run_script("export_for_browser.py", "--input-dir", out, "--output-dir", out)
+    assert "run export_for_browser.py to renew them" in build(built.cache, out, built.model).stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         (["--limit", "0"], 2, "No valid images to embed"),
         (["--cache", "nowhere"], 3, "the image cache does not exist"),
         (["--cache", "."], 2, "No valid images to embed"),
-        (["--model", "local-dir:nowhere"], 1, "the --model folder holds no open_clip model"),
+        (["--model", "local-dir:nowhere"], 1, "holds no open_clip model"),
         (["--device", NO_DEVICE], 1, f"torch finds no {NO_DEVICE} device here"),
         (["--model", "ViT-Z-99", "--pretrained", "openai"], 1, "open_clip knows no model ViT-Z-99"),
         (["--model", "ViT-B-32-quickgelu", "--pretrained", "nobodys"], 1, "the weights of ViT-B-32-quickgelu"),

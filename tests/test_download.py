@@ -108,6 +108,33 @@ def test_nothing_broken_gets_in_and_each_failure_is_in_the_report(server: Faulty
     assert "failed: 6" in done.stdout
 
 
+def test_damage_inside_a_file_is_mended_too(server: FaultyServer, tmp_path: Path) -> None:
+    server.answer("/3.jpg", Reply(body=encoded("PNG", seed=3)))
+    download(server, tmp_path)
+    path = ImageCache(tmp_path).path_for(f"{server.address}/3.jpg")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(bytes(data))
+    server.asked.clear()
+    assert download(server, tmp_path).returncode == 0
+    assert server.asked == ["/3.jpg"]
+    assert path.read_bytes() == encoded("PNG", seed=3)
+
+
+def test_a_run_that_is_sent_away_leaves_its_report(server: FaultyServer, tmp_path: Path) -> None:
+    server.answer("/5.jpg", Reply(429, headers={"Retry-After": "9999"}))
+    done = download(server, tmp_path, "--workers", 1)
+    assert done.returncode == 1
+    assert "ERROR: Network Error: the server does not want more requests" in done.stderr
+    assert {"complete": False, "fetched": 5}.items() <= report(tmp_path).items()
+
+
+def test_a_server_that_drops_the_first_connection_is_tried_again(server: FaultyServer, tmp_path: Path) -> None:
+    (bulk,) = server.plan["/bulk-data"]
+    server.answer("/bulk-data", Reply(reset=True), bulk)
+    assert download(server, tmp_path, max_retries=1).returncode == 0
+
+
 def test_failures_that_pass_are_mended_in_the_same_run(server: FaultyServer, tmp_path: Path) -> None:
     for i, fault in enumerate([Reply(503), Reply(reset=True), Reply(body=HTML), Reply(body=b"x", claim=9)]):
         server.answer(f"/{i}.jpg", fault, Reply(body=encoded(seed=i)))
@@ -214,7 +241,7 @@ def test_a_run_that_is_stopped_keeps_what_it_has_and_goes_on_later(
         _, stderr = run.communicate(timeout=30)  # far less than the timeout of a server that hangs
     assert run.returncode == code
     assert "Traceback" not in stderr
-    assert "run the same command again" in stderr
+    assert "nothing is half-written" in stderr
     assert not list(tmp_path.glob("*.part"))
     server.answer("/0.jpg", Reply(404))
     for i in range(1, 4):

@@ -39,7 +39,7 @@ def test_a_broken_file_is_not_there(tmp_path: Path, how: str) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_can_not_be_written_is_a_known_failure(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(PipelineError, match="can't be written"):
+    with pytest.raises(PipelineError, match="can't be written to"):
         ImageCache(tmp_path).store("u", encoded())
 
 
@@ -48,7 +48,7 @@ def test_a_folder_that_vanished_is_a_known_failure(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path / "cache")
     (tmp_path / "cache").rmdir()
     (tmp_path / "cache").write_bytes(b"")
-    with pytest.raises(PipelineError, match="can't be written"):
+    with pytest.raises(PipelineError, match="can't be written to"):
         cache.store("u", encoded())
 
 

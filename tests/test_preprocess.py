@@ -2,6 +2,8 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from helpers.preprocess import Preparation
@@ -44,6 +46,14 @@ def test_a_photograph_is_turned_upright_by_its_exif() -> None:
     upright.transpose(Image.Transpose.ROTATE_90).save(lying, "PNG", exif=exif)
     for image in (upright, decode_image(lying.getvalue())):
         assert np.asarray(Preparation(80, "pad").apply(image))[5, 40].min() == 255
+
+
+@given(st.sampled_from(["JPEG", "PNG", "WEBP"]), st.binary(min_size=1, max_size=60))
+def test_damaged_exif_is_no_reason_to_lose_a_picture(form: str, junk: bytes) -> None:
+    made = BytesIO()
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01" + junk
+    Image.new("RGB", (20, 30)).save(made, form, exif=exif)
+    assert Preparation(64, "pad").apply(decode_image(made.getvalue())).size == (64, 64)
 
 
 def test_pad_is_pillows_own() -> None:

@@ -1,6 +1,7 @@
 """query_index.py as users and programs run it."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -96,6 +97,20 @@ def test_paths_from_stdin_are_answered_one_by_one(built: Built) -> None:
             assert answer["cards"][0]["matches"][0]["name"] == built.records()[row]["name"]
         run.stdin.close()
         assert run.wait(timeout=30) == 0
+
+
+def test_odd_names_are_answered_too(built: Built, tmp_path: Path) -> None:
+    odd = os.fsencode(tmp_path) + b"/caf\xe9 \xf0\x9f\x83\x8f.jpg"
+    Path(os.fsdecode(odd)).write_bytes(picture_of(built, 2).read_bytes())
+    lines = b"\n".join([b"a\0b.jpg", odd, b"", os.fsencode(picture_of(built, 1))])
+    words = [sys.executable, str(ROOT / "query_index.py"), "-", "--json", "--index", str(built.index)]
+    done = subprocess.run(words, input=lines, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 2
+    found = [json.loads(line) for line in done.stdout.decode("utf-8").splitlines()]
+    assert "error" in found[0]
+    assert [answer["cards"][0]["matches"][0]["name"] for answer in found[1:]] == [
+        *(built.records()[row]["name"] for row in (2, 1))
+    ]
 
 
 def test_more_matches_than_cards_gives_all_cards(built: Built) -> None:

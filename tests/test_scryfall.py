@@ -14,7 +14,9 @@ from helpers.records import CardFace
 from helpers.scryfall import FRESH_FOR, FaceTally, ensure_card_list, iter_faces
 from helpers.session import DownloadSession
 from tests.conftest import serving
+from tests.faulty_server import Reply, faulty_server
 
+NOBODY = "http://127.0.0.1:9"  # nobody listens there
 Cards = list[dict[str, Any]]
 
 
@@ -62,7 +64,9 @@ def test_the_real_objects_give_197_faces(real: Path, tmp_path: Path) -> None:
 
 
 some_uris = st.none() | st.dictionaries(
-    st.sampled_from(["normal", "grid", "large", "png", "of_tomorrow"]), st.none() | st.text(min_size=1), max_size=3
+    st.sampled_from(["normal", "grid", "large", "png", "of_tomorrow"]),
+    st.none() | st.integers() | st.text().map("https://".__add__),
+    max_size=3,
 )
 some_cards = st.lists(
     st.fixed_dictionaries(
@@ -130,11 +134,14 @@ def test_what_is_no_picture_is_counted_and_left_out(tmp_path: Path) -> None:
             card("none"),
             card("only a key of tomorrow", image_uris={"hologram": "https://cards.example/h.jpg"}),
             card("again", image_uris=uris("a")),
+            card("no address", image_uris={"normal": "http://[x"}),
+            card("a file of yours", image_uris={"normal": "file:///etc/passwd"}),
+            card("nested", image_uris={"normal": {"of": "tomorrow"}, "large": None}),
             card("layout of tomorrow", layout="moebius", image_uris=uris("m")),
         ],
     )
     assert [face.name for face in faces] == ["a", "layout of tomorrow"]
-    assert (tally.placeholders, tally.without_picture, tally.repeated_urls) == (3, 2, 1)
+    assert (tally.placeholders, tally.without_picture, tally.repeated_urls) == (3, 5, 1)
 
 
 def test_image_key_chooses_the_picture_and_a_large_one_is_shown(tmp_path: Path) -> None:
@@ -193,8 +200,48 @@ def test_a_fresh_list_is_not_asked_for_again(drawn: Path, tmp_path: Path, sessio
     with serving(drawn / "cards.csv") as address:
         path = ensure(tmp_path, address, session)
     assert len(list(iter_faces(path, "normal", None, FaceTally()))) == 13
-    assert ensure(tmp_path, "http://127.0.0.1:9", session) == path  # nobody listens there
-    assert ensure(tmp_path, "http://127.0.0.1:9", None) == path
+    assert ensure(tmp_path, address, session) == path  # nobody listens there any more
+    assert ensure(tmp_path, address, None) == path
+
+
+def test_a_list_of_another_server_is_only_used_where_it_was_downloaded(
+    drawn: Path, tmp_path: Path, session: DownloadSession
+) -> None:
+    with serving(drawn / "cards.csv") as address:
+        path = ensure(tmp_path, address, session)
+    with pytest.raises(PipelineError, match="can't be reached"):
+        ensure(tmp_path, NOBODY, session)
+    assert ensure(tmp_path, NOBODY, session, keep_for=None) == path  # a build
+
+
+def test_a_new_list_that_is_damaged_does_not_replace_a_good_old_one(
+    drawn: Path, tmp_path: Path, session: DownloadSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(drawn / "cards.csv") as address:
+        path = ensure(tmp_path, address, session)
+    with faulty_server() as server:
+        entry = {"type": "unique_artwork", "updated_at": "2027", "jsonl_download_uri": f"{server.address}/list"}
+        server.answer("/bulk-data", Reply(body=json.dumps({"data": [entry]}).encode()))
+        server.answer("/list", Reply(body=path.read_bytes()[:-50]))
+        set_description(tmp_path, checked_at="2020-01-01T00:00:00+00:00", api_url=server.address)
+        assert ensure(tmp_path, server.address, session) == path
+    assert "WARNING: the card list is damaged; going on with the list kept" in capsys.readouterr().err
+    assert len(list(iter_faces(path, "normal", None, FaceTally()))) == 13
+
+
+@pytest.mark.parametrize("damage", [b"{", b"{}", None])
+def test_a_list_whose_description_is_lost_is_asked_for_again(
+    drawn: Path, tmp_path: Path, session: DownloadSession, damage: bytes | None
+) -> None:
+    description = tmp_path / "unique_artwork.list.json"
+    with serving(drawn / "cards.csv") as address:
+        path = ensure(tmp_path, address, session)
+        whole = json.loads(description.read_text())
+        description.write_bytes(damage) if damage else description.unlink()
+        assert ensure(tmp_path, address, session) == path
+    assert json.loads(description.read_text()) | {"checked_at": 0} == whole | {"checked_at": 0}
+    description.unlink()
+    assert ensure(tmp_path, NOBODY, session) == path  # better than none
 
 
 def test_an_old_list_is_fetched_again_only_where_scryfall_has_a_newer_one(
@@ -216,7 +263,7 @@ def test_an_old_list_is_fetched_again_only_where_scryfall_has_a_newer_one(
 
     set_description(tmp_path, checked_at=long_ago)
     capsys.readouterr()
-    assert ensure(tmp_path, "http://127.0.0.1:9", session) == path  # better an old list than none
+    assert ensure(tmp_path, address, session) == path  # nobody listens there any more; better an old list than none
     assert "WARNING" in capsys.readouterr().err
 
 
@@ -230,19 +277,19 @@ def test_refresh_fetches_in_any_case_and_drops_the_list_before(
         before.rename(tmp_path / "unique_artwork-20200101000000.jsonl.gz")
         set_description(tmp_path, file="unique_artwork-20200101000000.jsonl.gz")
         after = ensure(tmp_path, address, session, refresh=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [after.name, "unique_artwork.list.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", after.name, "unique_artwork.list.json"]
     with pytest.raises(PipelineError, match="can't be reached"):
-        ensure(tmp_path, "http://127.0.0.1:9", session, refresh=True)
+        ensure(tmp_path, NOBODY, session, refresh=True)
 
 
 def test_a_dump_put_into_the_cache_by_hand_is_used_and_kept(tmp_path: Path, session: DownloadSession) -> None:
     dump = tmp_path / "unique-artwork-20240101.json"
     dump.write_bytes(FORMS["json"]([card("old", image_uris=uris("old"))]))
-    path = ensure(tmp_path, "http://127.0.0.1:9", session)
+    path = ensure(tmp_path, NOBODY, session)
     assert [face.name for face in iter_faces(path, "normal", None, FaceTally())] == ["old"]
 
 
 def test_offline_without_a_list_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="--offline") as caught:
-        ensure(tmp_path, "http://127.0.0.1:9", None)
+        ensure(tmp_path, NOBODY, None)
     assert "download_images.py" in caught.value.problems[0].suggestion

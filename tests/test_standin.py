@@ -12,7 +12,7 @@ import requests
 from PIL import Image
 
 from helpers.records import IMAGE_KEYS
-from tests.conftest import serving
+from tests.conftest import run_script, serving
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +94,42 @@ def test_two_sided_cards_have_a_picture_a_side(offer: dict[str, Any]) -> None:
 @pytest.mark.parametrize("path", ["/normal/front/a/b/nobody.jpg", "/../../etc/passwd", "/bulk-data/none", "/x"])
 def test_what_is_not_there_is_404(address: str, path: str) -> None:
     assert requests.get(address + path, timeout=5).status_code == 404
+
+
+def refused(tmp_path: Path, table: str, *arguments: str) -> str:
+    (tmp_path / "cards.csv").write_text(table)
+    done = run_script("scripts/standin_scryfall.py", "--table", tmp_path / "cards.csv", *arguments)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+HEADER = "file,name,set,collector_number,scryfall_id\n"
+
+
+def test_a_table_that_can_not_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    assert "has no column collector_number, scryfall_id" in refused(tmp_path, "file,name,set\na.jpg,A,s\n")
+    assert "No such file" in refused(tmp_path, HEADER + "nothing.jpg,A,s,1,id-1\n")
+    assert "can't be part of an address" in refused(tmp_path, HEADER + "a.jpg,A,s,1,i/1\n")
+    assert "3 sides" in refused(tmp_path, HEADER + "a.jpg,A,s,1,id-1\n" * 3)
+    assert "Is a directory" in refused(tmp_path, HEADER + "\n\n,,\n")
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path, address: str) -> None:
+    assert "can't listen" in refused(tmp_path, HEADER, "--port", address.rpartition(":")[2])
+
+
+def test_sides_need_not_stand_together_and_ids_may_be_left_out(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (488, 680), name.replace("a", "red").replace("b", "lime").replace("c", "blue")).save(
+            tmp_path / f"{name}.jpg"
+        )
+    (tmp_path / "cards.csv").write_text(HEADER + "a.jpg,A,s,1,id-1\nc.jpg,C,s,,\nb.jpg,B,s,1,id-1\n")
+    with serving(tmp_path / "cards.csv") as address:
+        offers = requests.get(f"{address}/bulk-data", timeout=5).json()["data"]
+        two_sided, other = cards(offers[0])
+        for face, name in zip(two_sided["card_faces"], "ab", strict=True):
+            content = requests.get(face["image_uris"]["normal"], timeout=5).content
+            assert content == (tmp_path / f"{name}.jpg").read_bytes()
+        assert (other["name"], other["collector_number"]) == ("C", "2")

@@ -46,6 +46,7 @@ def test_verify_finds_a_checksum_that_decoding_skips() -> None:
     end = data.rindex(b"IEND")
     extra = b"\x00\x00\x00\x02tEXtab" + b"\x00\x00\x00\x00"  # a wrong checksum
     damaged = bytes(data[: end - 4]) + extra + bytes(data[end - 4 :])
+    decode_image(damaged, verify=False)
     with pytest.raises(BrokenImage):
         decode_image(damaged, verify=True)
 
@@ -55,6 +56,21 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded() -> None:
     Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
     with pytest.raises(BrokenImage, match="20000x20000"):
         decode_image(bomb.getvalue())
+
+
+def test_damage_between_the_ends_is_found_in_a_file_that_was_changed_since_it_was_checked(tmp_path: Path) -> None:
+    data = bytearray(encoded("PNG"))
+    data[len(data) // 2] ^= 0xFF
+    path = write(tmp_path / "picture.png", bytes(data))
+    assert not is_whole_file(path)
+    assert not is_whole_file(path, checked_until_ns=path.stat().st_mtime_ns)
+    assert is_whole_file(path, checked_until_ns=path.stat().st_mtime_ns + 1)  # only its ends are looked at
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_file_that_was_cut_or_replaced_shows_at_its_ends(how: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "broken.jpg", BROKEN[how])
+    assert not is_whole_file(path, checked_until_ns=path.stat().st_mtime_ns + 1)
 
 
 def test_bytes_behind_the_end_of_a_picture_do_no_harm(tmp_path: Path) -> None:
