@@ -71,7 +71,7 @@ def image_paths(images: Sequence[str]) -> Iterator[str]:
     """The pictures named; `-` stands for the lines of stdin, as they come."""
     for image in images:
         if image == "-":
-            yield from filter(None, (line.rstrip("\n") for line in sys.stdin))
+            yield from filter(None, (line.rstrip("\r\n") for line in sys.stdin))
         else:
             yield image
 

@@ -11,6 +11,8 @@ import os
 import re
 import secrets
 import shutil
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -42,16 +44,56 @@ def atomic_set(files: Sequence[Path], marker: Path) -> Iterator[list[Path]]:
 
     When the block ends well and all is safely on the disk, the old marker goes, the files get their names, and the new
     marker gets its name last: wherever this is killed, a marker that is there belongs to its files. When the block
-    fails, everything old stays as it was.
+    fails, everything old stays as it was. Two writers of one folder take turns.
     """
-    with _parts(*files, marker) as parts:
+    with _parts(*files, marker) as parts, _exclusive(marker.parent):
         yield parts
         for part in parts:
             _fsync(part)
-        marker.unlink(missing_ok=True)
-        for part, final in zip(parts, (*files, marker), strict=True):
-            os.replace(part, final)
+        with _signals_deferred():
+            marker.unlink(missing_ok=True)
+            for part, final in zip(parts, (*files, marker), strict=True):
+                os.replace(part, final)
         _fsync(marker.parent)
+
+
+@contextmanager
+def _exclusive(folder: Path) -> Iterator[None]:
+    """Be the only writer of `folder`, and sweep what a killed one left."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network disks have no locks for directories: as good as it gets there
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _sweep(folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _signals_deferred() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the block, which takes milliseconds, is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are handled in the main thread only
+        return
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _frame: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for missed in came:
+            signal.raise_signal(missed)
+
+
+def _sweep(folder: Path) -> None:
+    for part in folder.glob(f"*{PART_SUFFIX}"):
+        if _OUR_PART.search(part.name):
+            part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -113,8 +155,7 @@ def shared_folder(folder: Path, lock_name: str) -> Iterator[None]:
         except BlockingIOError:
             pass  # somebody else is writing: their .part files are alive
         else:
-            for part in filter(_OUR_PART.search, map(str, folder.glob(f"*{PART_SUFFIX}"))):
-                Path(part).unlink(missing_ok=True)
+            _sweep(folder)
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield
 

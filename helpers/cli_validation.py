@@ -147,6 +147,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
         self._problems: list[Problem] = []
         self._broken: set[str] = set()
+        self._positional: tuple[str, Callable[[str], Any]] | None = None
         self._cross_rules: list[tuple[tuple[str, ...], Callable[[Any], Problem | None]]] = []
 
     def option(self, flag: str, rule: Rule, *, default: Any, help: str, metavar: str | None = None) -> None:
@@ -155,7 +156,8 @@ class Parser(argparse.ArgumentParser):
 
     def words_or_more(self, name: str, rule: Rule, *, help: str) -> None:
         """Declare a positional argument of which at least one is needed."""
-        self.add_argument(name.lower(), metavar=name, nargs="*", type=self._checked(name, rule), help=help)
+        self._positional = (name.lower(), self._checked(name, rule))
+        self.add_argument(name.lower(), metavar=name, nargs="*", type=self._positional[1], help=help)
         self.cross_rule(
             (name.lower(),),
             lambda args: (
@@ -171,7 +173,10 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, argv: Sequence[str] | None, namespace: Args) -> Args:
         """Read `argv` (None: the command line) into `namespace`; PipelineError names everything that is broken."""
-        args, unknown = self.parse_known_intermixed_args(argv, namespace)
+        words = list(sys.argv[1:] if argv is None else argv)
+        named = words.index("--") if "--" in words else len(words)
+        args, unknown = self.parse_known_intermixed_args(words[:named], namespace)
+        unknown += self._after_double_dash(args, words[named + 1 :])
         self._problems += [self._unknown(text) for text in unknown if text.startswith("-")]
         if unknown and not unknown[0].startswith("-"):
             self._problems.append(self._unknown(unknown[0]))
@@ -182,6 +187,14 @@ class Parser(argparse.ArgumentParser):
         if self._problems:
             raise PipelineError(Category.INVALID_ARGUMENTS, self._problems)
         return args
+
+    def _after_double_dash(self, args: argparse.Namespace, words: list[str]) -> list[str]:
+        """Give what follows `--` to the positional argument, which argparse's intermixed way forgets to do."""
+        if self._positional is None:
+            return words
+        name, convert = self._positional
+        setattr(args, name, [*getattr(args, name), *map(convert, words)])
+        return []
 
     def error(self, message: str) -> NoReturn:
         """What argparse itself can't read (a flag without its value)."""
@@ -423,9 +436,7 @@ class Terminated(BaseException):
 def run(main: Callable[[], int]) -> int:
     """Call `main` and return the process's exit code; known failures become words on stderr, never a traceback."""
     signal.signal(signal.SIGTERM, _raise_terminated)
-    for stream in (sys.stdin, sys.stdout, sys.stderr):  # a name the terminal can't show is no reason to stop
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape" if stream is sys.stdin else "backslashreplace")
+    _make_streams_robust()
     try:
         code = main()
         sys.stdout.flush()
@@ -434,15 +445,33 @@ def run(main: Callable[[], int]) -> int:
         print(error.render(), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
+        _ignore_signals()
         print("Interrupted: what was finished is kept, nothing is half-written.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Terminated:
+        _ignore_signals()
         print("Terminated: what was finished is kept, nothing is half-written.", file=sys.stderr)
         return EXIT_TERMINATED
     except BrokenPipeError:
         # Python flushes stdout once more on its way out, which would complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
+
+
+def _make_streams_robust() -> None:
+    """A stream that is closed swallows what is said; a name that a terminal can't show is no reason to stop."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # for the whole run
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, None), (sys.stderr, None)):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors or "backslashreplace")
+
+
+def _ignore_signals() -> None:
+    """A second Ctrl-C must not change how the first one ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _raise_terminated(_signal: int, _frame: FrameType | None) -> NoReturn:

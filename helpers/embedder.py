@@ -5,6 +5,7 @@ The only user of torch and open_clip. Import it only once there is work for it: 
 
 import hashlib
 import logging
+import pickle
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -54,7 +55,7 @@ class Embedder:
                 model = open_clip.create_model(
                     source.model, pretrained=source.pretrained, device=chosen, require_pretrained=True
                 )
-        except (RuntimeError, OSError, ValueError, KeyError) as error:
+        except (RuntimeError, OSError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
             raise _unavailable(source, error) from error
         model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         config = open_clip.get_model_preprocess_cfg(model)

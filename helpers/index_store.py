@@ -155,7 +155,7 @@ class StoredIndex:
 
     def records(self) -> Records:
         """The N metadata records."""
-        path = self.folder.metadata
+        path = self._unchanged(self.folder.metadata)
         try:
             records = Records(path)
         except OSError as error:
@@ -166,7 +166,7 @@ class StoredIndex:
 
     def vectors(self) -> NDArray[np.float32]:
         """The rows, float32 [N, D], memory-mapped."""
-        path = self.folder.embeddings
+        path = self._unchanged(self.folder.embeddings)
         try:
             rows = np.load(path, mmap_mode="r")
         except (OSError, ValueError, EOFError) as error:
@@ -175,6 +175,20 @@ class StoredIndex:
             expected = f"float32 [{self.count}, {self.width}]"
             raise disagreement(path, f"{rows.dtype} {list(rows.shape)}, but the manifest says {expected}")
         return np.asarray(rows)
+
+    def index_path(self) -> Path:
+        """The FAISS index's file, found as the build left it."""
+        return self._unchanged(self.folder.index)
+
+    def _unchanged(self, path: Path) -> Path:
+        """`path`, if its content is what the manifest says; counts alone would not tell two builds apart."""
+        try:
+            digest = sha256_of(path)
+        except OSError as error:
+            raise disagreement(path, error.strerror or str(error)) from error
+        if digest != self.manifest.sha256.get(path.name):
+            raise disagreement(path, f"its SHA-256 is {digest}, not the one in {self.folder.manifest.name}")
+        return path
 
 
 def sha256_of(path: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from helpers.about import DEFAULT_USER_AGENT
 from helpers.errors import Category, PipelineError
-from helpers.session import reachable
+from helpers.session import probe
 
 LOCAL_DIR = "local-dir:"  # open_clip's own word for a folder with open_clip_config.json and weights
 HUB = "hf-hub:"  # open_clip's own word for a repository on the model hub that holds both
@@ -56,6 +56,6 @@ def find_model(model: str, pretrained: str, *, offline: bool) -> ModelSource:
         return ModelSource(f"{LOCAL_DIR}{folder}", None)
     if not model.startswith(HUB) and Path(pretrained).is_file():
         return ModelSource(model, str(Path(pretrained).absolute()))
-    if offline or not reachable(os.environ.get("HF_ENDPOINT", HUB_ADDRESS), DEFAULT_USER_AGENT):
+    if offline or not 200 <= (probe(os.environ.get("HF_ENDPOINT", HUB_ADDRESS), DEFAULT_USER_AGENT) or 0) < 500:
         os.environ["HF_HUB_OFFLINE"] = "1"
     return ModelSource(model, None if model.startswith(HUB) else pretrained)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from helpers.validation import DECODE_ERRORS
@@ -36,6 +37,8 @@ def _upright(image: Image.Image) -> Image.Image:
 def _opaque_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
+    if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip to white
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         backdrop = Image.new("RGBA", image.size, (*BACKGROUND, 255))

@@ -57,7 +57,7 @@ class QueryEngine:
         from helpers.embedder import Embedder  # torch and faiss: seconds, so only once the files are found in order
         from helpers.faiss_index import CardIndex
 
-        index = CardIndex.load(folder.index)
+        index = CardIndex.load(stored.index_path())
         if (len(index), index.width) != (stored.count, stored.width):
             found, expected = f"[{len(index)}, {index.width}]", f"[{stored.count}, {stored.width}]"
             raise disagreement(folder.index, f"it indexes rows {found}, but the manifest says {expected}")

@@ -28,7 +28,7 @@ from helpers.artifacts import CACHE_LOCK
 from helpers.atomic_io import atomic_path, atomic_write_bytes, shared_folder
 from helpers.errors import Category, PipelineError
 from helpers.records import SHOWN_KEY, CardFace, image_key_order
-from helpers.session import DownloadSession
+from helpers.session import BadBody, DownloadSession
 from helpers.talk import say, warn
 
 FRESH_FOR = timedelta(hours=24)  # Scryfall asks to keep what was fetched for at least that long
@@ -158,8 +158,7 @@ def _fetch(cache: Path, kind: str, api_url: str, session: DownloadSession, kept:
             path = cache / _list_name(kind, offer.updated_at or now, url)
             say(f"Fetching the {kind} list from {url}")
             with atomic_path(path) as part:
-                session.get_large(url, part)
-                cards = _count_cards(part, url)
+                cards = session.get_large(url, part, lambda part: _count_cards(part, url))
             kept = KeptList(kind, path.name, api_url, url, offer.updated_at, now, cards)
         atomic_write_bytes(_description_path(cache, kind), msgspec.json.format(msgspec.json.encode(kept)) + b"\n")
         for old in _dumps(cache, kind):
@@ -192,18 +191,13 @@ def _offer(bulk_url: str, kind: str, session: DownloadSession) -> tuple[_Bulk, s
 
 
 def _count_cards(part: Path, url: str) -> int:
-    """Decode a list that has come to its end, before it gets its name; PipelineError (Network Error) if it is none."""
+    """Decode a list to its end, before it gets its name; BadBody if it is none."""
     try:
-        cards = sum(1 for _ in _read_cards(part, shown_as=url))
+        cards = sum(1 for _ in _read_cards(part, FaceTally(), shown_as=url))
     except PipelineError as error:
-        raise PipelineError(Category.NETWORK, error.problems) from error
+        raise BadBody(f"{error}: {error.problems[0].details}") from error
     if not cards:
-        raise PipelineError.of(
-            Category.NETWORK,
-            "the card list holds no cards",
-            details=url,
-            suggestion="run the same command again later; Scryfall may be rebuilding it",
-        )
+        raise BadBody("the list holds no cards")
     return cards
 
 
@@ -233,7 +227,9 @@ def _kept_description(cache: Path, kind: str) -> KeptList | None:
 
 def _dumps(cache: Path, kind: str) -> list[Path]:
     names = (f"{kind}*", f"{kind.replace('_', '-')}*")
-    found = {path for name in names for path in cache.glob(name) if path.name.endswith(_DUMP_ENDINGS)}
+    found = {
+        path for name in names for path in cache.glob(name) if path.name.endswith(_DUMP_ENDINGS) and path.is_file()
+    }
     return sorted(found - {_description_path(cache, kind)})
 
 
@@ -265,19 +261,25 @@ class FaceTally:
     placeholders: int = 0
     without_picture: int = 0
     repeated_urls: int = 0
+    unreadable: int = 0  # lines that are JSON, but no card as we know it
+    unreadable_example: str = ""
 
     def __str__(self) -> str:
-        return (
+        text = (
             f"{self.cards:,} cards, {self.faces:,} faces; left out: {self.placeholders:,} placeholders, "
             f"{self.without_picture:,} without a picture, {self.repeated_urls:,} repeated pictures"
         )
+        if self.unreadable:
+            text += f", {self.unreadable:,} unreadable cards (the first: {self.unreadable_example})"
+        return text
 
 
 def iter_faces(path: Path, image_key: str, limit: int | None, tally: FaceTally) -> Iterator[CardFace]:
     """Yield the faces of the list at `path` in its order, at most `limit`, counting into `tally` what is left out.
 
-    One picture is one face: a URL that was seen before is left out. Raises PipelineError (Validation Error) with the
-    line where the list is damaged.
+    One picture is one face: a URL that was seen before is left out. A card of a shape that we don't know is left out
+    too, for one oddity must not cost the other 100,000. Raises PipelineError (Validation Error) with the line where the
+    list is damaged, or where no card at all can be read.
     """
     return islice(_distinct_faces(path, image_key, tally), limit)
 
@@ -285,7 +287,7 @@ def iter_faces(path: Path, image_key: str, limit: int | None, tally: FaceTally) 
 def _distinct_faces(path: Path, image_key: str, tally: FaceTally) -> Iterator[CardFace]:
     seen: set[bytes] = set()  # digests: 540,000 URLs would be three times the memory
     keys = image_key_order(image_key)
-    for card in _read_cards(path, shown_as=str(path)):
+    for card in _read_cards(path, tally, shown_as=str(path)):
         tally.cards += 1
         for face in _faces_of(card, keys, tally):
             digest = hashlib.sha1(face.image_url.encode()).digest()
@@ -359,9 +361,10 @@ def _is_address(url: object) -> bool:
         return False
 
 
-def _read_cards(path: Path, shown_as: str) -> Iterator[_Card]:
+def _read_cards(path: Path, tally: FaceTally, shown_as: str) -> Iterator[_Card]:
+    """Decode the list card by card, counting the unreadable into `tally`."""
     decode = msgspec.json.Decoder(_Card).decode
-    number = 0
+    number = read = 0
     with _open_list(path) as lines:
         try:
             for number, raw in enumerate(lines, 1):
@@ -374,11 +377,20 @@ def _read_cards(path: Path, shown_as: str) -> Iterator[_Card]:
                     line = line[1:]
                 if line[-1:] == b"]":
                     line = line[:-1]
-                yield decode(line)
-        except msgspec.MsgspecError as error:
+                try:
+                    card = decode(line)
+                except msgspec.ValidationError as error:
+                    tally.unreadable += 1
+                    tally.unreadable_example = tally.unreadable_example or f"line {number:,}: {error}"
+                    continue
+                read += 1
+                yield card
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             _damaged(shown_as, number, str(error))
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             _damaged(shown_as, number + 1, f"the gzip data is broken off or damaged: {error}")
+    if tally.unreadable and not read:
+        _damaged(shown_as, number, f"no card can be read; {tally.unreadable_example}")
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from helpers.errors import Category, PipelineError
 from helpers.talk import human_bytes, warn
 
 T = TypeVar("T")
+B = TypeVar("B", bytes, Path)
 
 PASSING_STATUS = frozenset({500, 502, 503, 504})
 GONE_STATUS = frozenset({404, 410})
@@ -34,7 +35,7 @@ PAUSE_SECONDS = 30.0  # after a 429 that does not say how long
 SHORTEST_PAUSE_SECONDS = 1.0  # "Retry-After: 0" is no leave to hammer
 LONGEST_PAUSE_SECONDS = 600.0
 MOST_PAUSES_IN_A_ROW = 10  # a server that answers nothing but 429 ends the run
-REACHABLE_TIMEOUT_SECONDS = 4.0
+PROBE_TIMEOUT_SECONDS = 4.0
 MOST_REDIRECTS = 5
 LARGEST_PICTURE_BYTES = 64_000_000
 LARGEST_DESCRIPTION_BYTES = 4_000_000
@@ -98,8 +99,8 @@ class DownloadSession:
         self._http.headers.update({"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"})
 
     def reachable(self, url: str) -> bool:
-        """See `reachable`."""
-        return reachable(url, str(self._http.headers["User-Agent"]), self._timeout[0])
+        """Whether there is a server at `url`. One that is slow or drops the connection is: that is for the retries."""
+        return probe(url, str(self._http.headers["User-Agent"]), self._timeout[0]) is not None
 
     def close(self) -> None:
         """Wake every worker that waits, make those under way stop at their next chunk, drop the connections."""
@@ -111,28 +112,24 @@ class DownloadSession:
 
         Raises MissingPicture, FetchFailed, Stopped; PipelineError where the server wants us gone.
         """
-
-        def once() -> T:
-            body = self._read(url, LARGEST_PICTURE_BYTES)
-            try:
-                return accept(body)
-            except BadBody as error:
-                raise _Passing(str(error)) from error
-
-        return self._with_retries(once)
+        return self._with_retries(lambda: _accepted(accept, self._read(url, LARGEST_PICTURE_BYTES)))
 
     def get_small(self, url: str) -> bytes:
         """Fetch a description, at most 10 requests a second; PipelineError (Network Error) where it can't be had."""
         return self._list_request(url, lambda: self._read(url, LARGEST_DESCRIPTION_BYTES))
 
-    def get_large(self, url: str, target: Path) -> None:
-        """Fetch `url` into the file `target`, at most 10 requests a second; PipelineError where it can't be had."""
+    def get_large(self, url: str, target: Path, accept: Callable[[Path], T]) -> T:
+        """Fetch `url` into the file `target` and return what `accept` makes of that; a BadBody from it is retried.
 
-        def once() -> None:
+        At most 10 requests a second; PipelineError (Network Error) where it can't be had.
+        """
+
+        def once() -> T:
             with self._open(url) as response, open(target, "wb") as file:
                 self._copy(response, file.write)
+            return _accepted(accept, target)
 
-        self._list_request(url, once)
+        return self._list_request(url, once)
 
     def _list_request(self, url: str, once: Callable[[], T]) -> T:
         def paced() -> T:
@@ -253,6 +250,13 @@ class DownloadSession:
             raise Stopped
 
 
+def _accepted(accept: Callable[[B], T], body: B) -> T:
+    try:
+        return accept(body)
+    except BadBody as error:
+        raise _Passing(str(error)) from error
+
+
 def backoff_seconds(failures: int) -> float:
     """How long to wait after the `failures`-th failure in a row: 1, 2, 4, 8, 16 … 60 s, and up to a quarter more.
 
@@ -269,27 +273,26 @@ def retry_after_seconds(header: str | None) -> float | None:
         return float(header)
     try:
         when = email.utils.parsedate_to_datetime(header)
-    except ValueError:
+        return max(0.0, when.timestamp() - time.time())
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, when.timestamp() - time.time())
 
 
-def reachable(url: str, user_agent: str, connect_timeout: float = REACHABLE_TIMEOUT_SECONDS) -> bool:
-    """Whether there is a server at `url`: False where its name is unknown, or nobody listens there.
+def probe(url: str, user_agent: str, connect_timeout: float = PROBE_TIMEOUT_SECONDS) -> int | None:
+    """The HTTP status that the server of `url` answers one HEAD with, 0 where it is there but does not answer well.
 
-    One try, so that a run that can't work ends within seconds. A server that is slow or drops the connection is there:
-    that may pass, and is for the retries.
+    None where its name is unknown or nobody listens there. One try, so that a run that can't work ends within seconds.
     """
-    timeout = (connect_timeout, REACHABLE_TIMEOUT_SECONDS)
+    timeout = (connect_timeout, PROBE_TIMEOUT_SECONDS)
     try:
-        requests.head(url, timeout=timeout, allow_redirects=False, headers={"User-Agent": user_agent}).close()
+        with requests.head(url, timeout=timeout, allow_redirects=False, headers={"User-Agent": user_agent}) as answer:
+            return answer.status_code
     except requests.ConnectTimeout:
-        return False
+        return None
     except requests.ConnectionError as error:
-        return not isinstance(_innermost(error), NewConnectionError)
-    except requests.RequestException:
-        return True
-    return True
+        return None if isinstance(_innermost(error), NewConnectionError) else 0
+    except (requests.RequestException, ValueError):
+        return 0
 
 
 def _turned_away(details: str) -> PipelineError:

@@ -16,7 +16,7 @@ from pathlib import Path
 import _path  # noqa: F401  # must come before helpers
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from helpers.atomic_io import writable_folder
+from helpers.atomic_io import atomic_path, atomic_write_bytes, writable_folder
 from helpers.cli_validation import Parser, number, path, run
 from helpers.errors import EXIT_OK
 
@@ -77,8 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = draw_catalogue(folder, args.count, rng)
     write_table(folder / "cards.csv", rows)
     photographed = rng.choice(rows)
-    photograph(folder / photographed["file"]).save(folder / "photo.jpg", quality=PHOTO_QUALITY)
-    (folder / "photo.txt").write_text(photographed["name"] + "\n", encoding="utf-8")
+    save(photograph(folder / photographed["file"]), folder / "photo.jpg", quality=PHOTO_QUALITY)
+    atomic_write_bytes(folder / "photo.txt", f"{photographed['name']}\n".encode())
     print(f"{args.count} cards with {len(rows)} sides and a photograph are in {folder}")
     return EXIT_OK
 
@@ -93,15 +93,21 @@ def draw_catalogue(folder: Path, count: int, rng: random.Random) -> list[dict[st
         card_id = str(uuid.UUID(int=rng.getrandbits(128), version=4))
         for side, title in enumerate((name, f"{name}, Unbound") if two_sided else (name,)):
             file = f"{card:03}{'ab'[side]}.jpg"
-            draw_card(title, card, rng).save(folder / file, quality=92)
+            save(draw_card(title, card, rng), folder / file, quality=92)
             layout = "transform" if two_sided else "normal"
             rows.append(dict(zip(TABLE_COLUMNS, (file, title, "drw", str(card), card_id, layout), strict=True)))
     return rows
 
 
+def save(image: Image.Image, path: Path, quality: int) -> None:
+    """Write `image` as a JPEG."""
+    with atomic_path(path) as part:
+        image.save(part, "JPEG", quality=quality)
+
+
 def write_table(table: Path, rows: Sequence[dict[str, str]]) -> None:
     """Write the rows as CSV."""
-    with open(table, "w", newline="", encoding="utf-8") as file:
+    with atomic_path(table) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, TABLE_COLUMNS)
         writer.writeheader()
         writer.writerows(rows)

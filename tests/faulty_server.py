@@ -80,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def do_HEAD(self) -> None:
-        self.send_response(200)
+        self.send_response(503 if self.path.startswith("/broken") else 200)
         self.send_header("Content-Length", "0")
         self.end_headers()
 

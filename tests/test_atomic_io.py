@@ -79,6 +79,22 @@ def test_wherever_a_set_is_broken_off_a_marker_belongs_to_its_files(tmp_path: Pa
     assert (tmp_path / "marker").exists() == (call == "fsync")
 
 
+@pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM"])
+def test_a_signal_waits_until_the_names_are_given(tmp_path: Path, sent: str) -> None:
+    write_set(tmp_path, b"old")
+    during = f"import signal; real = os.replace; os.replace = lambda *x: (signal.raise_signal(signal.{sent}), real(*x))"
+    write_set(tmp_path, b"new", during)
+    assert names(tmp_path) == ["a", "b", "marker"]
+    assert {path.read_bytes() for path in tmp_path.iterdir()} == {b"new"}
+
+
+def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path: Path) -> None:
+    write_set(tmp_path, b"old", "os._exit(9)")
+    assert len(names(tmp_path)) == 3
+    write_set(tmp_path, b"new")
+    assert names(tmp_path) == ["a", "b", "marker"]
+
+
 def test_a_set_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     write_set(tmp_path, b"old")
     failing = "import errno; os.fsync = lambda _: (_ for _ in ()).throw(OSError(errno.EIO, 'Input/output error'))"

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 
 from helpers.image_cache import ImageCache
 from tests.conftest import ROOT, Built, run_script
+from tests.faulty_server import faulty_server
 from tests.pictures import BROKEN
 
 NO_DEVICE = "cuda" if sys.platform == "darwin" else "mps"
@@ -154,6 +155,30 @@ def test_a_disk_that_is_full_leaves_the_old_output_as_it_was(built: Built, tmp_p
     assert f"ERROR: Configuration Error: {out} can't be written to" in done.stderr
     assert "make room" in done.stderr
     assert contents(out) == contents(built.index)
+
+
+def test_two_builds_into_one_folder_leave_one_whole_build(built: Built, tmp_path: Path) -> None:
+    words = [sys.executable, str(ROOT / "build_embeddings.py"), "--cache", str(built.cache), "--out", str(tmp_path)]
+    words += ["--model", f"local-dir:{built.model}", "--offline"]
+    limits = [["--limit", "5"], []]
+    runs = [subprocess.Popen(words + limit, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for limit in limits]
+    for run in runs:
+        run.communicate(timeout=120)
+        assert run.returncode == 0
+    for name, digest in Built(built.cache, tmp_path, built.model).manifest()["sha256"].items():
+        assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digest
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_hub_that_does_not_answer_well_ends_the_run(built: Built, tmp_path: Path) -> None:
+    with faulty_server() as hub:
+        done = run_script(
+            *("build_embeddings.py", "--cache", built.cache, "--out", tmp_path),
+            env={"HF_ENDPOINT": hub.address + "/broken", "HF_HOME": str(tmp_path / "hub"), "PATH": ""},
+        )
+        assert done.returncode == 1
+        assert "could not be loaded" in done.stderr
+        assert hub.asked == []  # asked once whether it is there; then it is left alone
 
 
 def test_a_rebuild_says_that_the_browser_files_are_old(built: Built, tmp_path: Path) -> None:

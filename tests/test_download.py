@@ -17,6 +17,7 @@ from tests.faulty_server import FaultyServer, Reply, faulty_server
 from tests.pictures import BROKEN, HTML, encoded
 
 COUNT = 8
+LONG_HOST = f"http://{'x' * 70}.example/a.jpg"
 
 
 @pytest.fixture
@@ -129,6 +130,23 @@ def test_a_run_that_is_sent_away_leaves_its_report(server: FaultyServer, tmp_pat
     assert {"complete": False, "fetched": 5}.items() <= report(tmp_path).items()
 
 
+def test_a_list_that_comes_cut_off_is_fetched_again(server: FaultyServer, tmp_path: Path) -> None:
+    (whole,) = server.plan["/list.jsonl.gz"]
+    server.answer("/list.jsonl.gz", Reply(body=whole.body[:-9]), whole)
+    assert download(server, tmp_path, max_retries=1).returncode == 0
+    assert len(pictures(tmp_path)) == COUNT
+
+
+def test_addresses_that_are_none_are_failures_like_others(server: FaultyServer, tmp_path: Path) -> None:
+    offer(server, [card(server, i) for i in range(5)] + [{"id": "x", "name": "X", "image_uris": {"normal": LONG_HOST}}])
+    for i, location in enumerate(["http://[::1/x.jpg", LONG_HOST, "file:///etc/passwd"]):
+        server.answer(f"/{i}.jpg", Reply(302, headers={"Location": location}))
+    done = download(server, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(report(tmp_path)["failures"]) == 4
+    assert len(pictures(tmp_path)) == 2
+
+
 def test_a_server_that_drops_the_first_connection_is_tried_again(server: FaultyServer, tmp_path: Path) -> None:
     (bulk,) = server.plan["/bulk-data"]
     server.answer("/bulk-data", Reply(reset=True), bulk)
@@ -194,6 +212,7 @@ def test_limit_takes_the_first_and_0_takes_none_and_says_so(server: FaultyServer
         ("/bulk-data", Reply(body=b'{"data": []}'), "offers no unique_artwork"),
         ("/bulk-data", Reply(body=b'{"data": [{"type": "unique_artwork"}]}'), "offers no unique_artwork"),
         ("/list.jsonl.gz", Reply(503), "could not be had"),
+        ("/list.jsonl.gz", Reply(body=HTML), "could not be had"),
         ("/list.jsonl.gz", Reply(body=HTML), "damaged"),
         ("/list.jsonl.gz", Reply(body=gzip.compress(b"[]")), "holds no cards"),
     ],

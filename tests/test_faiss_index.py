@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -53,6 +54,14 @@ def test_more_matches_than_ef_search_are_found_when_asked_for() -> None:
     index = CardIndex.build(rows, m=32, ef_construction=200)
     index.ef_search = 1
     assert (index.search(rows[:1], 200)[1] >= 0).all()
+
+
+def test_an_index_with_another_metric_is_a_known_failure(tmp_path: Path) -> None:
+    other = faiss.IndexHNSWFlat(8, 8)
+    other.add(np.eye(8, dtype=np.float32))
+    faiss.write_index(other, str(tmp_path / "index"))
+    with pytest.raises(PipelineError, match="is no usable index"):
+        CardIndex.load(tmp_path / "index")
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"IHNf" + b"\0" * 50])

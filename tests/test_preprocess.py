@@ -37,6 +37,12 @@ def test_transparent_corners_turn_black() -> None:
     assert canvas.getpixel((32, 32)) == (250, 250, 250)
 
 
+def test_16_bits_of_grey_are_scaled_not_clipped() -> None:
+    made = BytesIO()
+    Image.fromarray(np.full((64, 64), 100 * 257, dtype=np.uint16)).save(made, "PNG")
+    assert Preparation(64, "pad").apply(decode_image(made.getvalue())).getpixel((32, 32)) == (100, 100, 100)
+
+
 def test_a_photograph_is_turned_upright_by_its_exif() -> None:
     upright = Image.new("RGB", (40, 80), (0, 0, 0))
     upright.paste((255, 255, 255), (0, 0, 40, 20))

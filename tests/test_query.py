@@ -102,7 +102,7 @@ def test_paths_from_stdin_are_answered_one_by_one(built: Built) -> None:
 def test_odd_names_are_answered_too(built: Built, tmp_path: Path) -> None:
     odd = os.fsencode(tmp_path) + b"/caf\xe9 \xf0\x9f\x83\x8f.jpg"
     Path(os.fsdecode(odd)).write_bytes(picture_of(built, 2).read_bytes())
-    lines = b"\n".join([b"a\0b.jpg", odd, b"", os.fsencode(picture_of(built, 1))])
+    lines = b"\n".join([b"a\0b.jpg", odd + b"\r", b"", os.fsencode(picture_of(built, 1))])
     words = [sys.executable, str(ROOT / "query_index.py"), "-", "--json", "--index", str(built.index)]
     done = subprocess.run(words, input=lines, capture_output=True, timeout=120, check=False)
     assert done.returncode == 2
@@ -111,6 +111,19 @@ def test_odd_names_are_answered_too(built: Built, tmp_path: Path) -> None:
     assert [answer["cards"][0]["matches"][0]["name"] for answer in found[1:]] == [
         *(built.records()[row]["name"] for row in (2, 1))
     ]
+
+
+def test_a_name_that_begins_with_a_dash_follows_two(built: Built, tmp_path: Path) -> None:
+    shutil.copy(picture_of(built, 3), tmp_path / "-p.jpg")
+    words = ["--k", 1, "--json", "--index", built.index, "--", "-p.jpg"]
+    (answer,) = answers(run_script("query_index.py", *words, cwd=tmp_path).stdout)
+    assert answer["cards"][0]["matches"][0]["name"] == built.records()[3]["name"]
+
+
+def test_stdout_is_only_data_where_stderr_is_closed(built: Built) -> None:
+    command = f"{sys.executable} {ROOT / 'query_index.py'} {picture_of(built, 0)} --json --index {built.index} 2>&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert len(answers(done.stdout)) == 1
 
 
 def test_more_matches_than_cards_gives_all_cards(built: Built) -> None:
@@ -166,7 +179,7 @@ def remove_model(index: Path, model: Path) -> None:
     ("damage", "words"),
     [
         (change_index, "mtg_cards.faiss does not belong to this index"),
-        (l2_index, "mtg_cards.faiss is no usable index"),
+        (l2_index, "mtg_cards.faiss does not belong to this index"),
         (cut_metadata, "mtg_meta.jsonl does not belong to this index"),
         (remove_manifest, "there is no finished index in"),
         (change_weights, "the model's weights are not those that the index was built with"),

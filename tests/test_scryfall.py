@@ -159,13 +159,13 @@ def test_limit_takes_the_first_faces(tmp_path: Path) -> None:
     assert read(tmp_path, cards, limit=0)[0] == []
 
 
-@pytest.mark.parametrize("damage", ["cut off", "not json", "no object"])
+@pytest.mark.parametrize("damage", ["cut off", "not json", "no text"])
 def test_a_damaged_list_is_named_with_its_line(tmp_path: Path, damage: str) -> None:
     whole = as_lines([card(str(i), image_uris=uris(str(i))) for i in range(200)])
     data = {
         "cut off": gzip.compress(whole)[:-40],
         "not json": whole + b"<html>\n",
-        "no object": whole + b'"a string"\n',
+        "no text": whole + b'{"id": "b\xff", "name": "B"}\n',
     }[damage]
     path = tmp_path / "damaged"
     path.write_bytes(data)
@@ -173,6 +173,18 @@ def test_a_damaged_list_is_named_with_its_line(tmp_path: Path, damage: str) -> N
         list(iter_faces(path, "normal", None, FaceTally()))
     assert f"damaged, line {'1' if damage == 'cut off' else '201'}" in caught.value.problems[0].details
     assert "--refresh" in caught.value.problems[0].suggestion
+
+
+def test_one_odd_card_does_not_cost_the_others(tmp_path: Path) -> None:
+    odd = [card("odd", colors=[None]), card("odder", collector_number=5), {"id": "no name"}, [1]]
+    cards = [card("first", image_uris=uris("first")), *odd, card("last", image_uris=uris("last"))]
+    faces, tally = read(tmp_path, cards)  # type: ignore[arg-type]  # a list is no card
+    assert [face.name for face in faces] == ["first", "last"]
+    assert (tally.cards, tally.unreadable) == (2, 4)
+    assert "4 unreadable cards (the first: line 2: Expected `str`, got `null`" in str(tally)
+    with pytest.raises(PipelineError, match="the card list is damaged") as caught:
+        read(tmp_path, odd)  # type: ignore[arg-type]
+    assert "no card can be read" in caught.value.problems[0].details
 
 
 # -------------------------------------------------------------------------------------------------------- had and kept
@@ -225,7 +237,7 @@ def test_a_new_list_that_is_damaged_does_not_replace_a_good_old_one(
         server.answer("/list", Reply(body=path.read_bytes()[:-50]))
         set_description(tmp_path, checked_at="2020-01-01T00:00:00+00:00", api_url=server.address)
         assert ensure(tmp_path, server.address, session) == path
-    assert "WARNING: the card list is damaged; going on with the list kept" in capsys.readouterr().err
+    assert "WARNING: the card list could not be had; going on with the list kept" in capsys.readouterr().err
     assert len(list(iter_faces(path, "normal", None, FaceTally()))) == 13
 
 

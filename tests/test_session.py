@@ -246,7 +246,7 @@ def test_lists_are_asked_for_at_most_ten_times_a_second_and_pictures_at_any_rate
 
 def test_a_list_that_can_not_be_had_says_what_to_do(server: FaultyServer, clock: Clock, tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="could not be had") as caught:
-        make_session(clock).get_large(server.answer("/list", Reply(404)), tmp_path / "list")
+        make_session(clock).get_large(server.answer("/list", Reply(404)), tmp_path / "list", Path.read_bytes)
     assert "--offline" in caught.value.problems[0].suggestion
 
 
