@@ -42,7 +42,7 @@ from helpers.index_store import (
 from helpers.model_source import ModelSource, find_model
 from helpers.preprocess import Preparation
 from helpers.records import CardFace
-from helpers.scryfall import FaceTally, ensure_card_list, iter_faces
+from helpers.scryfall import counted_faces, ensure_card_list
 from helpers.session import DownloadSession
 from helpers.talk import Progress, percent, say, warn
 from helpers.validation import BrokenImage, read_image
@@ -129,7 +129,7 @@ def build(args: BuildArgs) -> str:
     with report.phase("loading the model"):
         embedder = _load_embedder(source, preparation, args.device)
         fingerprint = embedder.fingerprint()
-    faces = _faces(card_list, args, report)
+    faces, report.total = counted_faces(card_list, args.image_key, args.limit)
     with report.phase("embedding"):
         vectors, embedded = _embed(faces, cache, embedder, args, report)
     _require_rows(report)
@@ -185,14 +185,6 @@ def _card_list(args: BuildArgs) -> Path:
     return ensure_card_list(
         args.cache, args.kind, args.api_url, None if args.offline else session, refresh=args.refresh, keep_for=None
     )
-
-
-def _faces(card_list: Path, args: BuildArgs, report: BuildReport) -> Iterator[CardFace]:
-    """The faces of the list, streamed; counted in a pass of its own, for the ETA."""
-    tally = FaceTally()
-    report.total = sum(1 for _ in iter_faces(card_list, args.image_key, args.limit, tally))
-    say(f"{card_list.name}: {tally}")
-    return iter_faces(card_list, args.image_key, args.limit, FaceTally())
 
 
 # ------------------------------------------------------------------------------------------------------------ embedding

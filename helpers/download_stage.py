@@ -18,7 +18,7 @@ from helpers.cli_validation import DownloadArgs
 from helpers.errors import Category, PipelineError
 from helpers.image_cache import ImageCache
 from helpers.records import CardFace
-from helpers.scryfall import FRESH_FOR, FaceTally, ensure_card_list, iter_faces
+from helpers.scryfall import FRESH_FOR, counted_faces, ensure_card_list
 from helpers.session import BadBody, DownloadSession, FetchFailed, MissingPicture
 from helpers.talk import Progress, human_bytes, percent, say
 from helpers.validation import BrokenImage, decode_image
@@ -147,7 +147,15 @@ def download(args: DownloadArgs) -> DownloadReport:
         say("--limit 0: no faces wanted, nothing to download")
         return report
     with shared_folder(cache.root, CACHE_LOCK):
-        faces, total = _wanted_faces(args, None if args.offline else session)
+        card_list = ensure_card_list(
+            folder,
+            args.kind,
+            args.api_url,
+            None if args.offline else session,
+            refresh=args.refresh,
+            keep_for=FRESH_FOR,
+        )
+        faces, total = counted_faces(card_list, args.image_key, args.limit)
         started = time.monotonic()
         fetch = _offline_fetch(cache) if args.offline else _fetch(cache, session)
         try:
@@ -188,15 +196,6 @@ def _modified_ns(path: Path) -> int:
         return path.stat().st_mtime_ns
     except OSError:
         return 0
-
-
-def _wanted_faces(args: DownloadArgs, session: DownloadSession | None) -> tuple[Iterator[CardFace], int]:
-    """The faces, streamed, and how many there are: counted in a pass of its own, for the ETA."""
-    card_list = ensure_card_list(args.cache, args.kind, args.api_url, session, refresh=args.refresh, keep_for=FRESH_FOR)
-    tally = FaceTally()
-    total = sum(1 for _ in iter_faces(card_list, args.image_key, args.limit, tally))
-    say(f"{card_list.name}: {tally}")
-    return iter_faces(card_list, args.image_key, args.limit, FaceTally()), total
 
 
 def _fetch(cache: ImageCache, session: DownloadSession) -> Callable[[CardFace], Outcome]:

@@ -284,6 +284,14 @@ def iter_faces(path: Path, image_key: str, limit: int | None, tally: FaceTally) 
     return islice(_distinct_faces(path, image_key, tally), limit)
 
 
+def counted_faces(path: Path, image_key: str, limit: int | None) -> tuple[Iterator[CardFace], int]:
+    """`iter_faces`, and how many there will be: counted in a pass of its own, for the ETA. Says what is left out."""
+    tally = FaceTally()
+    total = sum(1 for _ in iter_faces(path, image_key, limit, tally))
+    say(f"{path.name}: {tally}")
+    return iter_faces(path, image_key, limit, FaceTally()), total
+
+
 def _distinct_faces(path: Path, image_key: str, tally: FaceTally) -> Iterator[CardFace]:
     seen: set[bytes] = set()  # digests: 540,000 URLs would be three times the memory
     keys = image_key_order(image_key)
