@@ -1,5 +1,6 @@
 """Stage 1, card list -> image cache: every face's picture that is not there yet, fetched by many workers at once."""
 
+import json
 import queue
 import threading
 import time
@@ -95,7 +96,7 @@ class DownloadReport:
     def write(self, path: Path, args: DownloadArgs, *, complete: bool) -> None:
         """Write the report file: the counts, and every failure with its URL, card and reason.
 
-        Its time says, too, that the pictures before it were decoded: see ImageCache.
+        The time of a complete one says, too, until when its pictures were found whole: see ImageCache.
         """
         atomic_write_json(
             path,
@@ -104,6 +105,8 @@ class DownloadReport:
                 "timestamp": datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 "complete": complete,
                 "kind": args.kind,
+                "image_key": args.image_key,
+                "limit": args.limit,
                 "api_url": args.api_url,
                 "total_faces": self.total,
                 "already_present": self.counts[Status.PRESENT],
@@ -134,7 +137,7 @@ def download(args: DownloadArgs) -> DownloadReport:
     """
     folder = writable_folder(args.cache, "--cache")
     report_path = folder / DOWNLOAD_REPORT
-    cache = ImageCache(folder, checked_until_ns=_modified_ns(report_path))
+    cache = ImageCache(folder, checked_until_ns=_checked_until_ns(report_path, args))
     session = DownloadSession(
         user_agent=args.user_agent,
         workers=args.workers,
@@ -191,11 +194,16 @@ def require_enough(report: DownloadReport, args: DownloadArgs) -> None:
     )
 
 
-def _modified_ns(path: Path) -> int:
+def _checked_until_ns(report_path: Path, args: DownloadArgs) -> int:
+    """When a run that looked at every face of this one came to its end; 0 where none did."""
     try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
+        last = json.loads(report_path.read_bytes())
+        same_faces = [last["kind"], last["image_key"]] == [args.kind, args.image_key]
+        if last["complete"] and same_faces and last["limit"] in (None, args.limit):
+            return report_path.stat().st_mtime_ns
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no report, or none of ours: then every file is decoded, which is only slower
+    return 0
 
 
 def _fetch(cache: ImageCache, session: DownloadSession) -> Callable[[CardFace], Outcome]:
