@@ -59,12 +59,15 @@ def atomic_set(files: Sequence[Path], marker: Path) -> Iterator[list[Path]]:
 
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
-    """Be the only writer of `folder`, and sweep what a killed one left."""
+    """Be the only writer of `folder`, and sweep what a killed one left.
+
+    Some network disks have no locks for directories: there nobody waits, and nobody sweeps what may be alive.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # some network disks have no locks for directories: as good as it gets there
+        with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        _sweep(folder)
+            _sweep(folder)
         yield
     finally:
         os.close(descriptor)

@@ -12,9 +12,9 @@ import platform
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import islice
@@ -27,7 +27,12 @@ from numpy.typing import NDArray
 from helpers.about import VERSION
 from helpers.artifacts import IndexFolder
 from helpers.atomic_io import atomic_set, writable_folder
-from helpers.cli_validation import BuildArgs
+from helpers.cli_validation import (
+    DEFAULT_CONNECT_TIMEOUT_SECONDS,
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_READ_TIMEOUT_SECONDS,
+    BuildArgs,
+)
 from helpers.errors import Category, PipelineError
 from helpers.image_cache import ImageCache
 from helpers.index_store import (
@@ -57,7 +62,6 @@ if TYPE_CHECKING:
 EXIT_NO_IMAGES = 2
 EXIT_NO_CACHE = 3
 LOADERS = max(1, min(4, os.cpu_count() or 1))  # more would take cores from the model
-LIST_WORKERS, LIST_CONNECT_TIMEOUT, LIST_READ_TIMEOUT, LIST_RETRIES = 1, 5.0, 30.0, 5
 
 
 @dataclass(slots=True)
@@ -177,10 +181,10 @@ def _card_list(args: BuildArgs) -> Path:
     """The kept list, whatever its age: the faces must be those that were downloaded."""
     session = DownloadSession(
         user_agent=args.user_agent,
-        workers=LIST_WORKERS,
-        connect_timeout=LIST_CONNECT_TIMEOUT,
-        read_timeout=LIST_READ_TIMEOUT,
-        max_retries=LIST_RETRIES,
+        workers=1,
+        connect_timeout=DEFAULT_CONNECT_TIMEOUT_SECONDS,
+        read_timeout=DEFAULT_READ_TIMEOUT_SECONDS,
+        max_retries=DEFAULT_MAX_RETRIES,
     )
     return ensure_card_list(
         args.cache, args.kind, args.api_url, None if args.offline else session, refresh=args.refresh, keep_for=None
@@ -196,8 +200,10 @@ def _embed(
     """Return unit rows float32 [N, D] and the N faces they show, in list order."""
     blocks: list[NDArray[np.float32]] = []
     embedded: list[CardFace] = []
-    with Progress("Embedding", report.total, "images", report.progress_note) as progress:
-        loaded = _loaded(faces, cache, embedder, args, report, progress)
+    with (
+        Progress("Embedding", report.total, "images", report.progress_note) as progress,
+        closing(_loaded(faces, cache, embedder, args, report, progress)) as loaded,
+    ):
         while batch := list(islice(loaded, args.batch)):
             blocks.append(embedder.encode([picture for _, picture in batch]))
             embedded += [face for face, _ in batch]
@@ -213,37 +219,38 @@ def _loaded(
     args: BuildArgs,
     report: BuildReport,
     progress: Progress,
-) -> Iterator[tuple[CardFace, torch.Tensor]]:
+) -> Generator[tuple[CardFace, torch.Tensor], None, None]:
     """Yield each face that has a whole picture, with the model's input, float32 [3, H, W]; count the others.
 
     Up to two batches lie ready ahead of the model, which bounds the memory.
     """
-    with ThreadPoolExecutor(LOADERS) as pool:
-        pending: deque[tuple[CardFace, Future[torch.Tensor]]] = deque()
+    coming = iter(faces)
+    pool = ThreadPoolExecutor(LOADERS)
+    pending: deque[tuple[CardFace, Future[torch.Tensor]]] = deque()
 
-        def start(face: CardFace) -> None:
+    def fill() -> None:
+        for face in islice(coming, 2 * args.batch - len(pending)):
             path = cache.path_for(face.image_url)
             pending.append((face, pool.submit(_prepare, path, embedder, args.validate_cache)))
 
-        try:
-            coming = iter(faces)
-            for face in islice(coming, 2 * args.batch):
-                start(face)
-            while pending:
-                face, future = pending.popleft()
-                for following in islice(coming, 1):
-                    start(following)
-                try:
-                    yield face, future.result()
-                except FileNotFoundError:
-                    report.missing += 1
-                    progress.advance()
-                except BrokenImage as error:
-                    report.validation_failures += 1
-                    warn(f"left out {cache.path_for(face.image_url).name} ({face.name}): {error}")
-                    progress.advance()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    try:
+        fill()
+        while pending:
+            face, future = pending.popleft()
+            fill()
+            try:
+                prepared = future.result()
+            except FileNotFoundError:
+                report.missing += 1
+                progress.advance()
+            except BrokenImage as error:
+                report.validation_failures += 1
+                warn(f"left out {cache.path_for(face.image_url).name} ({face.name}): {error}")
+                progress.advance()
+            else:
+                yield face, prepared
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _prepare(path: Path, embedder: Embedder, validate: bool) -> torch.Tensor:

@@ -26,6 +26,11 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 EXIT_TERMINATED = 143  # 128 + SIGTERM
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE: `query_index.py … | head` is no failure worth words
 
+# What a download is done with unless flags say otherwise; a build that has to fetch its list uses the same.
+DEFAULT_CONNECT_TIMEOUT_SECONDS = 5.0
+DEFAULT_READ_TIMEOUT_SECONDS = 30.0
+DEFAULT_MAX_RETRIES = 5
+
 LARGEST_NUMBER = 10**9  # nothing here is larger, and libraries below stumble over what needs more than 64 bits
 
 Rule = Callable[[str, str], Any]  # (flag, text) -> value, or raises BrokenRule
@@ -49,23 +54,20 @@ def number(
     maximum: float = math.inf,
     *,
     suggest: float,
-    also: float | None = None,
 ) -> Rule:
-    """A number from `minimum` to `maximum`, or `also`."""
+    """A number from `minimum` to `maximum`."""
     allowed = f">= {minimum:g}" if maximum == math.inf else f"{minimum:g} to {maximum:g}"
-    if also is not None:
-        allowed = f"{also:g} or {allowed}"
 
     def rule(flag: str, text: str) -> float:
         advice = f"use {flag} {suggest:g}" + (" or higher" if maximum == math.inf else "")
         try:
             value = kind(text)
-            if abs(value) > LARGEST_NUMBER:
-                raise ValueError
         except ValueError:
             noun = "a whole number" if kind is int else "a number"
             raise _broken(f"{flag} must be {noun} {allowed}", flag, text, advice) from None
-        if not (math.isfinite(value) and (minimum <= value <= maximum or value == also)):
+        if value > LARGEST_NUMBER and maximum == math.inf:
+            raise _broken(f"{flag} must be at most {LARGEST_NUMBER:,}", flag, text, f"use {flag} {suggest:g}")
+        if not minimum <= value <= maximum:
             raise _broken(f"{flag} must be {allowed}", flag, text, advice)
         return value
 
@@ -173,10 +175,10 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, argv: Sequence[str] | None, namespace: Args) -> Args:
         """Read `argv` (None: the command line) into `namespace`; PipelineError names everything that is broken."""
-        words = list(sys.argv[1:] if argv is None else argv)
-        named = words.index("--") if "--" in words else len(words)
-        args, unknown = self.parse_known_intermixed_args(words[:named], namespace)
-        unknown += self._after_double_dash(args, words[named + 1 :])
+        given = list(sys.argv[1:] if argv is None else argv)
+        dashes = given.index("--") if "--" in given else len(given)
+        args, unknown = self.parse_known_intermixed_args(given[:dashes], namespace)
+        unknown += self._after_double_dash(args, given[dashes + 1 :])
         self._problems += [self._unknown(text) for text in unknown if text.startswith("-")]
         if unknown and not unknown[0].startswith("-"):
             self._problems.append(self._unknown(unknown[0]))
@@ -316,21 +318,21 @@ def add_download_options(parser: Parser) -> None:
     parser.option(
         "--timeout-connect",
         number(float, 1, suggest=5),
-        default=5.0,
+        default=DEFAULT_CONNECT_TIMEOUT_SECONDS,
         metavar="SECONDS",
         help="longest wait for a connection",
     )
     parser.option(
         "--timeout-read",
         number(float, 5, suggest=30),
-        default=30.0,
+        default=DEFAULT_READ_TIMEOUT_SECONDS,
         metavar="SECONDS",
         help="longest silence of a server that is answering",
     )
     parser.option(
         "--max-retries",
         number(int, 0, suggest=5),
-        default=5,
+        default=DEFAULT_MAX_RETRIES,
         metavar="N",
         help="further tries after a passing failure, waiting 1, 2, 4, 8, 16 s",
     )
@@ -463,9 +465,9 @@ def _make_streams_robust() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # for the whole run
-    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, None), (sys.stderr, None)):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=errors or "backslashreplace")
+    for name, errors in (("stdin", "surrogateescape"), ("stdout", "backslashreplace"), ("stderr", "backslashreplace")):
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
 
 
 def _ignore_signals() -> None:

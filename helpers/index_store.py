@@ -156,10 +156,7 @@ class StoredIndex:
     def records(self) -> Records:
         """The N metadata records."""
         path = self._unchanged(self.folder.metadata)
-        try:
-            records = Records(path)
-        except OSError as error:
-            raise disagreement(path, error.strerror or str(error)) from error
+        records = Records(path)
         if len(records) != self.count:
             raise disagreement(path, f"{len(records):,} lines, but the manifest counts {self.count:,} rows")
         return records
@@ -167,10 +164,7 @@ class StoredIndex:
     def vectors(self) -> NDArray[np.float32]:
         """The rows, float32 [N, D], memory-mapped."""
         path = self._unchanged(self.folder.embeddings)
-        try:
-            rows = np.load(path, mmap_mode="r")
-        except (OSError, ValueError, EOFError) as error:
-            raise disagreement(path, str(error)) from error
+        rows = np.load(path, mmap_mode="r")
         if rows.dtype != np.float32 or rows.shape != (self.count, self.width):
             expected = f"float32 [{self.count}, {self.width}]"
             raise disagreement(path, f"{rows.dtype} {list(rows.shape)}, but the manifest says {expected}")

@@ -154,8 +154,6 @@ def _version(picture: Path) -> int:
 
 def card_object(card: TableCard, address: str) -> dict[str, Any]:
     """The card as Scryfall would list it."""
-    own_pictures = len(card.sides) > 1
-    pictures = [_image_uris(card, i, address) for i in range(len(card.sides))]
     faces: list[dict[str, Any]] = [
         {
             "object": "card_face",
@@ -163,9 +161,9 @@ def card_object(card: TableCard, address: str) -> dict[str, Any]:
             "artist": "Nobody",
             "illustration_id": _made_up_id(str(side.version)),
             "colors": [],
-            "image_uris": uris,
+            "image_uris": _image_uris(card, i, address),
         }
-        for side, uris in zip(card.sides, pictures, strict=True)
+        for i, side in enumerate(card.sides)
     ]
     fields = {
         "object": "card",
@@ -182,7 +180,7 @@ def card_object(card: TableCard, address: str) -> dict[str, Any]:
         "digital": False,
         "frame": "2015",
     }
-    if own_pictures:
+    if len(card.sides) > 1:
         return fields | {"card_faces": faces}
     one = {key: faces[0][key] for key in ("artist", "illustration_id", "colors", "image_uris")}
     return fields | one

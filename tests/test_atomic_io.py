@@ -95,6 +95,22 @@ def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a", "b", "marker"]
 
 
+def test_where_a_disk_has_no_locks_nothing_is_swept(tmp_path: Path) -> None:
+    (tmp_path / "alive.npy.2-0123abcd.part").write_bytes(b"half")
+    code = f"""
+import errno, fcntl, sys
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from helpers.atomic_io import atomic_set
+def no_locks(*_): raise OSError(errno.ENOLCK, "No locks available")
+fcntl.flock = no_locks
+with atomic_set([], marker=Path({str(tmp_path)!r}) / "marker") as (part,):
+    part.write_bytes(b"new")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert names(tmp_path) == ["alive.npy.2-0123abcd.part", "marker"]
+
+
 def test_a_set_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     write_set(tmp_path, b"old")
     failing = "import errno; os.fsync = lambda _: (_ for _ in ()).throw(OSError(errno.EIO, 'Input/output error'))"

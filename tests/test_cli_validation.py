@@ -55,9 +55,9 @@ BAD_VALUES = [
     ("download_images.py", flag, value)
     for flag, values in {
         "--kind": ["cards", ""],
-        "--limit": ["-1", "1.5", "many"],
+        "--limit": ["-1", "1.5", "many", "9" * 30],
         "--workers": ["0", "129", "x"],
-        "--timeout-connect": ["0.5", "nan", "inf"],
+        "--timeout-connect": ["0.5", "nan", "inf", "-inf", "1e300"],
         "--timeout-read": ["4", "x"],
         "--max-retries": ["-1"],
         "--max-failures": ["-1", "101"],
