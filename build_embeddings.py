@@ -7,13 +7,16 @@ Next:   query_index.py, export_for_browser.py
 Pictures that are missing or broken are named and left out; every row keeps its own card. The index gets the smallest
 efSearch that finds 99.9 % of the true ten nearest, by measurement.
 
+A build that was stopped or killed is gone on with by the same command: it keeps checkpoints in index_out/ while it
+runs. The old index stays until the new one is whole.
+
 Exit codes: 0 done; 1 bad arguments, or the model or the list could not be had; 2 no valid images to embed; 3 the
 cache directory does not exist.
 """
 
 from collections.abc import Sequence
 
-from helpers.build_stage import build
+from helpers.build_stage import BuildReport, build, load_embedder, require_pictures, require_wanted
 from helpers.cli_validation import BuildArgs, Parser, add_build_options, add_card_list_options, run
 from helpers.errors import EXIT_OK
 
@@ -29,7 +32,11 @@ def parse_args(argv: Sequence[str] | None) -> BuildArgs:
 def main(argv: Sequence[str] | None = None) -> int:
     """Build the index."""
     args = parse_args(argv)
-    print(build(args))
+    require_pictures(args)
+    require_wanted(args)
+    report = BuildReport()
+    embedder = load_embedder(args, report)
+    print(build(args, embedder, report))
     return EXIT_OK
 
 

@@ -10,6 +10,8 @@ PICTURE_SUFFIXES = (".jpg", ".png", ".webp")
 DOWNLOAD_REPORT = "download_report.json"
 CACHE_LOCK = ".lock"
 
+STALE_SUFFIX = ".stale"  # a checkpoint of another build, put aside
+
 
 @dataclass(frozen=True, slots=True)
 class IndexFolder:
@@ -36,6 +38,21 @@ class IndexFolder:
     def manifest(self) -> Path:
         """Written last: while it is there, the build is whole."""
         return self.root / "build_manifest.json"
+
+    @property
+    def checkpoint_rows(self) -> Path:
+        """float32 [processed, D]: a row for each face of the list so far, zeros where it has no picture."""
+        return self.root / "checkpoint_embeddings.npy"
+
+    @property
+    def checkpoint_mask(self) -> Path:
+        """Which of these rows are good."""
+        return self.root / "checkpoint.npz"
+
+    @property
+    def checkpoint_meta(self) -> Path:
+        """Written last: while it is there, a build is unfinished and can be resumed."""
+        return self.root / "checkpoint_meta.json"
 
     @property
     def browser_vectors(self) -> Path:

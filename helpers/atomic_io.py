@@ -13,10 +13,10 @@ import secrets
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from helpers.artifacts import PART_SUFFIX
 from helpers.errors import Category, PipelineError
@@ -32,29 +32,42 @@ def atomic_path(final: Path) -> Iterator[Path]:
     The temporary name is unique, so that two writers of one file never share bytes: the last one wins, whole. Raises
     PipelineError (Configuration Error) where the disk does not take it.
     """
-    with _parts(final) as (part,):
-        yield part
-        _fsync(part)
-        os.replace(part, final)
+    part = _part_of(final)
+    with disk_errors_named(final):
+        try:
+            yield part
+            _fsync(part)
+            os.replace(part, final)
+        except BaseException:
+            with suppress(OSError):  # the folder may be what is gone
+                part.unlink()
+            raise
 
 
 @contextmanager
-def atomic_set(files: Sequence[Path], marker: Path) -> Iterator[list[Path]]:
-    """Yield a path to write to for each of `files` and last for `marker`, which says that the set is whole.
+def atomic_set(folder: Path, marker: str) -> Iterator[Path]:
+    """Yield an empty staging folder inside `folder`; the files written to it move out of it when the block ends well.
 
-    When the block ends well and all is safely on the disk, the old marker goes, the files get their names, and the new
-    marker gets its name last: wherever this is killed, a marker that is there belongs to its files. When the block
-    fails, everything old stays as it was. Two writers of one folder take turns.
+    `marker` is the name of the one that says that the set is whole: when all is safely on the disk, the old marker
+    goes, the files get their places, the new marker last. Wherever this is killed, a marker that is there belongs to
+    its files. When the block fails, everything old stays as it was. Two writers of one folder take turns.
     """
-    with _parts(*files, marker) as parts, _exclusive(marker.parent):
-        yield parts
-        for part in parts:
-            _fsync(part)
-        with _signals_deferred():
-            marker.unlink(missing_ok=True)
-            for part, final in zip(parts, (*files, marker), strict=True):
-                os.replace(part, final)
-        _fsync(marker.parent)
+    staging = _part_of(folder / marker)
+    with disk_errors_named(folder / marker), _exclusive(folder):
+        try:
+            staging.mkdir()
+            yield staging
+            files = sorted(staging.iterdir(), key=lambda path: path.name == marker)
+            for path in files:
+                _fsync(path)
+            with signals_deferred():
+                (folder / marker).unlink(missing_ok=True)
+                for path in files:
+                    os.replace(path, folder / path.name)
+                staging.rmdir()
+            _fsync(folder)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 @contextmanager
@@ -74,7 +87,7 @@ def _exclusive(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _signals_deferred() -> Iterator[None]:
+def signals_deferred() -> Iterator[None]:
     """Let Ctrl-C and SIGTERM wait until the block, which takes milliseconds, is done."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are handled in the main thread only
@@ -95,23 +108,16 @@ def _signals_deferred() -> Iterator[None]:
 
 def _sweep(folder: Path) -> None:
     for part in folder.glob(f"*{PART_SUFFIX}"):
-        if _OUR_PART.search(part.name):
+        if not _OUR_PART.search(part.name):
+            continue
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
             part.unlink(missing_ok=True)
 
 
-@contextmanager
-def _parts(*finals: Path) -> Iterator[list[Path]]:
-    """Yield a temporary name for each of `finals`; what is left under them when the block fails is removed."""
-    parts = [path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PART_SUFFIX}") for path in finals]
-    try:
-        yield parts
-    except BaseException as error:
-        for part in parts:
-            with suppress(OSError):  # the folder may be what is gone
-                part.unlink()
-        if isinstance(error, OSError):
-            raise _unwritable(finals[-1], error) from error
-        raise
+def _part_of(final: Path) -> Path:
+    return final.with_name(f"{final.name}.{os.getpid()}-{secrets.token_hex(4)}{PART_SUFFIX}")
 
 
 def atomic_write_bytes(final: Path, data: bytes) -> None:
@@ -148,10 +154,8 @@ def shared_folder(folder: Path, lock_name: str) -> Iterator[None]:
     `.part` files of ours in a folder that nobody holds belong to a process that was killed. The kernel drops the lock
     with its process, so a stale lock can't exist.
     """
-    try:
+    with disk_errors_named(folder / lock_name):
         lock = open(folder / lock_name, "a")  # noqa: SIM115  # held by the block below
-    except OSError as error:
-        raise _unwritable(folder / lock_name, error) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -161,6 +165,35 @@ def shared_folder(folder: Path, lock_name: str) -> Iterator[None]:
             _sweep(folder)
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield
+
+
+def locked_file(path: Path) -> BinaryIO:
+    """Open `path` to read and write, created where missing, and hold the only lock there is on it until it is closed.
+
+    Raises BlockingIOError where another process holds it. Some network disks have no locks: there nobody is kept out.
+    """
+    while True:
+        file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")  # noqa: SIM115  # the caller's to close
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise
+        except OSError:
+            return file
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # its last holder removed it while we waited for the lock
+
+
+@contextmanager
+def disk_errors_named(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block, which writes `path`, into a PipelineError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def _unwritable(path: Path, error: OSError) -> PipelineError:

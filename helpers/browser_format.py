@@ -22,11 +22,12 @@ def write_browser_files(stored: StoredIndex, target: IndexFolder) -> str:
     """
     rows, records = stored.vectors(), stored.records()
     check_unit_rows(rows, str(stored.folder.embeddings))
-    with atomic_set([target.browser_vectors], marker=target.browser_metadata) as (vectors_part, metadata_part):
-        with open(vectors_part, "wb") as file:
+    with atomic_set(target.root, marker=target.browser_metadata.name) as staging:
+        staged = IndexFolder(staging)
+        with open(staged.browser_vectors, "wb") as file:
             for start in range(0, len(rows), 65536):
                 file.write(quantize(rows[start : start + 65536]).tobytes())
-        with open(metadata_part, "wb") as file:
+        with open(staged.browser_metadata, "wb") as file:
             file.writelines(_metadata_json(stored, records))
     size = f"{human_bytes(rows.size)} of vectors, {human_bytes(target.browser_metadata.stat().st_size)} of metadata"
     return f"{len(rows):,} faces of width {rows.shape[1]}: {size}, written to {target.root}"

@@ -2,7 +2,8 @@
 
 Loader threads decode and prepare pictures while the model works on the batch before; each picture is decoded once, for
 its validation and its embedding alike. Rows come in the order of the card list; a face whose picture is missing or
-broken has no row. Torch and faiss are imported only once there is work for them: they take seconds.
+broken has no row. Torch and faiss are imported only once there is work for them: they take seconds. A build that was
+stopped or killed goes on from its checkpoint, which stays until all files have their names.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +28,8 @@ from numpy.typing import NDArray
 
 from helpers.about import VERSION
 from helpers.artifacts import IndexFolder
-from helpers.atomic_io import atomic_set, writable_folder
+from helpers.atomic_io import atomic_set, disk_errors_named, writable_folder
+from helpers.checkpoint import Checkpoint, Settings
 from helpers.cli_validation import (
     DEFAULT_CONNECT_TIMEOUT_SECONDS,
     DEFAULT_MAX_RETRIES,
@@ -41,13 +44,15 @@ from helpers.index_store import (
     Manifest,
     Model,
     Parameters,
+    Records,
     Statistics,
+    StoredIndex,
     sha256_of,
 )
-from helpers.model_source import ModelSource, find_model
+from helpers.model_source import find_model
 from helpers.preprocess import Preparation
 from helpers.records import CardFace
-from helpers.scryfall import counted_faces, ensure_card_list
+from helpers.scryfall import ensure_card_list, told_faces
 from helpers.session import DownloadSession
 from helpers.talk import Progress, percent, say, warn
 from helpers.validation import BrokenImage, read_image
@@ -69,18 +74,24 @@ class BuildReport:
     """Counts what became of each face, and says how the build went."""
 
     total: int = 0
+    resumed: int = 0  # rows that an earlier run had made
+    embedded: int = 0  # by this run
     missing: int = 0
     validation_failures: int = 0
-    embedded: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def successful(self) -> int:
+        """Faces that have a row."""
+        return self.resumed + self.embedded
 
     def statistics(self) -> Statistics:
         """The counts as the manifest has them."""
         return Statistics(
             total_records=self.total,
-            successful_embeddings=self.embedded,
-            failed_embeddings=self.total - self.embedded,
-            success_rate=self.embedded / self.total if self.total else 0.0,
+            successful_embeddings=self.successful,
+            failed_embeddings=self.total - self.successful,
+            success_rate=self.successful / self.total if self.total else 0.0,
             missing_from_cache=self.missing,
             validation_failures=self.validation_failures,
         )
@@ -101,80 +112,88 @@ class BuildReport:
         yield
         self.seconds[name] = round(time.monotonic() - started, 3)
 
-    def summary(self, args: BuildArgs, ef_search: int) -> str:
+    def summary(self, args: BuildArgs, ef_search: int, checkpoint: Checkpoint) -> str:
         """What the user reads at the end."""
         phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.seconds.items())
+        resumed = f", {self.resumed:,} of them by an earlier run" if self.resumed else ""
+        cost = 100 * checkpoint.seconds / sum(self.seconds.values())
         return "\n".join(
             [
                 f"Total faces: {self.total:,}",
                 f"  missing from the cache: {self.missing:,}",
                 f"  validation failures: {self.validation_failures:,}",
-                f"  embedded: {self.embedded:,} ({self.images_per_second:.1f} images/s)",
-                f"Success rate: {percent(self.embedded, self.total)}",
+                f"  embedded: {self.successful:,}{resumed} ({self.images_per_second:.1f} images/s)",
+                f"Success rate: {percent(self.successful, self.total)}",
                 f"HNSW: M {args.hnsw_m}, efConstruction {args.hnsw_ef_construction}, efSearch {ef_search} (measured)",
+                f"Checkpoints: {checkpoint.saves}, which held up the run for {checkpoint.seconds:.2f} s ({cost:.2f} %)",
                 f"Seconds: {phases}",
                 f"Written to {args.out}",
             ]
         )
 
 
-def build(args: BuildArgs) -> str:
-    """Build the index of the cached pictures of the list's faces; return the summary.
-
-    Raises PipelineError: no cache directory (exit 3), no valid picture (exit 2), everything else known (exit 1). The
-    output folder is only touched when all is computed.
-    """
-    cache = _existing_cache(args)
-    folder = IndexFolder(writable_folder(args.out, "--out"))
-    preparation = Preparation(args.size, args.fit)
-    source = find_model(args.model, args.pretrained, offline=args.offline)
-    card_list = _card_list(args)
-    report = BuildReport()
-    with report.phase("loading the model"):
-        embedder = _load_embedder(source, preparation, args.device)
-        fingerprint = embedder.fingerprint()
-    faces, report.total = counted_faces(card_list, args.image_key, args.limit)
-    with report.phase("embedding"):
-        vectors, embedded = _embed(faces, cache, embedder, args, report)
-    _require_rows(report)
-    check_unit_rows(vectors, source.display_name)
-    index, recalls = _index(vectors, args, report)
-    with report.phase("writing"):
-        _write(
-            folder,
-            vectors,
-            embedded,
-            index,
-            lambda sha256: _manifest(args, report, card_list, embedder, fingerprint, index, recalls, sha256),
-        )
-    if folder.browser_vectors.exists():
-        warn(f"the browser files in {args.out} are of an earlier build: run export_for_browser.py to renew them")
-    return report.summary(args, index.ef_search)
+def require_wanted(args: BuildArgs) -> None:
+    """PipelineError (exit 2) where --limit wants no faces."""
+    if args.limit == 0:
+        raise _no_valid_images("received --limit 0: no faces wanted", "leave --limit out, or raise it")
 
 
-def _existing_cache(args: BuildArgs) -> ImageCache:
-    cache = ImageCache(args.cache)
-    if not cache.root.is_dir():
+def require_pictures(args: BuildArgs) -> None:
+    """PipelineError where there is no cache directory (exit 3) or no picture in it (exit 2)."""
+    if not args.cache.is_dir():
         raise PipelineError.of(
             Category.CONFIGURATION,
             "the image cache does not exist",
-            details=f"received --cache {cache.root}",
+            details=f"received --cache {args.cache}",
             suggestion="run download_images.py first, or name the directory it wrote to with --cache",
             exit_code=EXIT_NO_CACHE,
         )
-    if args.limit == 0 or next(cache.pictures(), None) is None:
-        raise _no_valid_images(
-            "received --limit 0" if args.limit == 0 else f"{cache.root} holds no pictures",
-            "leave --limit out" if args.limit == 0 else "run download_images.py first, with the same --cache",
-        )
-    return cache
+    if next(ImageCache(args.cache).pictures(), None) is None:
+        raise _no_valid_images(f"{args.cache} holds no pictures", "run download_images.py first, with the same --cache")
 
 
-def _load_embedder(source: ModelSource, preparation: Preparation, device: str) -> Embedder:
+def load_embedder(args: BuildArgs, report: BuildReport) -> Embedder:
+    """Load the model, before any work is done; PipelineError where it or --out can't be had."""
+    writable_folder(args.out, "--out")
+    source = find_model(args.model, args.pretrained, offline=args.offline)
     say(f"Loading {source.display_name}")
-    from helpers.embedder import Embedder  # torch: seconds, and find_model must have spoken first
+    with report.phase("loading the model"):
+        from helpers.embedder import Embedder  # torch: seconds, and find_model must have spoken first
 
-    return Embedder.load(source, preparation, device)
+        return Embedder.load(source, Preparation(args.size, args.fit), args.device)
+
+
+def build(args: BuildArgs, embedder: Embedder, report: BuildReport) -> str:
+    """Build the index of the cached pictures of the list's faces; return the summary.
+
+    Raises PipelineError: no valid picture (exit 2), everything else known (exit 1). The files of an earlier build are
+    only touched when the new ones are whole and have been checked.
+    """
+    folder = IndexFolder(args.out)
+    cache = ImageCache(args.cache)
+    card_list = _card_list(args)
+    faces = _faces(card_list, args)
+    report.total = len(faces)
+    with Checkpoint(folder, _settings(embedder), faces, args.checkpoint_frequency, resume=args.resume) as checkpoint:
+        with report.phase("embedding"):
+            _embed(faces, cache, embedder, args, report, checkpoint)
+            vectors = checkpoint.complete()
+        _require_rows(report)
+        check_unit_rows(vectors, embedder.source.display_name)
+        index, recalls = _index(vectors, args, report)
+        with atomic_set(folder.root, marker=folder.manifest.name) as staging:
+            staged = IndexFolder(staging)
+            with report.phase("writing"):
+                _write(staged, vectors, faces, checkpoint, index)
+                staged.manifest.write_bytes(
+                    _manifest(args, report, card_list, embedder, index, recalls, staged).to_json()
+                )
+            with report.phase("checking"):
+                _check(staged, cache, embedder)
+        checkpoint.delete()
+    if folder.browser_vectors.exists():
+        warn(f"the browser files in {args.out} are of an earlier build: run export_for_browser.py to renew them")
+    return report.summary(args, index.ef_search, checkpoint)
 
 
 def _card_list(args: BuildArgs) -> Path:
@@ -191,52 +210,78 @@ def _card_list(args: BuildArgs) -> Path:
     )
 
 
+def _faces(card_list: Path, args: BuildArgs) -> Records:
+    """The faces to embed, in the list's order, laid down in a file without a name.
+
+    They are needed again when the rows are done, hours later, and a list may be replaced in the meantime.
+    """
+    with disk_errors_named(args.out / "faces"), tempfile.TemporaryFile(dir=args.out) as file:
+        file.writelines(face.to_json() + b"\n" for face in told_faces(card_list, args.image_key, args.limit))
+        file.flush()
+        return Records(file, card_list)
+
+
 # ------------------------------------------------------------------------------------------------------------ embedding
 
 
+def _settings(embedder: Embedder) -> Settings:
+    return Settings(
+        model=embedder.source.name,
+        weights_sha256=embedder.fingerprint,
+        precision=embedder.precision,
+        preprocessing=embedder.preprocessing,
+        target_size=embedder.preparation.size,
+        fit=embedder.preparation.fit,
+    )
+
+
 def _embed(
-    faces: Iterator[CardFace], cache: ImageCache, embedder: Embedder, args: BuildArgs, report: BuildReport
-) -> tuple[NDArray[np.float32], list[CardFace]]:
-    """Return unit rows float32 [N, D] and the N faces they show, in list order."""
-    blocks: list[NDArray[np.float32]] = []
-    embedded: list[CardFace] = []
+    faces: Records,
+    cache: ImageCache,
+    embedder: Embedder,
+    args: BuildArgs,
+    report: BuildReport,
+    checkpoint: Checkpoint,
+) -> None:
+    """Give each face that has a whole picture and no row yet its row."""
+    report.resumed = int(checkpoint.good.sum())
     with (
-        Progress("Embedding", report.total, "images", report.progress_note) as progress,
-        closing(_loaded(faces, cache, embedder, args, report, progress)) as loaded,
+        Progress("Embedding", report.total, "images", report.progress_note, before=report.resumed) as progress,
+        closing(_loaded(faces, np.flatnonzero(~checkpoint.good), cache, embedder, args, report, progress)) as loaded,
     ):
-        while batch := list(islice(loaded, args.batch)):
-            blocks.append(embedder.encode([picture for _, picture in batch]))
-            embedded += [face for face, _ in batch]
-            report.embedded = len(embedded)
+        while batch := list(islice(loaded, min(args.batch, checkpoint.room))):
+            checkpoint.add([place for place, _ in batch], embedder.encode([picture for _, picture in batch]))
+            report.embedded += len(batch)
             progress.advance(len(batch))
-    return np.concatenate(blocks) if blocks else np.empty((0, 0), np.float32), embedded
 
 
 def _loaded(
-    faces: Iterable[CardFace],
+    faces: Records,
+    places: Iterable[int],
     cache: ImageCache,
     embedder: Embedder,
     args: BuildArgs,
     report: BuildReport,
     progress: Progress,
-) -> Generator[tuple[CardFace, torch.Tensor], None, None]:
-    """Yield each face that has a whole picture, with the model's input, float32 [3, H, W]; count the others.
+) -> Generator[tuple[int, torch.Tensor], None, None]:
+    """Yield each of `places` whose face has a whole picture, with the model's input, float32 [3, H, W].
 
-    Up to two batches lie ready ahead of the model, which bounds the memory.
+    The others are counted. Up to two batches lie ready ahead of the model, which bounds the memory.
     """
-    coming = iter(faces)
+    coming = iter(places)
     pool = ThreadPoolExecutor(LOADERS)
-    pending: deque[tuple[CardFace, Future[torch.Tensor]]] = deque()
+    pending: deque[tuple[int, CardFace, Future[torch.Tensor]]] = deque()
 
     def fill() -> None:
-        for face in islice(coming, 2 * args.batch - len(pending)):
-            path = cache.path_for(face.image_url)
-            pending.append((face, pool.submit(_prepare, path, embedder, args.validate_cache)))
+        for place in islice(coming, 2 * args.batch - len(pending)):
+            face = faces[int(place)]
+            prepared = pool.submit(_prepare, cache.path_for(face.image_url), embedder, args.validate_cache)
+            pending.append((int(place), face, prepared))
 
     try:
         fill()
         while pending:
-            face, future = pending.popleft()
+            place, face, future = pending.popleft()
             fill()
             try:
                 prepared = future.result()
@@ -248,7 +293,7 @@ def _loaded(
                 warn(f"left out {cache.path_for(face.image_url).name} ({face.name}): {error}")
                 progress.advance()
             else:
-                yield face, prepared
+                yield place, prepared
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -258,7 +303,7 @@ def _prepare(path: Path, embedder: Embedder, validate: bool) -> torch.Tensor:
 
 
 def _require_rows(report: BuildReport) -> None:
-    if report.embedded:
+    if report.successful:
         return
     raise _no_valid_images(
         f"of {report.total:,} faces {report.missing:,} have no picture in the cache, "
@@ -288,23 +333,20 @@ def _index(vectors: NDArray[np.float32], args: BuildArgs, report: BuildReport) -
 
 
 def _write(
-    folder: IndexFolder,
-    vectors: NDArray[np.float32],
-    faces: list[CardFace],
-    index: CardIndex,
-    manifest: Callable[[dict[str, str]], Manifest],
+    staged: IndexFolder, vectors: NDArray[np.float32], faces: Records, checkpoint: Checkpoint, index: CardIndex
 ) -> None:
-    """Write all files beside the old ones, then give them their names; `manifest` is made of the others' SHA-256."""
-    finals = (folder.embeddings, folder.metadata, folder.index)
-    with atomic_set(finals, marker=folder.manifest) as (*parts, manifest_part):
-        embeddings_part, metadata_part, index_part = parts
-        with open(embeddings_part, "wb") as file:
-            np.save(file, vectors)
-        with open(metadata_part, "wb") as file:
-            file.writelines(face.to_json() + b"\n" for face in faces)
-        index.save(index_part)
-        sha256 = {final.name: sha256_of(part) for final, part in zip(finals, parts, strict=True)}
-        manifest_part.write_bytes(manifest(sha256).to_json())
+    """Write all files but the manifest, which is made of the others' SHA-256."""
+    with open(staged.embeddings, "wb") as file:
+        np.save(file, vectors)
+    with open(staged.metadata, "wb") as file:
+        file.writelines(faces.line(int(place)) for place in np.flatnonzero(checkpoint.good))
+    index.save(staged.index)
+
+
+def _check(staged: IndexFolder, cache: ImageCache, embedder: Embedder) -> None:
+    from helpers.self_check import check_index  # torch and faiss, see above
+
+    check_index(StoredIndex(staged), cache, embedder)
 
 
 def _manifest(
@@ -312,10 +354,9 @@ def _manifest(
     report: BuildReport,
     card_list: Path,
     embedder: Embedder,
-    fingerprint: str,
     index: CardIndex,
     recalls: dict[int, float],
-    sha256: dict[str, str],
+    staged: IndexFolder,
 ) -> Manifest:
     from helpers.embedder import TORCH_VERSION
     from helpers.faiss_index import FAISS_VERSION
@@ -345,12 +386,12 @@ def _manifest(
         ),
         git_commit=_git_commit(),
         tool_version=VERSION,
-        model=Model(embedder.source.model, embedder.source.pretrained, fingerprint, index.width),
+        model=Model(embedder.source.model, embedder.source.pretrained, embedder.fingerprint, index.width),
         card_list=card_list.name,
         ef_search_recall_at_10=recalls,
         seconds=report.seconds,
         images_per_second=round(report.images_per_second, 2),
-        sha256=sha256,
+        sha256={path.name: sha256_of(path) for path in (staged.embeddings, staged.metadata, staged.index)},
     )
 
 

@@ -54,9 +54,10 @@ def number(
     maximum: float = math.inf,
     *,
     suggest: float,
+    off: bool = False,
 ) -> Rule:
-    """A number from `minimum` to `maximum`."""
-    allowed = f">= {minimum:g}" if maximum == math.inf else f"{minimum:g} to {maximum:g}"
+    """A number from `minimum` to `maximum`; 0 too where that turns something `off`."""
+    allowed = ("0 or " if off else "") + (f">= {minimum:g}" if maximum == math.inf else f"{minimum:g} to {maximum:g}")
 
     def rule(flag: str, text: str) -> float:
         advice = f"use {flag} {suggest:g}" + (" or higher" if maximum == math.inf else "")
@@ -67,7 +68,7 @@ def number(
             raise _broken(f"{flag} must be {noun} {allowed}", flag, text, advice) from None
         if value > LARGEST_NUMBER and maximum == math.inf:
             raise _broken(f"{flag} must be at most {LARGEST_NUMBER:,}", flag, text, f"use {flag} {suggest:g}")
-        if not minimum <= value <= maximum:
+        if not (minimum <= value <= maximum or (off and value == 0)):
             raise _broken(f"{flag} must be {allowed}", flag, text, advice)
         return value
 
@@ -155,6 +156,19 @@ class Parser(argparse.ArgumentParser):
     def option(self, flag: str, rule: Rule, *, default: Any, help: str, metavar: str | None = None) -> None:
         """Declare `flag` with the rule its value must obey."""
         self.add_argument(flag, type=self._checked(flag, rule), default=default, help=help, metavar=metavar)
+
+    def required_option(self, flag: str, rule: Rule, *, help: str, metavar: str) -> None:
+        """Declare `flag` that must be given, with the rule its value must obey."""
+        self.option(flag, rule, default=None, help=f"{help} (required)", metavar=metavar)
+        name = flag.lstrip("-").replace("-", "_")
+        self.cross_rule(
+            (name,),
+            lambda args: (
+                None
+                if getattr(args, name) is not None
+                else Problem(f"{flag} is required", f"received no {flag}", f"add {flag} {metavar}")
+            ),
+        )
 
     def words_or_more(self, name: str, rule: Rule, *, help: str) -> None:
         """Declare a positional argument of which at least one is needed."""
@@ -257,10 +271,16 @@ class BuildArgs(CardListArgs):
     fit: str
     hnsw_m: int
     hnsw_ef_construction: int
+    checkpoint_frequency: int
+    resume: bool
     validate_cache: bool
     model: str
     pretrained: str
     device: str
+
+
+class PipelineArgs(DownloadArgs, BuildArgs):
+    """Both steps in one command."""
 
 
 def add_card_list_options(parser: Parser) -> None:
@@ -380,6 +400,19 @@ def add_build_options(parser: Parser) -> None:
         help="candidates looked at while the graph is built, --hnsw-m to 2000",
     )
     parser.cross_rule(("hnsw_m", "hnsw_ef_construction"), _candidates_cover_links)
+    parser.option(
+        "--checkpoint-frequency",
+        number(int, 100, suggest=500, off=True),
+        default=500,
+        metavar="N",
+        help="images embedded between two checkpoints, from 100; 0 saves none while embedding",
+    )
+    parser.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="go on from the checkpoint of an interrupted build in --out; --no-resume replaces it",
+    )
     parser.add_argument(
         "--validate-cache",
         action=argparse.BooleanOptionalAction,

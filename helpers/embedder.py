@@ -3,6 +3,7 @@
 The only user of torch and open_clip. Import it only once there is work for it: that takes seconds.
 """
 
+import functools
 import hashlib
 import logging
 import pickle
@@ -37,13 +38,15 @@ class Embedder:
         preparation: Preparation,
         device: torch.device,
         model: torch.nn.Module,
-        preprocess: Callable[[Image.Image], torch.Tensor],
+        preprocessing: PreprocessCfg,
     ) -> None:
         self.source = source
         self.preparation = preparation
         self._device = device
         self._model = model
-        self._preprocess = preprocess
+        self._preprocess: Callable[[Image.Image], torch.Tensor] = image_transform_v2(preprocessing, is_train=False)
+        self.preprocessing = str(preprocessing)  # open_clip's own: size, mean and deviation, interpolation
+        self.precision = "float32"
 
     @classmethod
     def load(cls, source: ModelSource, preparation: Preparation, device: str) -> "Embedder":
@@ -58,9 +61,8 @@ class Embedder:
         except (RuntimeError, OSError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
             raise _unavailable(source, error) from error
         model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        config = open_clip.get_model_preprocess_cfg(model)
-        preprocess = image_transform_v2(PreprocessCfg(**config), is_train=False)
-        return cls(source, preparation, chosen, model, preprocess)
+        preprocessing = PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
+        return cls(source, preparation, chosen, model, preprocessing)
 
     @property
     def device(self) -> str:
@@ -79,6 +81,7 @@ class Embedder:
             features = torch.cat([self._model.encode_image(part) for part in torch.split(batch, at_once)])  # type: ignore[operator]
         return unit_rows(features.float().cpu().numpy())
 
+    @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the image tower's weights: two models with the same one give the same vectors."""
         digest = hashlib.sha256()

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import Category, PipelineError
+from helpers.index_store import StoredIndex, disagreement
 from helpers.vectors import unit_rows
 
 FAISS_VERSION: str = faiss.__version__
@@ -55,6 +56,15 @@ class CardIndex:
             raise _unusable(path, f"it holds a {type(index).__name__}, not an IndexHNSWFlat with inner product")
         return cls(index)
 
+    @classmethod
+    def of(cls, stored: StoredIndex) -> "CardIndex":
+        """Read the index of `stored`; PipelineError (Validation Error) where it does not fit the manifest."""
+        index = cls.load(stored.index_path())
+        if (len(index), index.width) != (stored.count, stored.width):
+            found, expected = f"[{len(index)}, {index.width}]", f"[{stored.count}, {stored.width}]"
+            raise disagreement(stored.folder.index, f"it indexes rows {found}, but the manifest says {expected}")
+        return index
+
     def save(self, path: Path) -> None:
         """Write the index, its efSearch included; OSError where the disk does not take it."""
         try:
@@ -64,6 +74,10 @@ class CardIndex:
 
     def __len__(self) -> int:
         return int(self._hnsw.ntotal)
+
+    def row(self, number: int) -> NDArray[np.float32]:
+        """The vector that the index has under id `number`, float32 [D]."""
+        return np.asarray(self._hnsw.reconstruct(number))
 
     @property
     def width(self) -> int:
@@ -103,7 +117,7 @@ class CardIndex:
         noise = unit_rows(rng.standard_normal(picked.shape, dtype=np.float32))
         queries = unit_rows(QUERY_COSINE * picked + np.float32(np.sqrt(1 - QUERY_COSINE**2)) * noise)
         k = min(10, len(rows))
-        exact, _ = faiss.knn(queries, rows, k, metric=faiss.METRIC_INNER_PRODUCT)
+        exact, _ = exact_search(queries, rows, k)
         measured: dict[int, float] = {}
         for ef in EF_SEARCH_LADDER:
             self.ef_search = ef
@@ -112,6 +126,17 @@ class CardIndex:
             if measured[ef] >= TARGET_RECALL_AT_10 or ef >= len(rows):
                 break
         return measured
+
+
+def exact_search(
+    queries: NDArray[np.float32], rows: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The `k` nearest of all `rows` float32 [N, D] for each query float32 [Q, D], by looking at every row.
+
+    Returns cosines float32 [Q, k], best first, and row numbers int64 [Q, k].
+    """
+    scores, ids = faiss.knn(queries, rows, k, metric=faiss.METRIC_INNER_PRODUCT)
+    return scores, ids
 
 
 def _unusable(path: Path, details: str) -> PipelineError:

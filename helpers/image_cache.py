@@ -37,8 +37,8 @@ class ImageCache:
         atomic_write_bytes(self.path_for(url), data)
 
     def pictures(self) -> Iterator[Path]:
-        """Every file that bears a picture's name, in no particular order."""
+        """Every file, or link to one that may be gone, that bears a picture's name, in no particular order."""
         with os.scandir(self.root) as entries:
             for entry in entries:
-                if entry.name.endswith(PICTURE_SUFFIXES) and entry.is_file():
+                if entry.name.endswith(PICTURE_SUFFIXES) and (entry.is_file() or entry.is_symlink()):
                     yield Path(entry.path)

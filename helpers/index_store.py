@@ -2,9 +2,10 @@
 
 import hashlib
 import mmap
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
+from typing import BinaryIO, overload
 
 import msgspec
 import numpy as np
@@ -97,17 +98,21 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class Records(Sequence[CardFace]):
-    """The metadata lines, decoded one at a time as they are asked for: half a million would fill the memory."""
+    """Metadata lines, decoded one at a time as they are asked for: half a million would fill the memory."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        """The lines of `file`, which may be closed or removed afterwards; `path` names it in errors."""
         self._path = path
-        with open(path, "rb") as file:
-            empty = path.stat().st_size == 0
-            self._bytes = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        empty = os.fstat(file.fileno()).st_size == 0
+        self._bytes = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._ends = np.flatnonzero(np.frombuffer(self._bytes, np.uint8) == ord("\n"))
 
     def __len__(self) -> int:
         return len(self._ends)
+
+    def line(self, row: int) -> bytes:
+        """Line `row`, with its newline."""
+        return self._bytes[self._ends[row - 1] + 1 if row else 0 : self._ends[row] + 1]
 
     @overload
     def __getitem__(self, row: int) -> CardFace: ...
@@ -116,9 +121,8 @@ class Records(Sequence[CardFace]):
     def __getitem__(self, row: int | slice) -> CardFace | Sequence[CardFace]:
         if isinstance(row, slice):
             return [self[i] for i in range(*row.indices(len(self)))]
-        start = self._ends[row - 1] + 1 if row else 0
         try:
-            return CardFace.from_json(self._bytes[start : self._ends[row]])
+            return CardFace.from_json(self.line(row))
         except msgspec.MsgspecError as error:
             raise disagreement(self._path, f"line {row + 1:,}: {error}") from error
 
@@ -135,8 +139,11 @@ class StoredIndex:
             raise PipelineError.of(
                 Category.CONFIGURATION,
                 f"there is no finished index in {folder.root}",
-                details=f"{folder.manifest.name} is missing",
-                suggestion="build one with build_embeddings.py, or name its directory",
+                details=f"{folder.manifest.name} is missing"
+                + (", a build was interrupted" if folder.checkpoint_meta.exists() else ""),
+                suggestion="run the same build again, it goes on where it was"
+                if folder.checkpoint_meta.exists()
+                else "build one with build_embeddings.py, or name its directory",
             ) from error
         except (msgspec.MsgspecError, OSError) as error:
             raise disagreement(folder.manifest, str(error)) from error
@@ -156,7 +163,8 @@ class StoredIndex:
     def records(self) -> Records:
         """The N metadata records."""
         path = self._unchanged(self.folder.metadata)
-        records = Records(path)
+        with open(path, "rb") as file:
+            records = Records(file, path)
         if len(records) != self.count:
             raise disagreement(path, f"{len(records):,} lines, but the manifest counts {self.count:,} rows")
         return records

@@ -26,12 +26,19 @@ class ModelSource:
         return self.model.startswith((LOCAL_DIR, HUB))
 
     @property
+    def name(self) -> str:
+        """`model`, wherever a local folder lies: the folders above are nobody's business."""
+        return (
+            LOCAL_DIR + Path(self.model.removeprefix(LOCAL_DIR)).name
+            if self.model.startswith(LOCAL_DIR)
+            else self.model
+        )
+
+    @property
     def display_name(self) -> str:
         """What people call it: OpenAI's `ViT-B/32` for open_clip's `ViT-B-32-quickgelu`."""
-        if self.model.startswith(LOCAL_DIR):
-            return LOCAL_DIR + Path(self.model.removeprefix(LOCAL_DIR)).name  # the folders above are nobody's business
-        if self.model.startswith(HUB):
-            return self.model
+        if self.names_weights:
+            return self.name
         family, _, patch = self.model.removesuffix("-quickgelu").rpartition("-")
         return f"{family}/{patch}" if family else patch
 

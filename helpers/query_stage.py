@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from helpers.artifacts import IndexFolder
 from helpers.errors import Category, PipelineError
-from helpers.index_store import Records, StoredIndex, disagreement
+from helpers.index_store import Records, StoredIndex
 from helpers.model_source import find_model
 from helpers.records import CardFace
 from helpers.talk import say
@@ -57,14 +57,11 @@ class QueryEngine:
         from helpers.embedder import Embedder  # torch and faiss: seconds, so only once the files are found in order
         from helpers.faiss_index import CardIndex
 
-        index = CardIndex.load(stored.index_path())
-        if (len(index), index.width) != (stored.count, stored.width):
-            found, expected = f"[{len(index)}, {index.width}]", f"[{stored.count}, {stored.width}]"
-            raise disagreement(folder.index, f"it indexes rows {found}, but the manifest says {expected}")
+        index = CardIndex.of(stored)
         if ef_search is not None:
             index.ef_search = ef_search
         embedder = Embedder.load(stored.manifest.source, stored.manifest.preparation, device)
-        if embedder.fingerprint() != stored.manifest.model.weights_sha256:
+        if embedder.fingerprint != stored.manifest.model.weights_sha256:
             raise PipelineError.of(
                 Category.CONFIGURATION,
                 "the model's weights are not those that the index was built with",

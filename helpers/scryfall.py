@@ -284,11 +284,16 @@ def iter_faces(path: Path, image_key: str, limit: int | None, tally: FaceTally) 
     return islice(_distinct_faces(path, image_key, tally), limit)
 
 
-def counted_faces(path: Path, image_key: str, limit: int | None) -> tuple[Iterator[CardFace], int]:
-    """`iter_faces`, and how many there will be: counted in a pass of its own, for the ETA. Says what is left out."""
+def told_faces(path: Path, image_key: str, limit: int | None) -> Iterator[CardFace]:
+    """`iter_faces`; says at the end what was met and what was left out."""
     tally = FaceTally()
-    total = sum(1 for _ in iter_faces(path, image_key, limit, tally))
+    yield from iter_faces(path, image_key, limit, tally)
     say(f"{path.name}: {tally}")
+
+
+def counted_faces(path: Path, image_key: str, limit: int | None) -> tuple[Iterator[CardFace], int]:
+    """`iter_faces`, and how many there will be: counted in a pass of its own, for the ETA."""
+    total = sum(1 for _ in told_faces(path, image_key, limit))
     return iter_faces(path, image_key, limit, FaceTally()), total
 
 

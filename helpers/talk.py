@@ -39,16 +39,19 @@ class Progress:
     """Progress of a long stage, with rate and ETA: a bar on a terminal, else one line a minute.
 
     `advance` may be called from several threads. `note` is asked for a few words (bytes, failures) when a line is due.
+    `before` were done by an earlier run: they count as done, not for the rate.
     """
 
-    def __init__(self, label: str, total: int, unit: str, note: Callable[[], str] = str) -> None:
+    def __init__(self, label: str, total: int, unit: str, note: Callable[[], str] = str, before: int = 0) -> None:
         self._lock = threading.Lock()
         self._label, self._total, self._unit, self._note = label, total, unit, note
-        self._done = 0
+        self._done = self._before = before
         self._started = self._last_line = time.monotonic()
         self._bar = None
         if sys.stderr.isatty():
-            self._bar = tqdm(total=total, desc=label, unit=f" {unit}", file=sys.stderr, dynamic_ncols=True)
+            self._bar = tqdm(
+                total=total, initial=before, desc=label, unit=f" {unit}", file=sys.stderr, dynamic_ncols=True
+            )
 
     def advance(self, count: int = 1) -> None:
         """`count` more are done."""
@@ -62,7 +65,7 @@ class Progress:
                 print(self._line(), file=sys.stderr, flush=True)
 
     def _line(self) -> str:
-        rate = self._done / max(time.monotonic() - self._started, 1e-9)
+        rate = (self._done - self._before) / max(time.monotonic() - self._started, 1e-9)
         left = (self._total - self._done) / rate if rate else 0.0
         eta = f"{int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02}"
         parts = [f"{self._done:,}/{self._total:,} {self._unit}", percent(self._done, self._total)]

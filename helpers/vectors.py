@@ -32,12 +32,19 @@ def check_unit_rows(rows: NDArray[np.float32], source: str) -> None:
     """PipelineError (Validation Error) naming the first row of float32 [N, D] that is not finite or not of norm 1."""
     if rows.ndim != 2 or rows.dtype != np.float32:
         raise _broken(source, f"expected float32 [N, D], found {rows.dtype} {list(rows.shape)}")
+    off = off_unit_rows(rows)
+    if off.size:
+        norm = float(np.linalg.norm(rows[off[0]].astype(np.float64)))
+        raise _broken(source, f"row {int(off[0]):,} has norm {norm}, not 1")
+
+
+def off_unit_rows(rows: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Numbers of the rows of float32 [N, D] that are not finite or not of norm 1."""
+    off = [np.empty(0, np.int64)]
     for start in range(0, len(rows), 65536):
-        block = rows[start : start + 65536].astype(np.float64)
-        off = np.flatnonzero(~(np.abs(np.linalg.norm(block, axis=1) - 1) <= NORM_TOLERANCE))  # NaN is off too
-        if off.size:
-            norm = float(np.linalg.norm(block[off[0]]))
-            raise _broken(source, f"row {start + int(off[0]):,} has norm {norm}, not 1")
+        norms = np.linalg.norm(rows[start : start + 65536].astype(np.float64), axis=1)
+        off.append(start + np.flatnonzero(~(np.abs(norms - 1) <= NORM_TOLERANCE)))  # NaN is off too
+    return np.concatenate(off)
 
 
 def quantize(rows: NDArray[np.float32]) -> NDArray[np.int8]:

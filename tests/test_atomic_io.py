@@ -1,11 +1,14 @@
+import fcntl
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
-from helpers.atomic_io import atomic_path, atomic_write_bytes, shared_folder, writable_folder
+from helpers.atomic_io import atomic_path, atomic_write_bytes, locked_file, shared_folder, writable_folder
 from helpers.errors import PipelineError
 from tests.conftest import ROOT
 
@@ -58,9 +61,9 @@ sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from helpers.atomic_io import atomic_set
 folder = Path({str(folder)!r})
-with atomic_set([folder / "a", folder / "b"], marker=folder / "marker") as parts:
-    for part in parts:
-        part.write_bytes({content!r})
+with atomic_set(folder, marker="marker") as staging:
+    for name in ("marker", "b", "a"):
+        (staging / name).write_bytes({content!r})
     {sync}
 """
     subprocess.run([sys.executable, "-c", code], check=False, stderr=subprocess.DEVNULL)
@@ -90,7 +93,7 @@ def test_a_signal_waits_until_the_names_are_given(tmp_path: Path, sent: str) -> 
 
 def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path: Path) -> None:
     write_set(tmp_path, b"old", "os._exit(9)")
-    assert len(names(tmp_path)) == 3
+    assert len(names(tmp_path)) == 1
     write_set(tmp_path, b"new")
     assert names(tmp_path) == ["a", "b", "marker"]
 
@@ -104,8 +107,8 @@ from pathlib import Path
 from helpers.atomic_io import atomic_set
 def no_locks(*_): raise OSError(errno.ENOLCK, "No locks available")
 fcntl.flock = no_locks
-with atomic_set([], marker=Path({str(tmp_path)!r}) / "marker") as (part,):
-    part.write_bytes(b"new")
+with atomic_set(Path({str(tmp_path)!r}), marker="marker") as staging:
+    (staging / "marker").write_bytes(b"new")
 """
     subprocess.run([sys.executable, "-c", code], check=True)
     assert names(tmp_path) == ["alive.npy.2-0123abcd.part", "marker"]
@@ -152,6 +155,39 @@ with shared_folder(Path({str(tmp_path)!r}), ".lock"), atomic_path(Path({str(tmp_
     assert any(name.endswith(".part") for name in names(tmp_path))
     with shared_folder(tmp_path, ".lock"):
         assert names(tmp_path) == [".lock"]
+
+
+def test_a_file_has_one_lock_and_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
+    code = f"""
+import sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from helpers.atomic_io import locked_file
+file = locked_file(Path({str(tmp_path)!r}) / "rows")
+print("ready", flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(BlockingIOError):
+            locked_file(tmp_path / "rows")
+        holder.send_signal(signal.SIGKILL)
+    locked_file(tmp_path / "rows").close()
+
+
+def test_a_lock_is_never_held_on_a_file_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows"
+    flock = fcntl.flock
+
+    def removed_while_waiting(file: BinaryIO, operation: int) -> None:
+        monkeypatch.undo()
+        path.unlink()
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", removed_while_waiting)
+    with locked_file(path) as file:
+        assert os.path.samestat(os.fstat(file.fileno()), path.stat())
 
 
 def test_a_folder_that_is_a_file_is_named_with_its_flag(tmp_path: Path) -> None:

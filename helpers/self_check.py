@@ -1,0 +1,51 @@
+"""Does a new index recognise its own pictures? Asked of the files as they lie on the disk, before they replace others.
+
+Counts, widths and SHA-256 are compared by the very readers that a query uses. Then some rows are asked the way a user
+would: the picture that a row's metadata names is embedded again and must come out first by exact search, or tie with
+an identical twin. That finds what counts can't: rows and names that have drifted apart.
+"""
+
+import numpy as np
+
+from helpers.embedder import Embedder
+from helpers.errors import Category, PipelineError
+from helpers.faiss_index import CardIndex, exact_search
+from helpers.image_cache import ImageCache
+from helpers.index_store import StoredIndex
+from helpers.validation import BrokenImage, read_image
+from helpers.vectors import check_unit_rows
+
+SAMPLE = 16  # rows, a second or two of the model's time
+LEAST_COSINE = 0.99
+TIE = 1e-5  # what the rounding of another batch can move a cosine between twins
+
+
+def check_index(stored: StoredIndex, cache: ImageCache, embedder: Embedder) -> None:
+    """PipelineError where the files of `stored` disagree (Validation Error) or misname a picture (Build Error)."""
+    rows, records, index = stored.vectors(), stored.records(), CardIndex.of(stored)
+    check_unit_rows(rows, str(stored.folder.embeddings))
+    for row in np.random.default_rng(len(rows)).choice(len(rows), min(SAMPLE, len(rows)), replace=False):
+        face = records[int(row)]
+        if not np.array_equal(index.row(int(row)), rows[row]):
+            raise _failed(f"id {row} of the index is not row {row} of the vectors")
+        try:
+            picture = read_image(cache.path_for(face.image_url))
+        except (FileNotFoundError, BrokenImage):
+            continue  # gone since it was embedded: nothing to ask with
+        query = embedder.encode([embedder.prepare(picture)])
+        scores, found = exact_search(query, rows, 1)
+        own, best = float(query[0] @ rows[row]), float(scores[0, 0])
+        if own < LEAST_COSINE or own < best - TIE:
+            raise _failed(
+                f"the picture of row {row} ({face.name}) has a cosine of {own:.4f} with its row; "
+                f"{records[int(found[0, 0])].name} comes first with {best:.4f}"
+            )
+
+
+def _failed(details: str) -> PipelineError:
+    return PipelineError.of(
+        Category.BUILD,
+        "the new index does not recognise its own pictures",
+        details=details,
+        suggestion="build again with --no-resume; the index that was there before is untouched",
+    )

@@ -1,0 +1,154 @@
+"""Is every picture of a cache whole? All cores decode; what is not whole is named, and deleted on request."""
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from itertools import islice
+from pathlib import Path
+
+from helpers.atomic_io import atomic_write_json, disk_errors_named
+from helpers.errors import Category, PipelineError
+from helpers.image_cache import ImageCache
+from helpers.talk import Progress, percent, say, warn
+from helpers.validation import BrokenImage, read_image
+
+REPORT_VERSION = "1.0.0"
+EXIT_INVALID = 1
+EXIT_NO_DIRECTORY = 2
+WORKERS = os.cpu_count() or 1  # Pillow decodes without holding Python's lock
+AHEAD = 16 * WORKERS  # pictures under way: enough to keep all cores busy, few enough to stop at once
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """A picture that is not whole. `stat` is what it was when it was read, None where it could not be had."""
+
+    path: Path
+    reason: str
+    stat: os.stat_result | None
+
+
+@dataclass(slots=True)
+class ValidationReport:
+    """Counts what was looked at, keeps what was invalid, and says how it went."""
+
+    cache: Path
+    total: int = 0
+    invalid: list[Invalid] = field(default_factory=list)
+    removed: int | None = None  # None: not asked for
+
+    def progress_note(self) -> str:
+        """Invalid ones so far, for the progress line."""
+        return f"{len(self.invalid):,} invalid"
+
+    def summary(self) -> str:
+        """What the user reads at the end."""
+        valid = self.total - len(self.invalid)
+        lines = [
+            f"Pictures: {self.total:,}",
+            f"  valid: {valid:,} ({percent(valid, self.total)})",
+            f"  invalid: {len(self.invalid):,}",
+        ]
+        if self.removed is not None:
+            lines.append(f"  deleted: {self.removed:,}")
+        elif self.invalid:
+            lines.append("Delete the invalid ones with --fix, then run download_images.py to fetch them again")
+        return "\n".join(lines)
+
+    def write(self, path: Path) -> None:
+        """Write the report file; PipelineError where the disk does not take it."""
+        with disk_errors_named(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_json(
+            path,
+            {
+                "version": REPORT_VERSION,
+                "timestamp": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "cache_directory": str(self.cache),
+                "total_files": self.total,
+                "valid_files": self.total - len(self.invalid),
+                "invalid_files": len(self.invalid),
+                "failures": [
+                    {
+                        "filename": invalid.path.name,
+                        "reason": invalid.reason,
+                        "size_bytes": invalid.stat.st_size if invalid.stat else 0,
+                    }
+                    for invalid in self.invalid
+                ],
+            },
+        )
+
+
+def require_directory(cache: Path) -> None:
+    """PipelineError (exit 2) where there is no such directory."""
+    if not cache.is_dir():
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            "the image cache does not exist",
+            details=f"received --cache {cache}",
+            suggestion="name the directory that download_images.py wrote to",
+            exit_code=EXIT_NO_DIRECTORY,
+        )
+
+
+def validate(cache: Path) -> ValidationReport:
+    """Look at every picture of `cache`, in the order of their names; each invalid one is named as it is found."""
+    paths = sorted(ImageCache(cache).pictures())
+    report = ValidationReport(cache)
+    with Progress("Validating", len(paths), "pictures", report.progress_note) as progress:
+        for invalid in _looked_at(paths):
+            report.total += 1
+            if invalid is not None:
+                report.invalid.append(invalid)
+                say(f"invalid: {invalid.path.name}: {invalid.reason}")
+            progress.advance()
+    return report
+
+
+def remove(report: ValidationReport) -> None:
+    """Delete the invalid pictures, but for one that has been replaced since: that may be a download's mending."""
+    report.removed = 0
+    for invalid in report.invalid:
+        try:
+            if invalid.stat is not None and _same(invalid.stat, invalid.path.lstat()):
+                invalid.path.unlink()
+                report.removed += 1
+            else:
+                say(f"not deleted: {invalid.path.name} has changed since it was looked at")
+        except OSError as error:
+            warn(f"{invalid.path.name} can't be deleted: {error.strerror or error}")
+
+
+def _looked_at(paths: list[Path]) -> Iterator[Invalid | None]:
+    """`_look` at each path by all cores, in order."""
+    coming = iter(paths)
+    pending: deque[Future[Invalid | None]] = deque()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        try:
+            while True:
+                pending.extend(pool.submit(_look, path) for path in islice(coming, AHEAD - len(pending)))
+                if not pending:
+                    return
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _look(path: Path) -> Invalid | None:
+    stat = None
+    try:
+        stat = path.lstat()
+        read_image(path)
+    except FileNotFoundError:
+        return Invalid(path, "does not exist", stat)
+    except (BrokenImage, OSError) as error:
+        return Invalid(path, str(error), stat)
+    return None
+
+
+def _same(before: os.stat_result, now: os.stat_result) -> bool:
+    return os.path.samestat(before, now) and (before.st_mtime_ns, before.st_size) == (now.st_mtime_ns, now.st_size)
