@@ -250,7 +250,7 @@ class Checkpoint:
         places = np.flatnonzero(good[:done])
         damaged = off_unit_rows(rows[:done][places])
         if damaged.size:
-            warn(f"{damaged.size:,} rows of the checkpoint are damaged: they are embedded again")
+            warn(f"damaged rows in the checkpoint: {damaged.size:,}; they are embedded again")
         self.good[np.delete(places, damaged)] = True
         self._processed = done
         self._width = rows.shape[1]

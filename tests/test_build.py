@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -19,9 +20,11 @@ from PIL import Image, ImageOps
 from helpers.image_cache import ImageCache
 from tests.conftest import ROOT, Built, run_script
 from tests.faulty_server import faulty_server
+from tests.kills import KILLED, run_killed_before, run_until
 from tests.pictures import BROKEN
 
 NO_DEVICE = "cuda" if sys.platform == "darwin" else "mps"
+CHECKPOINT = ["checkpoint.npz", "checkpoint_embeddings.npy", "checkpoint_meta.json"]
 FACES = 13  # 12 drawn cards, one of them with two sides
 
 
@@ -157,14 +160,15 @@ def test_a_disk_that_is_full_leaves_the_old_output_as_it_was(built: Built, tmp_p
     assert contents(out) == contents(built.index)
 
 
-def test_two_builds_into_one_folder_leave_one_whole_build(built: Built, tmp_path: Path) -> None:
+def test_two_builds_into_one_folder_do_not_mix(built: Built, tmp_path: Path) -> None:
+    """The second is turned away while the first is at it, or comes after it: never do both write at once."""
     words = [sys.executable, str(ROOT / "build_embeddings.py"), "--cache", str(built.cache), "--out", str(tmp_path)]
     words += ["--model", f"local-dir:{built.model}", "--offline"]
     limits = [["--limit", "5"], []]
     runs = [subprocess.Popen(words + limit, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for limit in limits]
-    for run in runs:
-        run.communicate(timeout=120)
-        assert run.returncode == 0
+    ends = [(run.communicate(timeout=120)[1].decode(), run.returncode) for run in runs]
+    assert 0 in [code for _, code in ends]
+    assert all(code == 0 or "another build is writing into" in stderr for stderr, code in ends)
     for name, digest in Built(built.cache, tmp_path, built.model).manifest()["sha256"].items():
         assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digest
     assert len(list(tmp_path.iterdir())) == 4
@@ -257,20 +261,100 @@ def test_few_pictures_and_odd_sizes_build(built: Built, tmp_path: Path, argument
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_build_that_is_stopped_leaves_nothing_half_written(
+def test_a_build_that_is_stopped_keeps_a_checkpoint_and_goes_on_from_it(
     built: Built, tmp_path: Path, sent: signal.Signals, code: int
 ) -> None:
-    words = [sys.executable, str(ROOT / "build_embeddings.py"), "--cache", str(built.cache), "--out", str(tmp_path)]
-    words += ["--model", f"local-dir:{built.model}", "--offline", "--batch", "1"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
-        assert run.stderr is not None
-        lines = [next(run.stderr), next(run.stderr)]
-        assert "13 faces" in lines[1]  # it embeds from here on
-        run.send_signal(sent)
-        _, stderr = run.communicate(timeout=60)
+    rows = tmp_path / "checkpoint_embeddings.npy"
+    run = run_until(
+        lambda: rows.exists() and rows.stat().st_size > 0,  # something is embedded
+        *("build_embeddings.py", "--cache", built.cache, "--out", tmp_path, "--model", f"local-dir:{built.model}"),
+        *("--offline", "--batch", 1),
+        sent=sent,
+    )
     assert run.returncode == code
-    assert "Traceback" not in stderr
-    assert not list(tmp_path.iterdir())
+    assert "Traceback" not in run.stderr
+    assert "the same command goes on from there" in run.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == CHECKPOINT
+    kept = json.loads((tmp_path / "checkpoint_meta.json").read_text())["processed_count"]
+    assert 0 < kept < FACES
+    done = build(built.cache, tmp_path, built.model, "--hnsw-m", 16, "--batch", 3)  # which change no vector
+    assert f"Resuming: {kept} of {FACES} faces" in done.stderr
+    assert f"embedded: {FACES}, {kept} of them by an earlier run" in done.stdout
+    (cost,) = (line for line in done.stdout.splitlines() if line.startswith("Checkpoints: "))
+    assert re.fullmatch(r"Checkpoints: 1, which held up the run for \d+\.\d\d s \(\d+\.\d\d %\)", cost)
+    assert same_index(tmp_path, built.index)
+
+
+@pytest.mark.parametrize(
+    ("before", "more"),
+    [
+        ("replace mtg_embeddings.npy", []),
+        ("replace build_manifest.json", ["--checkpoint-frequency", "0"]),
+        ("unlink checkpoint_meta.json", []),
+    ],
+)
+def test_a_build_that_is_killed_while_the_files_are_swapped_is_completed_without_embedding(
+    built: Built, tmp_path: Path, before: str, more: list[str]
+) -> None:
+    out = Path(shutil.copytree(built.index, tmp_path / "out"))
+    run = run_killed_before(
+        before,
+        *("build_embeddings.py", "--cache", built.cache, "--out", out, "--model", f"local-dir:{built.model}"),
+        *("--offline", *more),
+    )
+    assert run.returncode == KILLED
+    done = build(built.cache, out, built.model, *more)
+    assert done.returncode == 0, done.stderr
+    assert f"embedded: {FACES}, {FACES} of them by an earlier run" in done.stdout
+    assert same_index(out, built.index)
+
+
+def test_an_index_that_misnames_its_pictures_never_replaces_a_good_one(built: Built, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(built.index, tmp_path / "out"))
+    before = contents(out)
+    run_killed_before(
+        "replace mtg_embeddings.npy",
+        *("build_embeddings.py", "--cache", built.cache, "--out", tmp_path / "other", "--offline"),
+        *("--model", f"local-dir:{built.model}"),
+    )
+    for name in CHECKPOINT:
+        shutil.copy(tmp_path / "other" / name, out)
+    rows = np.load(out / "checkpoint_embeddings.npy", mmap_mode="r+")
+    rows[:] = np.roll(rows, 1, axis=0)  # every row has another card's name now
+    rows.flush()
+    done = build(built.cache, out, built.model)
+    assert done.returncode == 1
+    assert "ERROR: Build Error: the new index does not recognise its own pictures" in done.stderr
+    assert "--no-resume" in done.stderr
+    assert {name: data for name, data in contents(out).items() if name not in CHECKPOINT} == before
+    done = build(built.cache, out, built.model, "--no-resume")
+    assert done.returncode == 0, done.stderr
+    assert same_index(out, built.index)
+
+
+def test_pictures_that_came_since_a_build_was_stopped_are_taken_in(built: Built, cache: Path, tmp_path: Path) -> None:
+    missing = ImageCache(cache).path_for(built.records()[2]["image_url"])
+    away = missing.rename(tmp_path / "away.jpg")
+    out = tmp_path / "out"
+    run_killed_before(
+        "replace mtg_embeddings.npy",
+        *("build_embeddings.py", "--cache", cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline"),
+    )
+    away.rename(missing)
+    done = build(cache, out, built.model)
+    assert f"embedded: {FACES}, {FACES - 1} of them by an earlier run" in done.stdout
+    assert "missing from the cache: 0" in done.stdout
+    assert same_index(out, built.index)
+
+
+def same_index(folder: Path, other: Path) -> bool:
+    """Whether two output folders hold the same rows and names, and nothing else lies in the first."""
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in other.iterdir())
+    assert (folder / "mtg_meta.jsonl").read_bytes() == (other / "mtg_meta.jsonl").read_bytes()
+    rows, others = np.load(folder / "mtg_embeddings.npy"), np.load(other / "mtg_embeddings.npy")
+    assert float((rows * others).sum(axis=1).min()) >= 0.9999
+    assert faiss.read_index(str(folder / "mtg_cards.faiss")).ntotal == len(rows)
+    return True
 
 
 def test_the_manifest_does_not_say_more_than_the_files(built: Built) -> None:

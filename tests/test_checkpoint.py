@@ -1,0 +1,295 @@
+"""Checkpoints on real files: what one run kept, the next one takes up, or puts aside where it is another build's."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from helpers.artifacts import IndexFolder
+from helpers.checkpoint import Checkpoint, Settings
+from helpers.errors import PipelineError
+from helpers.records import CardFace
+from helpers.vectors import unit_rows
+
+WIDTH = 8
+SETTINGS = Settings(model="m", weights_sha256="w", precision="float32", preprocessing="224", target_size=384, fit="pad")
+NAMES = ["checkpoint.npz", "checkpoint_embeddings.npy", "checkpoint_meta.json"]
+
+
+def make_faces(count: int, start: int = 0) -> list[CardFace]:
+    return [face(i) for i in range(start, start + count)]
+
+
+def face(i: int) -> CardFace:
+    nothing: dict[str, Any] = dict.fromkeys(CardFace.__struct_fields__)
+    return CardFace(**nothing | {"face_id": f"id{i}", "image_url": f"https://example/{i}.jpg", "name": f"Card {i}"})
+
+
+def rows(places: list[int]) -> NDArray[np.float32]:
+    """The rows of the faces at `places`: another one for each."""
+    random = [np.random.default_rng(place).standard_normal(WIDTH) for place in places]
+    return unit_rows(np.stack(random).astype(np.float32))
+
+
+def open_checkpoint(
+    folder: Path, faces: list[CardFace], frequency: int = 100, settings: Settings = SETTINGS, *, resume: bool = True
+) -> Checkpoint:
+    return Checkpoint(IndexFolder(folder), settings, faces, frequency, resume=resume)
+
+
+def interrupted(folder: Path, faces: list[CardFace], places: list[int], frequency: int = 100) -> None:
+    """A build that is stopped when it has embedded `places`."""
+    with pytest.raises(KeyboardInterrupt), open_checkpoint(folder, faces, frequency) as checkpoint:
+        checkpoint.add(places, rows(places))
+        raise KeyboardInterrupt
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_files_are_what_the_contract_says(tmp_path: Path) -> None:
+    interrupted(tmp_path, make_faces(10), [0, 1, 4, 5])
+    assert names(tmp_path) == NAMES
+    meta = json.loads((tmp_path / "checkpoint_meta.json").read_text())
+    assert {
+        "processed_count": 6,
+        "total_count": 10,
+        "embeddings_file": "checkpoint_embeddings.npy",
+    }.items() <= meta.items()
+    assert {"timestamp", "parameters"} <= set(meta)
+    packed = np.load(tmp_path / "checkpoint.npz")
+    assert packed["good_mask"].tolist() == [True, True, False, False, True, True]
+    assert (packed["indices"].dtype, packed["indices"].tolist()) == (np.int64, [0, 1, 4, 5])
+    embeddings = np.load(tmp_path / "checkpoint_embeddings.npy")
+    assert (embeddings.dtype, embeddings.shape) == (np.float32, (6, WIDTH))
+    assert np.array_equal(embeddings[[0, 1, 4, 5]], rows([0, 1, 4, 5]))
+    assert not embeddings[[2, 3]].any()
+
+
+def test_what_was_kept_is_taken_up_and_goes_when_the_build_is_done(tmp_path: Path) -> None:
+    faces = make_faces(6)
+    interrupted(tmp_path, faces, [0, 2])
+    with open_checkpoint(tmp_path, faces) as checkpoint:
+        assert checkpoint.good.tolist() == [True, False, True, False, False, False]
+        checkpoint.add([1, 3], rows([1, 3]))  # what was missing before may be there now
+        assert np.array_equal(checkpoint.complete(), rows([0, 1, 2, 3]))
+        assert names(tmp_path) == NAMES
+        checkpoint.delete()
+    assert names(tmp_path) == []
+
+
+steps = st.lists(st.tuples(st.sets(st.integers(0, 39), max_size=12), st.booleans()), max_size=8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=steps, frequency=st.sampled_from([1, 3, 100]))
+def test_any_row_of_interruptions_ends_like_an_undisturbed_run(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[set[int], bool]], frequency: int
+) -> None:
+    folder, faces = tmp_path_factory.mktemp("property"), make_faces(40)
+    kept: set[int] = set()
+    for wanted, stopped_softly in steps:
+        checkpoint = open_checkpoint(folder, faces, frequency)
+        assert set(np.flatnonzero(checkpoint.good).tolist()) >= kept
+        places = sorted(wanted - set(np.flatnonzero(checkpoint.good).tolist()))
+        if places:
+            checkpoint.add(places, rows(places))
+        if stopped_softly or len(places) >= frequency:
+            kept |= set(places)
+        if stopped_softly:
+            checkpoint.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+        else:  # as a kill leaves it: the lock goes, nothing is saved any more
+            checkpoint._thread.shutdown()
+            checkpoint._file.close()
+    with open_checkpoint(folder, faces, frequency) as checkpoint:
+        left = np.flatnonzero(~checkpoint.good).tolist()
+        assert not kept & set(left)
+        if left:
+            checkpoint.add(left, rows(left))
+        assert np.array_equal(checkpoint.complete(), rows(list(range(40))))
+        checkpoint.delete()
+    assert names(folder) == []
+
+
+def test_a_kill_between_the_files_costs_one_interval_not_all(tmp_path: Path) -> None:
+    faces = make_faces(10)
+    interrupted(tmp_path, faces, [0, 1, 2])
+    old_meta = (tmp_path / "checkpoint_meta.json").read_bytes()
+    interrupted(tmp_path, faces, [3, 4, 5])
+    (tmp_path / "checkpoint_meta.json").write_bytes(old_meta)  # killed before this one was replaced
+    with open_checkpoint(tmp_path, faces) as checkpoint:
+        assert np.flatnonzero(checkpoint.good).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"model": "other"},
+        {"weights_sha256": "other"},
+        {"precision": "bfloat16"},
+        {"preprocessing": "other"},
+        {"target_size": 64},
+        {"fit": "crop"},
+    ],
+)
+def test_other_settings_put_a_checkpoint_aside_and_are_named(
+    tmp_path: Path, changed: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    faces = make_faces(10)
+    interrupted(tmp_path, faces, [0, 1])
+    before = {name: (tmp_path / name).read_bytes() for name in NAMES}
+    with open_checkpoint(tmp_path, faces, settings=msgspec.structs.replace(SETTINGS, **changed)) as checkpoint:
+        assert not checkpoint.good.any()
+    (name,) = changed
+    assert f"{name} was {getattr(SETTINGS, name)}, now {changed[name]}" in capsys.readouterr().err
+    assert {name: (tmp_path / f"{name}.stale").read_bytes() for name in NAMES} == before
+    assert names(tmp_path) == sorted(f"{name}.stale" for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    ("faces", "words"),
+    [
+        (make_faces(10, start=1), "its first 3 faces are others"),
+        ([*make_faces(2), *make_faces(8, start=3)], "its first 3 faces are others"),
+        (make_faces(2), "this build only 2"),
+    ],
+)
+def test_another_card_list_puts_a_checkpoint_aside(
+    tmp_path: Path, faces: list[CardFace], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupted(tmp_path, make_faces(10), [0, 2])
+    with open_checkpoint(tmp_path, faces) as checkpoint:
+        assert not checkpoint.good.any()
+    assert words in capsys.readouterr().err
+
+
+def test_a_list_that_differs_only_further_on_does_not(tmp_path: Path) -> None:
+    interrupted(tmp_path, make_faces(10), [0, 2])
+    with open_checkpoint(tmp_path, [*make_faces(3), *make_faces(50, start=90)]) as checkpoint:
+        assert np.flatnonzero(checkpoint.good).tolist() == [0, 2]
+
+
+def damage_json(folder: Path, **fields: object) -> None:
+    path = folder / "checkpoint_meta.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def damage_mask(folder: Path, good: list[bool], indices: list[int]) -> None:
+    np.savez(folder / "checkpoint.npz", good_mask=np.array(good), indices=np.array(indices, np.int64))
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "no npz": lambda folder: (folder / "checkpoint.npz").unlink(),
+    "no rows": lambda folder: (folder / "checkpoint_embeddings.npy").write_bytes(b""),
+    "half an npz": lambda folder: os.truncate(folder / "checkpoint.npz", 99),
+    "half the rows": lambda folder: os.truncate(folder / "checkpoint_embeddings.npy", 150),
+    "no JSON": lambda folder: (folder / "checkpoint_meta.json").write_text("{"),
+    "empty JSON": lambda folder: (folder / "checkpoint_meta.json").write_text(""),
+    "another JSON": lambda folder: (folder / "checkpoint_meta.json").write_text("[1]"),
+    "too many processed": lambda folder: damage_json(folder, processed_count=11),
+    "negative": lambda folder: damage_json(folder, processed_count=-1),
+    "more than total": lambda folder: damage_json(folder, total_count=1),
+    "mask too short": lambda folder: damage_mask(folder, [True, False], [0]),
+    "indices not of the mask": lambda folder: damage_mask(folder, [True, False, True], [0, 1]),
+    "fewer indices": lambda folder: damage_mask(folder, [True, False, True], [0]),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_checkpoint_is_put_aside_not_believed(
+    tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faces = make_faces(10)
+    interrupted(tmp_path, faces, [0, 2])
+    DAMAGE[how](tmp_path)
+    with open_checkpoint(tmp_path, faces) as checkpoint:
+        assert not checkpoint.good.any()
+        assert "is not one of this build" in capsys.readouterr().err
+        checkpoint.add([0, 1], rows([0, 1]))
+        assert np.array_equal(checkpoint.complete(), rows([0, 1]))
+        checkpoint.delete()
+    assert all(name.endswith(".stale") for name in names(tmp_path))
+
+
+def test_a_damaged_row_alone_is_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    faces = make_faces(10)
+    interrupted(tmp_path, faces, [0, 1, 2, 3])
+    embeddings = np.load(tmp_path / "checkpoint_embeddings.npy", mmap_mode="r+")
+    embeddings[2] = 0
+    embeddings.flush()
+    with open_checkpoint(tmp_path, faces) as checkpoint:
+        assert np.flatnonzero(checkpoint.good).tolist() == [0, 1, 3]
+    assert "damaged rows in the checkpoint: 1" in capsys.readouterr().err
+
+
+def test_without_resume_a_checkpoint_is_dropped(tmp_path: Path) -> None:
+    interrupted(tmp_path, make_faces(10), [0, 2])
+    with open_checkpoint(tmp_path, make_faces(10), resume=False) as checkpoint:
+        assert not checkpoint.good.any()
+    assert names(tmp_path) == []
+
+
+def test_frequency_0_keeps_nothing_of_a_build_that_is_stopped(tmp_path: Path) -> None:
+    interrupted(tmp_path, make_faces(10), [0, 2], frequency=0)
+    assert names(tmp_path) == []
+
+
+def test_frequency_0_takes_up_what_is_there_and_keeps_what_is_complete(tmp_path: Path) -> None:
+    faces = make_faces(4)
+    interrupted(tmp_path, faces, [0, 2])
+    with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, faces, frequency=0) as checkpoint:
+        checkpoint.add([3], rows([3]))
+        checkpoint.complete()
+        raise KeyboardInterrupt  # while the index is built
+    with open_checkpoint(tmp_path, faces, frequency=0) as checkpoint:
+        assert np.flatnonzero(checkpoint.good).tolist() == [0, 2, 3]
+
+
+def test_a_checkpoint_is_due_every_so_many_images_not_faces(tmp_path: Path) -> None:
+    with open_checkpoint(tmp_path, make_faces(1000), frequency=100) as checkpoint:
+        assert checkpoint.room == 100
+        checkpoint.add(list(range(0, 120, 2)), rows(list(range(0, 120, 2))))
+        assert (checkpoint.saves, checkpoint.room) == (0, 40)
+        checkpoint.add(list(range(500, 540)), rows(list(range(500, 540))))
+        assert (checkpoint.saves, checkpoint.room) == (1, 100)
+    with open_checkpoint(tmp_path, make_faces(1000), frequency=0) as checkpoint:
+        assert checkpoint.room >= 1000
+
+
+def test_no_faces_with_pictures_leave_nothing(tmp_path: Path) -> None:
+    with open_checkpoint(tmp_path, make_faces(3)) as checkpoint:
+        assert checkpoint.complete().shape[0] == 0
+    assert names(tmp_path) == []
+
+
+def test_two_builds_do_not_share_a_folder(tmp_path: Path) -> None:
+    with open_checkpoint(tmp_path, make_faces(3)), pytest.raises(PipelineError, match="another build is writing into"):
+        open_checkpoint(tmp_path, make_faces(3))
+    open_checkpoint(tmp_path, make_faces(3)).__exit__(None, None, None)
+
+
+def test_a_disk_that_takes_no_checkpoint_ends_the_build_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    def fail() -> None:
+        with open_checkpoint(tmp_path, make_faces(9), frequency=1) as checkpoint:
+            checkpoint.add([0], rows([0]))
+            checkpoint.complete()
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(PipelineError, match="can't be written to") as caught:
+        fail()
+    assert "make room" in caught.value.problems[0].suggestion
+    assert names(tmp_path) == []
