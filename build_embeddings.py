@@ -16,6 +16,7 @@ cache directory does not exist.
 
 from collections.abc import Sequence
 
+import helpers.interrupts  # noqa: F401  # first of ours, see there
 from helpers.build_stage import BuildReport, build, load_embedder, require_pictures, require_wanted
 from helpers.cli_validation import BuildArgs, Parser, add_build_options, add_card_list_options, run
 from helpers.errors import EXIT_OK

@@ -14,6 +14,7 @@ than --max-failures allows, or there is no valid image to embed.
 
 from collections.abc import Sequence
 
+import helpers.interrupts  # noqa: F401  # first of ours, see there
 from helpers.build_stage import BuildReport, build, load_embedder, require_wanted
 from helpers.cli_validation import (
     Parser,

@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import helpers.interrupts  # noqa: F401  # first of ours, see there
 from helpers.artifacts import IndexFolder
 from helpers.atomic_io import writable_folder
 from helpers.browser_format import write_browser_files

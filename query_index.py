@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+import helpers.interrupts  # noqa: F401  # first of ours, see there
 from helpers.artifacts import IndexFolder
 from helpers.cli_validation import Parser, add_device_option, number, path, run, words
 from helpers.errors import EXIT_OK, Category, PipelineError

@@ -4,7 +4,6 @@ Temporary names end in `.part`, which no reader looks at. `shared_folder` lets s
 folder and lets the one that is alone in it sweep what a killed one left.
 """
 
-import errno
 import fcntl
 import json
 import os
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from helpers.artifacts import PART_SUFFIX
-from helpers.errors import Category, PipelineError
+from helpers.errors import NO_SPACE, Category, PipelineError
 from helpers.talk import human_bytes
 
 _OUR_PART = re.compile(rf"\.\d+-[0-9a-f]{{8}}{re.escape(PART_SUFFIX)}$")  # others may keep their own .part files here
@@ -197,14 +196,13 @@ def disk_errors_named(path: Path) -> Iterator[None]:
 
 
 def _unwritable(path: Path, error: OSError) -> PipelineError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     free = human_bytes(shutil.disk_usage(path.parent).free) if path.parent.is_dir() else "nothing"
     return PipelineError.of(
         Category.CONFIGURATION,
         f"{path.parent} can't be written to",
         details=f"{path.name}: {error.strerror or error}; {free} free there",
         suggestion="make room and run the same command again; what was finished is kept"
-        if full or error.errno is None
+        if error.errno in NO_SPACE or error.errno is None
         else "check that the directory is there and may be written to, or name another",
     )
 

@@ -19,7 +19,7 @@ from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from helpers.about import DEFAULT_USER_AGENT, VERSION
-from helpers.errors import Category, PipelineError, Problem
+from helpers.errors import EXIT_ERROR, NO_SPACE, Category, PipelineError, Problem
 from helpers.records import IMAGE_KEYS, LIST_KINDS
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -470,13 +470,15 @@ class Terminated(BaseException):
 
 def run(main: Callable[[], int]) -> int:
     """Call `main` and return the process's exit code; known failures become words on stderr, never a traceback."""
-    signal.signal(signal.SIGTERM, _raise_terminated)
-    _make_streams_robust()
     try:
+        _make_streams_robust()
+        _raise_on_signals()
         code = main()
         sys.stdout.flush()
+        _ignore_signals()  # on the way out there is nothing left to stop
         return code
     except PipelineError as error:
+        _ignore_signals()
         print(error.render(), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -488,9 +490,29 @@ def run(main: Callable[[], int]) -> int:
         print("Terminated: what was finished is kept, nothing is half-written.", file=sys.stderr)
         return EXIT_TERMINATED
     except BrokenPipeError:
-        # Python flushes stdout once more on its way out, which would complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         return EXIT_BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        _drop_stdout()
+        print(_no_space(error).render(), file=sys.stderr)
+        return EXIT_ERROR
+
+
+def _no_space(error: OSError) -> PipelineError:
+    """What writes files names them itself; what is left is what we print, and what libraries keep."""
+    return PipelineError.of(
+        Category.CONFIGURATION,
+        "a disk is full",
+        details=f"{error.filename or 'stdout, or a temporary file'}: {error.strerror}",
+        suggestion="make room and run the same command again; what was finished is kept",
+    )
+
+
+def _drop_stdout() -> None:
+    """Python flushes stdout once more on its way out, which would complain again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _make_streams_robust() -> None:
@@ -501,6 +523,12 @@ def _make_streams_robust() -> None:
     for name, errors in (("stdin", "surrogateescape"), ("stdout", "backslashreplace"), ("stderr", "backslashreplace")):
         if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
             stream.reconfigure(errors=errors)
+
+
+def _raise_on_signals() -> None:
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _raise_terminated)
 
 
 def _ignore_signals() -> None:

@@ -3,12 +3,15 @@
 Helpers raise it; `cli_validation.run` is the only place that prints it and turns it into an exit code.
 """
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 EXIT_OK = 0
 EXIT_ERROR = 1
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says where a disk takes no more
 
 
 class Category(Enum):

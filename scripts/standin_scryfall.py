@@ -3,12 +3,17 @@
 Reads:  a CSV table with the columns file, name, set, collector_number, scryfall_id and, if wanted, layout. `file` is
         relative to the table; rows with the same scryfall_id are the sides of one card; scryfall_id and
         collector_number may be empty
-Writes: nothing; prints its address to stdout and serves until it is stopped
+Writes: with --log a line of JSON a request; prints its address to stdout and serves until it is stopped
 Next:   download_images.py --api-url ADDRESS
 
 Serves /bulk-data, /bulk-data/<type> (?format=file), the list as *.jsonl.gz (ETag, Range) and the pictures under every
 key of 2026 (`normal` is the file as it is, the others are made from it on request). Answers 400 to a request without a
 User-Agent, as Scryfall does.
+
+It misbehaves on request: `--faults 503=5,reset=2` makes 5 % of the pictures' addresses answer 503 and 2 % break the
+connection, once each (--fault-times). Kinds: 429 (with Retry-After), 429-bare (without), 503, reset, truncated, html (a
+page with status 200), slow, and for ever soon (a redirect to Scryfall's placeholder) and 404. `list:503` is about the
+list and its description.
 """
 
 import argparse
@@ -18,6 +23,9 @@ import gzip
 import hashlib
 import json
 import re
+import socket
+import struct
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,9 +35,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
 import _path  # noqa: F401  # must come before helpers
+from _faults import Fault, FaultPlan, RequestLog, Share, fault_shares
 from PIL import Image, ImageDraw
 
 from helpers.cli_validation import Parser, number, path, run
@@ -63,6 +72,11 @@ class StandinArgs(argparse.Namespace):
 
     table: Path
     port: int
+    faults: tuple[Share, ...]
+    fault_times: int
+    retry_after: int
+    seed: int
+    log: Path | None
 
 
 def parse_args(argv: Sequence[str] | None) -> StandinArgs:
@@ -72,13 +86,28 @@ def parse_args(argv: Sequence[str] | None) -> StandinArgs:
     parser.option(
         "--port", number(int, 0, 65535, suggest=0), default=0, metavar="N", help="port to listen on; 0 takes a free one"
     )
+    parser.option("--faults", fault_shares, default=(), metavar="KIND=PERCENT,...", help="how it misbehaves, see above")
+    parser.option(
+        "--fault-times",
+        number(int, 0, suggest=1),
+        default=1,
+        metavar="N",
+        help="times an address fails before it comes right; 0 is for ever",
+    )
+    parser.option(
+        "--retry-after", number(int, 0, suggest=1), default=1, metavar="SECONDS", help="Retry-After of the fault 429"
+    )
+    parser.option(
+        "--seed", number(int, 0, suggest=0), default=0, metavar="N", help="another one lets other addresses fail"
+    )
+    parser.option("--log", path, default=None, metavar="FILE", help="file to log each request in, as JSON lines")
     return parser.parse(argv, StandinArgs())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until stopped."""
     args = parse_args(argv)
-    server = start_server(args.port, read_table(args.table))
+    server = start_server(args, read_table(args.table))
     print(server.address, flush=True)
     server.serve_forever()
     return EXIT_OK
@@ -229,14 +258,28 @@ def _rounded_mask(size: tuple[int, int]) -> Image.Image:
 # ----------------------------------------------------------------------------------------------------------- the server
 
 
+# Answers of the faults that are nothing but another answer: status, body, content type, headers.
+FAULTY_ANSWERS: dict[Fault | None, tuple[int, bytes, str, dict[str, str]]] = {
+    Fault.TOO_MANY_BARE: (429, b"slow down", "text/plain", {}),
+    Fault.UNAVAILABLE: (503, b"not now", "text/plain", {}),
+    Fault.HTML: (200, b"<!DOCTYPE html><html><body>502 Bad Gateway</body></html>", "text/html", {}),
+    Fault.SOON: (302, b"", "text/plain", {"Location": "https://errors.scryfall.com/soon.jpg"}),
+    Fault.NOT_FOUND: (404, b"no such picture", "text/plain", {}),
+}
+SLOW_SECONDS, SLOW_DROPS = 2.0, 20
+
+
 class StandinServer(ThreadingHTTPServer):
     """Holds what the handlers answer from."""
 
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, port: int, cards: Sequence[TableCard]) -> None:
-        super().__init__((HOST, port), _Handler)
+    def __init__(self, args: StandinArgs, cards: Sequence[TableCard]) -> None:
+        super().__init__((HOST, args.port), _Handler)
+        self.faults = FaultPlan(args.faults, args.fault_times, args.seed)
+        self.retry_after = args.retry_after
+        self.log = RequestLog(args.log)
         self.address = f"http://{HOST}:{self.server_port}"
         self.files = {(card.id, SIDES[i]): side.file for card in cards for i, side in enumerate(card.sides)}
         self.updated = datetime.now(timezone.utc)
@@ -262,16 +305,17 @@ class StandinServer(ThreadingHTTPServer):
         }
 
 
-def start_server(port: int, cards: Sequence[TableCard]) -> StandinServer:
-    """Listen on `port`; PipelineError where that is taken."""
+def start_server(args: StandinArgs, cards: Sequence[TableCard]) -> StandinServer:
+    """Listen on the port wanted; PipelineError where that is taken, or the log can't be written."""
     try:
-        return StandinServer(port, cards)
+        return StandinServer(args, cards)
     except OSError as error:
+        what = error.filename or f"{HOST}:{args.port}"
         raise PipelineError.of(
             Category.CONFIGURATION,
-            "the stand-in can't listen",
-            details=f"{HOST}:{port}: {error.strerror or error}",
-            suggestion="leave --port out: a free one is taken",
+            "the stand-in can't start",
+            details=f"{what}: {error.strerror or error}",
+            suggestion="leave --port out: a free one is taken; give --log a file that can be written",
         ) from error
 
 
@@ -281,15 +325,29 @@ def _gzipped_lines(objects: Iterable[dict[str, Any]]) -> bytes:
 
 class _Handler(BaseHTTPRequestHandler):
     server: StandinServer
+    _fault: Fault | None = None
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1  # one packet for headers and body
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
+        is_picture = PICTURE_PATH.fullmatch(url.path) is not None
+        self._fault = None
         if not self.headers.get("User-Agent"):
             self._answer(400, b"a User-Agent is required", "text/plain")
-        elif url.path == "/bulk-data":
+            return
+        if self.command == "GET":
+            self._fault = self.server.faults.next_fault(url.path, of_list=not is_picture)
+        if self._fault in FAULTY_ANSWERS:
+            self._answer(*FAULTY_ANSWERS[self._fault])
+        elif self._fault is Fault.TOO_MANY:
+            self._answer(429, b"slow down", "text/plain", {"Retry-After": str(self.server.retry_after)})
+        else:
+            self._serve(url)
+
+    def _serve(self, url: SplitResult) -> None:
+        if url.path == "/bulk-data":
             objects = [self.server.bulk_object(kind) for kind in LIST_KINDS]
             self._json({"object": "list", "has_more": False, "data": objects})
         elif url.path.startswith("/bulk-data/"):
@@ -346,6 +404,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(
         self, status: int, body: bytes, content_type: str | None, headers: dict[str, str] | None = None
     ) -> None:
+        self.server.log.add(
+            method=self.command,
+            path=self.path,
+            range=self.headers.get("Range"),
+            user_agent=self.headers.get("User-Agent"),
+            fault=self._fault.value if self._fault else None,
+            status=0 if self._fault is Fault.RESET else status,
+        )
+        if self._fault is Fault.RESET:
+            self._reset()
+            return
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -354,8 +423,26 @@ class _Handler(BaseHTTPRequestHandler):
         if status != 304:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if self.command != "HEAD":
+        if self._fault is Fault.TRUNCATED:
+            self.wfile.write(body[: len(body) // 2])
+            self.close_connection = True
+        elif self._fault is Fault.SLOW:
+            self._drip(body)
+        elif self.command != "HEAD":
             self.wfile.write(body)
+
+    def _reset(self) -> None:
+        """Break the connection at once: with a linger time of 0 the other side sees a reset, not an end."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+        self.connection.close()
+
+    def _drip(self, body: bytes) -> None:
+        drop = max(1, len(body) // SLOW_DROPS)
+        for start in range(0, len(body), drop):
+            self.wfile.write(body[start : start + drop])
+            self.wfile.flush()
+            time.sleep(SLOW_SECONDS / SLOW_DROPS)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the downloads' own report tells what happened."""

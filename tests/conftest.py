@@ -4,8 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 REAL = Path(os.environ.get("MTG_REAL_DATA", ROOT.parent / "shared" / "real"))
 DRAWN_COUNT = 12
-
-Serve = Callable[[Path], AbstractContextManager[str]]
 
 
 def run_script(
@@ -35,9 +33,10 @@ def run_well(script: str, *arguments: object, cwd: Path | None = None) -> str:
 
 
 @contextmanager
-def serving(table: Path) -> Iterator[str]:
+def serving(table: Path, *arguments: object) -> Iterator[str]:
     """The stand-in over `table`; yields its address."""
-    words = [sys.executable, str(ROOT / "scripts/standin_scryfall.py"), "--table", str(table)]
+    script = str(ROOT / "scripts/standin_scryfall.py")
+    words = [sys.executable, script, "--table", str(table), *map(str, arguments)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:

@@ -12,17 +12,17 @@ from tests.conftest import ROOT
 KILLED = -signal.SIGKILL
 LONGEST_RUN_SECONDS = 300.0
 
-# Runs a script and kills it just before a call of os.replace or os.unlink that is about a file of a given name.
-_KILLED_BEFORE = """
-import os, runpy, signal, sys
-what, name, script = sys.argv[1], sys.argv[2], sys.argv[3]
+# Runs a script that gets a signal just before a call of os.replace or os.unlink that is about a file of a given name.
+_SIGNALLED_BEFORE = """
+import os, runpy, sys
+number, what, name, script = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 real = getattr(os, what)
 def watched(*paths, **more):
     if os.path.basename(os.fspath(paths[-1])) == name and os.path.exists(paths[0]):
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), number)
     return real(*paths, **more)
 setattr(os, what, watched)
-sys.argv = sys.argv[3:]
+sys.argv = sys.argv[4:]
 sys.path.insert(0, os.path.dirname(script))
 runpy.run_path(script, run_name="__main__")
 """
@@ -46,7 +46,36 @@ def run_until(
         return subprocess.CompletedProcess(words, run.returncode, stdout.read(), stderr.read())
 
 
-def run_killed_before(call: str, script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run `script`, killed just before `call`: "replace NAME" or "unlink NAME"."""
-    words = [sys.executable, "-c", _KILLED_BEFORE, *call.split(), str(ROOT / script), *map(str, arguments)]
+def run_signalled_before(
+    call: str, script: str, *arguments: object, sent: signal.Signals = signal.SIGKILL
+) -> subprocess.CompletedProcess[str]:
+    """Run `script`, which gets the signal just before `call`: "replace NAME" or "unlink NAME"."""
+    words = [sys.executable, "-c", _SIGNALLED_BEFORE, str(int(sent)), *call.split(), str(ROOT / script)]
+    return _run([*words, *map(str, arguments)])
+
+
+# Runs a script that gets a signal at the moment at which it asks for a module for the first time.
+_SIGNALLED_AT_IMPORT = """
+import os, runpy, sys
+number, module, script = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            os.kill(os.getpid(), number)
+sys.meta_path.insert(0, Watch())
+sys.argv = sys.argv[3:]
+sys.path.insert(0, os.path.dirname(script))
+runpy.run_path(script, run_name="__main__")
+"""
+
+
+def run_signalled_at_import(
+    module: str, sent: signal.Signals, script: str, *arguments: object
+) -> subprocess.CompletedProcess[str]:
+    """Run `script`, which gets the signal when it begins to import `module`."""
+    words = [sys.executable, "-c", _SIGNALLED_AT_IMPORT, str(int(sent)), module, str(ROOT / script)]
+    return _run([*words, *map(str, arguments)])
+
+
+def _run(words: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_RUN_SECONDS, check=False)

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from helpers.image_cache import ImageCache
 from tests.conftest import ROOT, Built, run_script
 from tests.faulty_server import faulty_server
-from tests.kills import KILLED, run_killed_before, run_until
+from tests.kills import KILLED, run_signalled_before, run_until
 from tests.pictures import BROKEN
 
 NO_DEVICE = "cuda" if sys.platform == "darwin" else "mps"
@@ -297,7 +297,7 @@ def test_a_build_that_is_killed_while_the_files_are_swapped_is_completed_without
     built: Built, tmp_path: Path, before: str, more: list[str]
 ) -> None:
     out = Path(shutil.copytree(built.index, tmp_path / "out"))
-    run = run_killed_before(
+    run = run_signalled_before(
         before,
         *("build_embeddings.py", "--cache", built.cache, "--out", out, "--model", f"local-dir:{built.model}"),
         *("--offline", *more),
@@ -312,7 +312,7 @@ def test_a_build_that_is_killed_while_the_files_are_swapped_is_completed_without
 def test_an_index_that_misnames_its_pictures_never_replaces_a_good_one(built: Built, tmp_path: Path) -> None:
     out = Path(shutil.copytree(built.index, tmp_path / "out"))
     before = contents(out)
-    run_killed_before(
+    run_signalled_before(
         "replace mtg_embeddings.npy",
         *("build_embeddings.py", "--cache", built.cache, "--out", tmp_path / "other", "--offline"),
         *("--model", f"local-dir:{built.model}"),
@@ -336,7 +336,7 @@ def test_pictures_that_came_since_a_build_was_stopped_are_taken_in(built: Built,
     missing = ImageCache(cache).path_for(built.records()[2]["image_url"])
     away = missing.rename(tmp_path / "away.jpg")
     out = tmp_path / "out"
-    run_killed_before(
+    run_signalled_before(
         "replace mtg_embeddings.npy",
         *("build_embeddings.py", "--cache", cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline"),
     )

@@ -2,10 +2,15 @@
 
 import ast
 import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT, run_script
+from tests.kills import run_signalled_at_import
 
 SCRIPTS = sorted(
     str(path.relative_to(ROOT))
@@ -13,6 +18,7 @@ SCRIPTS = sorted(
     for path in folder.glob("*.py")
     if not path.name.startswith("_")
 )
+NEEDED = {"query_index.py": ["a.jpg"], "scripts/validate_cache.py": ["--cache", "."]}  # to come as far as the flags
 HEAVY = {"torch", "open_clip", "faiss", "torchvision", "timm"}
 
 
@@ -44,55 +50,111 @@ def test_version_is_told(script: str) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_an_unknown_flag_is_a_bad_argument(script: str) -> None:
-    more = ["a.jpg"] if script == "query_index.py" else []
-    done = run_script(script, "--wrokers", "3", *more)
+    done = run_script(script, "--wrokers", "3", *NEEDED.get(script, []))
     assert done.returncode == 1
     assert blocks(done.stderr) == ["ERROR: Invalid Arguments: unknown argument --wrokers"]
     assert done.stdout == ""
 
 
-BAD_VALUES = [
-    ("download_images.py", flag, value)
-    for flag, values in {
-        "--kind": ["cards", ""],
-        "--limit": ["-1", "1.5", "many", "9" * 30],
-        "--workers": ["0", "129", "x"],
-        "--timeout-connect": ["0.5", "nan", "inf", "-inf", "1e300"],
-        "--timeout-read": ["4", "x"],
-        "--max-retries": ["-1"],
-        "--max-failures": ["-1", "101"],
-        "--image-key": ["tiny"],
-        "--api-url": ["scryfall", "ftp://x", "http://", "http://x:port"],
-        "--user-agent": ["", "line\nbreak", "Ünicode"],
-        "--cache": [""],
-    }.items()
-    for value in values
-] + [
-    ("build_embeddings.py", flag, value)
-    for flag, values in {
-        "--batch": ["0", "-3"],
-        "--size": ["63"],
-        "--fit": ["stretch"],
-        "--hnsw-m": ["3", "129"],
-        "--hnsw-ef-construction": ["0", "2001", "31"],
-        "--device": ["tpu"],
-        "--model": [" "],
-        "--out": [""],
-    }.items()
-    for value in values
-]
-BAD_VALUES += [("query_index.py", "--k", "0"), ("query_index.py", "--ef-search", "0")]
-BAD_VALUES += [("scripts/standin_scryfall.py", "--port", "65536"), ("scripts/draw_cards.py", "--count", "0")]
+SHARED = {
+    "--kind": ["cards", ""],
+    "--cache": [""],
+    "--limit": ["-1", "1.5", "many", "9" * 30],
+    "--image-key": ["tiny"],
+    "--api-url": ["scryfall", "ftp://x", "http://", "http://x:port"],
+    "--user-agent": ["", "line\nbreak", "Ünicode"],
+}
+DOWNLOAD = {
+    "--workers": ["0", "129", "x"],
+    "--timeout-connect": ["0.5", "nan", "inf", "-inf", "1e300"],
+    "--timeout-read": ["4", "x"],
+    "--max-retries": ["-1"],
+    "--max-failures": ["-1", "101"],
+}
+BUILD = {
+    "--out": [""],
+    "--batch": ["0", "-3"],
+    "--size": ["63"],
+    "--fit": ["stretch"],
+    "--hnsw-m": ["3", "129"],
+    "--hnsw-ef-construction": ["0", "2001", "31"],
+    "--checkpoint-frequency": ["99", "1", "-1", "x"],
+    "--model": [" "],
+    "--pretrained": [""],
+    "--device": ["tpu"],
+}
+BAD_VALUES = {
+    "download_images.py": SHARED | DOWNLOAD,
+    "build_embeddings.py": SHARED | BUILD,
+    "build_mtg_faiss.py": {flag: values[:1] for flag, values in (SHARED | DOWNLOAD | BUILD).items()},
+    "export_for_browser.py": {"--input-dir": [""], "--output-dir": [""]},
+    "query_index.py": {"--index": [""], "--k": ["0", "x"], "--ef-search": ["0"], "--device": ["gpu"]},
+    "scripts/validate_cache.py": {"--cache": [""], "--report": [""]},
+    "scripts/standin_scryfall.py": {
+        "--table": [""],
+        "--port": ["65536", "-1"],
+        "--faults": ["x", "503=x", "503=101", "503=60,404=60", "list:teapot", "503=nan"],
+        "--fault-times": ["-1"],
+        "--retry-after": ["-1"],
+        "--seed": ["x"],
+        "--log": [""],
+    },
+    "scripts/draw_cards.py": {"--out": [""], "--count": ["0"], "--seed": ["-1"]},
+    "scripts/make_offline_model.py": {"--out": [""]},
+    "scripts/demo.py": {"--out": [""]},
+}
 
 
-@pytest.mark.parametrize(("script", "flag", "value"), BAD_VALUES)
+@pytest.mark.parametrize(
+    ("script", "flag", "value"),
+    [(script, flag, value) for script, flags in BAD_VALUES.items() for flag in flags for value in flags[flag]],
+)
 def test_a_bad_value_is_named_with_what_to_do(script: str, flag: str, value: str) -> None:
-    more = ["a.jpg"] if script == "query_index.py" else []
-    done = run_script(script, f"{flag}={value}", *more)
+    done = run_script(script, f"{flag}={value}", *NEEDED.get(script, [])[: None if flag != "--cache" else 0])
     assert done.returncode == 1
     assert done.stderr.startswith(f"ERROR: Invalid Arguments: {flag} must ")
     assert f"  Details: received {flag}" in done.stderr
     assert "  Suggestion: " in done.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_flag_that_takes_a_value_has_a_bad_one_above(script: str) -> None:
+    options = run_script(script, "--help").stdout.partition("options:")[2]
+    assert set(BAD_VALUES[script]) == set(re.findall(r"^  (--[a-z-]+) [A-Z]", options, re.MULTILINE))
+
+
+def test_the_all_in_one_takes_the_flags_of_both_steps() -> None:
+    def flags(script: str) -> set[str]:
+        return set(re.findall(r"^  (--[a-z-]+)", run_script(script, "--help").stdout, re.MULTILINE))
+
+    assert flags("build_mtg_faiss.py") == flags("download_images.py") | flags("build_embeddings.py")
+
+
+def test_checkpoints_may_be_off(tmp_path: Path) -> None:
+    done = run_script("build_embeddings.py", "--checkpoint-frequency", 0, "--cache", tmp_path / "none")
+    assert done.returncode == 3  # the flag is fine, the cache is not there
+
+
+def test_what_is_required_is_named() -> None:
+    done = run_script("scripts/validate_cache.py")
+    assert (done.returncode, blocks(done.stderr)) == (1, ["ERROR: Invalid Arguments: --cache is required"])
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_signal_in_the_first_moments_ends_a_script_without_a_word(script: str, sent: signal.Signals) -> None:
+    done = run_signalled_at_import("helpers.cli_validation", sent, script)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + sent, "", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here, which stands in for a full disk")
+def test_a_full_disk_behind_stdout_is_a_known_failure(tmp_path: Path) -> None:
+    words = [sys.executable, str(ROOT / "download_images.py"), "--cache", str(tmp_path), "--limit", "0"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "ERROR: Configuration Error: a disk is full" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_everything_that_is_wrong_is_named_at_once() -> None:

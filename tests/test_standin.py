@@ -117,7 +117,7 @@ def test_a_table_that_can_not_be_used_is_named(tmp_path: Path) -> None:
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path, address: str) -> None:
-    assert "can't listen" in refused(tmp_path, HEADER, "--port", address.rpartition(":")[2])
+    assert "can't start" in refused(tmp_path, HEADER, "--port", address.rpartition(":")[2])
 
 
 def test_sides_need_not_stand_together_and_ids_may_be_left_out(tmp_path: Path) -> None:

@@ -1,0 +1,117 @@
+"""How the stand-in misbehaves on request, and how it remembers what it was asked."""
+
+import hashlib
+import json
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from helpers.cli_validation import BrokenRule
+from helpers.errors import Problem
+
+LIST = "list:"  # before a kind: the list and its description misbehave, not the pictures
+
+
+class Fault(Enum):
+    """A way to misbehave."""
+
+    TOO_MANY = "429"  # with Retry-After
+    TOO_MANY_BARE = "429-bare"  # without
+    UNAVAILABLE = "503"
+    RESET = "reset"  # the connection breaks before an answer
+    TRUNCATED = "truncated"  # half the body, then the connection ends
+    HTML = "html"  # status 200, and a page for people
+    SOON = "soon"  # a redirect to Scryfall's placeholder
+    SLOW = "slow"  # the body comes in drops
+    NOT_FOUND = "404"
+
+    @property
+    def stays(self) -> bool:
+        """Whether asking again never helps."""
+        return self in (Fault.SOON, Fault.NOT_FOUND)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """`percent` of the addresses, of the list's or the pictures', have `fault`."""
+
+    fault: Fault
+    percent: float
+    of_list: bool
+
+
+def fault_shares(flag: str, text: str) -> tuple[Share, ...]:
+    """Rule of an option: KIND=PERCENT or list:KIND=PERCENT (100 % where it does not say), with commas between them."""
+    shares = []
+    for part in filter(None, text.split(",")):
+        kind, _, percent = part.strip().removeprefix(LIST).partition("=")
+        try:
+            shares.append(Share(Fault(kind), float(percent or 100), part.strip().startswith(LIST)))
+        except ValueError:
+            raise _broken(flag, part) from None
+        if not 0 <= shares[-1].percent <= 100:
+            raise _broken(flag, part)
+    for of_list in (False, True):
+        if sum(share.percent for share in shares if share.of_list == of_list) > 100:
+            raise _broken(flag, text)
+    return tuple(shares)
+
+
+def _broken(flag: str, part: str) -> BrokenRule:
+    kinds = ", ".join(fault.value for fault in Fault)
+    return BrokenRule(
+        Problem(
+            f"{flag} must be KIND=PERCENT, with commas between them, 100 % in all",
+            f"received {flag} {part}",
+            f"use {flag} 503=5,reset=2 or {flag} list:503; kinds: {kinds}",
+        )
+    )
+
+
+@dataclass(slots=True)
+class FaultPlan:
+    """Which address fails how. The same seed and addresses give the same faults, in whatever order they are asked for.
+
+    An address fails `times` times before it comes right, with 0 for ever.
+    """
+
+    shares: tuple[Share, ...] = ()
+    times: int = 1
+    seed: int = 0
+    _given: Counter[str] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def next_fault(self, path: str, *, of_list: bool) -> Fault | None:
+        """How this request for `path` fails, if it does."""
+        draw = int.from_bytes(hashlib.sha1(f"{self.seed} {path}".encode()).digest()[:8], "big") / 2**64 * 100
+        for share in self.shares:
+            if share.of_list != of_list:
+                continue
+            draw -= share.percent
+            if draw < 0:
+                return share.fault if self._is_due(path, share.fault) else None
+        return None
+
+    def _is_due(self, path: str, fault: Fault) -> bool:
+        with self._lock:
+            self._given[path] += 1
+            return fault.stays or self.times == 0 or self._given[path] <= self.times
+
+
+class RequestLog:
+    """A JSON line for each request: when it came, what it asked for, who asked, and how it was answered."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._file = open(path, "a", encoding="utf-8") if path else None  # noqa: SIM115  # for as long as it serves
+        self._lock = threading.Lock()
+
+    def add(self, **fields: Any) -> None:
+        """Write one line, whole, at once: whoever kills the server keeps what it saw."""
+        if self._file is None:
+            return
+        with self._lock:
+            print(json.dumps({"time": round(time.time(), 4), **fields}), file=self._file, flush=True)
