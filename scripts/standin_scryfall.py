@@ -25,6 +25,7 @@ import json
 import re
 import socket
 import struct
+import sys
 import time
 import uuid
 from collections.abc import Iterable, Sequence
@@ -285,6 +286,11 @@ class StandinServer(ThreadingHTTPServer):
         self.updated = datetime.now(timezone.utc)
         self.list_bytes = _gzipped_lines(card_object(card, self.address) for card in cards)
         self.list_etag = f'"{hashlib.sha1(self.list_bytes).hexdigest()}"'
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is nothing to speak of."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     def list_path(self, kind: str) -> str:
         """Path of the list of `kind`; it carries its time, as Scryfall's does."""

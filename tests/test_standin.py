@@ -2,6 +2,10 @@
 
 import gzip
 import json
+import socket
+import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -9,10 +13,11 @@ from typing import Any
 
 import pytest
 import requests
+from _faults import Fault, FaultPlan, fault_shares
 from PIL import Image
 
 from helpers.records import IMAGE_KEYS
-from tests.conftest import run_script, serving
+from tests.conftest import ROOT, run_script, serving
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +138,98 @@ def test_sides_need_not_stand_together_and_ids_may_be_left_out(tmp_path: Path) -
             content = requests.get(face["image_uris"]["normal"], timeout=5).content
             assert content == (tmp_path / f"{name}.jpg").read_bytes()
         assert (other["name"], other["collector_number"]) == ("C", "2")
+
+
+# What a client sees of each fault, and what the log says: status, fault.
+SEEN = {
+    "429": (429, 429),
+    "429-bare": (429, 429),
+    "503": (503, 503),
+    "reset": (None, 0),
+    "truncated": (None, 200),
+    "html": (200, 200),
+    "soon": (302, 302),
+    "slow": (200, 200),
+    "404": (404, 404),
+}
+
+
+def get(url: str) -> requests.Response | None:
+    try:
+        return requests.get(url, timeout=5, allow_redirects=False)
+    except requests.RequestException:
+        return None
+
+
+@pytest.mark.parametrize("kind", SEEN)
+@pytest.mark.parametrize("where", ["", "list:"])
+def test_it_misbehaves_as_it_is_told_and_logs_it(drawn: Path, tmp_path: Path, kind: str, where: str) -> None:
+    log = tmp_path / "log"
+    with serving(drawn / "cards.csv", "--faults", where + kind, "--log", log, "--retry-after", 7) as address:
+        first = get(f"{address}/bulk-data")
+        if where:
+            url = f"{address}/bulk-data"
+        else:
+            assert first is not None
+            offers = first.json()["data"]
+            url = cards(offers[0])[0]["image_uris"]["normal"]
+            first = get(url)
+        second = get(url)
+    seen, status = SEEN[kind]
+    assert (first.status_code if first is not None else None) == seen
+    if kind.startswith("429"):
+        assert first is not None
+        assert first.headers.get("Retry-After") == (None if "bare" in kind else "7")
+    if kind == "html":
+        assert first is not None
+        assert first.headers["Content-Type"] == "text/html"
+    if kind == "soon":
+        assert first is not None
+        assert first.headers["Location"] == "https://errors.scryfall.com/soon.jpg"
+    assert second is not None
+    assert second.status_code == (seen if kind in ("soon", "404") else 200)  # these two stay, the others pass
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    asked = [line for line in lines if url.endswith(line["path"])]
+    assert (asked[0]["status"], asked[0]["fault"]) == (status, kind)
+    assert asked[0]["method"] == "GET"
+    assert asked[0]["user_agent"].startswith("python-requests")
+    assert [line["fault"] for line in lines if line not in asked] == [None] * (len(lines) - len(asked))
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_an_address_fails_as_often_as_it_is_told(drawn: Path, times: int) -> None:
+    with serving(drawn / "cards.csv", "--faults", "list:503", "--fault-times", times) as address:
+        codes = [requests.get(f"{address}/bulk-data", timeout=5).status_code for _ in range(4)]
+    assert codes == ([503] * 4 if times == 0 else [503, 503, 200, 200])
+
+
+def test_a_share_of_the_addresses_fails_and_the_seed_chooses_which() -> None:
+    paths = [f"/normal/front/a/b/{i}.jpg" for i in range(4000)]
+
+    def faults(seed: int) -> list[Fault | None]:
+        shares = fault_shares("--faults", "503=10,404=2.5")
+        plan = FaultPlan(shares, seed=seed)
+        return [plan.next_fault(path, of_list=False) for path in paths]
+
+    assert faults(1) == faults(1) != faults(2)
+    assert 320 < faults(1).count(Fault.UNAVAILABLE) < 480
+    assert 60 < faults(1).count(Fault.NOT_FOUND) < 140
+    assert FaultPlan(fault_shares("--faults", "503=100")).next_fault("/bulk-data", of_list=True) is None
+
+
+def test_a_client_that_goes_away_is_no_reason_for_a_traceback(drawn: Path) -> None:
+    words = [sys.executable, str(ROOT / "scripts/standin_scryfall.py"), "--table", str(drawn / "cards.csv")]
+    with subprocess.Popen(
+        [*words, "--faults", "list:slow"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        port = int(server.stdout.readline().rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET /bulk-data HTTP/1.1\r\nUser-Agent: x\r\n\r\n")
+            client.recv(1)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        requests.get(f"http://127.0.0.1:{port}/bulk-data", timeout=9)  # it serves others
+        server.terminate()
+        _, stderr = server.communicate(timeout=9)
+    assert server.returncode == 143
+    assert "Traceback" not in stderr
