@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.pictures import encoded, write
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL = Path(os.environ.get("MTG_REAL_DATA", ROOT.parent / "shared" / "real"))
@@ -48,10 +51,18 @@ def serving(table: Path, *arguments: object) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def ctrl_c_works() -> None:
+    """Shells start background jobs with SIGINT ignored, and the scripts would inherit and honour that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def nothing_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Weights that the user has fetched, or a server of theirs, must not change what tests see."""
     os.environ["HF_HOME"] = str(tmp_path_factory.mktemp("hub"))
     os.environ.pop("SCRYFALL_API_URL", None)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ["OMP_NUM_THREADS"] = "1"  # torch's threads collapse where another process takes a core
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +87,18 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawn")
     run_well("scripts/draw_cards.py", "--out", folder, "--count", DRAWN_COUNT)
     return folder
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of 300 small pictures, each another one, for what needs many and does not care what they show."""
+    folder = tmp_path_factory.mktemp("many")
+    lines = ["file,name,set,collector_number,scryfall_id"]
+    for i in range(300):
+        write(folder / f"{i:03}.jpg", encoded(seed=i))
+        lines.append(f"{i:03}.jpg,Card {i},tst,{i + 1},id-{i:03}")
+    write(folder / "cards.csv", "\n".join(lines).encode())
+    return folder / "cards.csv"
 
 
 @dataclass(frozen=True)

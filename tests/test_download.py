@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from helpers.image_cache import ImageCache
-from tests.conftest import ROOT, run_script
+from tests.conftest import ROOT, run_script, serving
 from tests.faulty_server import FaultyServer, Reply, faulty_server
+from tests.kills import KILLED, run_until
 from tests.pictures import BROKEN, HTML, encoded
 
 COUNT = 8
@@ -279,3 +280,39 @@ def test_a_cache_that_can_not_be_made_is_a_known_failure(server: FaultyServer, t
     done = download(server, tmp_path / "file")
     assert done.returncode == 1
     assert "ERROR: Configuration Error: the --cache directory can't be used" in done.stderr
+
+
+def test_two_downloads_at_once_on_one_cache_lose_and_tear_nothing(many: Path, tmp_path: Path) -> None:
+    faults = "503=5,reset=5,truncated=5,html=5,slow=4,429=2"
+    with serving(many, "--faults", faults, "--log", tmp_path / "log") as address:
+        words = [sys.executable, str(ROOT / "download_images.py"), "--cache", str(tmp_path / "cache")]
+        words += ["--api-url", address, "--workers", "32"]
+        runs = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(2)]
+        summaries = [run.communicate(timeout=120)[0] for run in runs]
+        assert [run.returncode for run in runs] == [0, 0]
+        lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+        assert {line["fault"] for line in lines} >= {None, *(fault.partition("=")[0] for fault in faults.split(","))}
+        assert all("Success rate: 100.0 %" in summary for summary in summaries)
+        names = {ImageCache(tmp_path / "cache").path_for(address + line["path"]).name: line["path"] for line in lines
+                 if line["path"].startswith("/normal/")}  # fmt: skip
+    found = pictures(tmp_path / "cache")
+    assert len(found) == 300
+    for name, data in found.items():
+        number = names[name].partition("/id-")[2][:3]
+        assert data == (many.parent / f"{number}.jpg").read_bytes()
+    assert not list((tmp_path / "cache").glob("*.part"))
+
+
+def test_a_download_beside_one_that_is_killed_loses_and_tears_nothing(many: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    with serving(many, "--faults", "slow=20", "--fault-times", 0) as address:
+        arguments = ("download_images.py", "--cache", cache, "--api-url", address, "--workers", 32)
+        words = [sys.executable, str(ROOT / arguments[0]), *map(str, arguments[1:])]
+        with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as other:
+            killed = run_until(lambda: len(list(cache.glob("*.jpg"))) > 50, *arguments)
+            assert other.wait(timeout=120) == 0
+        assert killed.returncode == KILLED
+        assert len(pictures(cache)) == 300
+        assert run_script("scripts/validate_cache.py", "--cache", cache).returncode == 0
+        assert "already present: 300" in run_script(*arguments).stdout
+    assert not list(cache.glob("*.part"))

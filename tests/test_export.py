@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.conftest import Built, run_script, run_well
+from tests.kills import KILLED, run_signalled_before
 
 
 def read_as_a_client(folder: Path) -> tuple[NDArray[np.float32], list[dict[str, Any]]]:
@@ -126,3 +128,27 @@ def test_files_that_disagree_are_named_and_the_old_export_stays(
     assert "Traceback" not in done.stderr
     assert file in done.stderr
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_files_get_their_names_waits_for_that(
+    built: Built, tmp_path: Path, sent: signal.Signals
+) -> None:
+    done = run_signalled_before(
+        "replace embeddings.i8bin",
+        *("export_for_browser.py", "--input-dir", built.index, "--output-dir", tmp_path),
+        sent=sent,
+    )
+    assert done.returncode == 128 + sent
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["embeddings.i8bin", "meta.json"]
+
+
+def test_an_export_that_is_killed_between_its_files_is_completed_by_the_next(built: Built, tmp_path: Path) -> None:
+    export = ("export_for_browser.py", "--input-dir", built.index, "--output-dir", tmp_path)
+    run_well(*export)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert run_signalled_before("replace meta.json", *export).returncode == KILLED
+    assert not (tmp_path / "meta.json").exists()
+    run_well(*export)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from helpers.image_cache import ImageCache
-from tests.conftest import Built, run_script
+from tests.conftest import Built, run_script, run_well, serving
+from tests.pictures import BROKEN
 
 
 def test_1050_real_cards_become_1050_rows(real_built: Built) -> None:
@@ -32,6 +33,59 @@ def test_50_real_cards_asked_about_themselves_come_first(real_built: Built) -> N
         assert best["score"] >= 0.99
         found = row_of[best["face_id"]]
         assert found == row or float(rows[found] @ rows[row]) >= 1 - 1e-6  # itself or an identical twin
+
+
+def test_five_broken_pictures_of_a_hundred_cost_five_rows_and_no_other_its_name(
+    many: Path, model: Path, tmp_path: Path
+) -> None:
+    cache, out, log = tmp_path / "cache", tmp_path / "out", tmp_path / "log"
+
+    def asked() -> list[str]:
+        paths = [json.loads(line)["path"] for line in log.read_text().splitlines() if '"GET"' in line]
+        return [path for path in paths if path.startswith("/normal/")]
+
+    with serving(many, "--log", log) as address:
+        download = ("download_images.py", "--cache", cache, "--limit", 100, "--api-url", address)
+        run_well(*download)
+        files = {f"Card {i}": ImageCache(cache).path_for(address + path) for i, path in enumerate(sorted(asked()))}
+        assert len(files) == 100
+        victims = dict(zip(["Card 0", "Card 41", "Card 42", "Card 77", "Card 99"], BROKEN.values(), strict=True))
+        for name, data in victims.items():
+            files[name].write_bytes(data)
+
+        build = run_script(
+            *("build_embeddings.py", "--cache", cache, "--out", out, "--limit", 100),
+            *("--model", f"local-dir:{model}", "--offline"),
+        )
+        assert build.returncode == 0, build.stderr
+        assert "validation failures: 5" in build.stdout
+        reasons = {name: line.partition(f"({name}): ")[2] for name in victims for line in build.stderr.splitlines()
+                   if f"left out {files[name].name} ({name}): " in line}  # fmt: skip
+        assert len(reasons) == len(set(reasons.values())) == 5
+        whole = [name for name in files if name not in victims]
+        assert np.load(out / "mtg_embeddings.npy").shape == (95, 512)
+        assert [json.loads(line)["name"] for line in (out / "mtg_meta.jsonl").read_text().splitlines()] == whole
+        done = run_script(
+            *("query_index.py", "-", "--index", out, "--json", "--k", 1),
+            input="".join(f"{files[name]}\n" for name in whole),
+        )
+        for name, line in zip(whole, done.stdout.splitlines(), strict=True):
+            (best,) = json.loads(line)["cards"][0]["matches"]
+            assert (best["name"], best["score"] >= 0.99) == (name, True)
+
+        validate = ("scripts/validate_cache.py", "--cache", cache)
+        done = run_script(*validate, "--report", tmp_path / "report.json")
+        assert (done.returncode, "valid: 95 (95.0 %)" in done.stdout) == (1, True)
+        failures = json.loads((tmp_path / "report.json").read_text())["failures"]
+        named = {failure["filename"]: failure["reason"] for failure in failures}
+        assert named == {files[name].name: reasons[name] for name in victims}
+        assert run_script(*validate, "--fix").returncode == 1
+        assert not [name for name in files if files[name].exists() == (name in victims)]
+        assert run_script(*validate).returncode == 0
+        before = len(asked())
+        run_well(*download)
+        assert {ImageCache(cache).path_for(address + path) for path in asked()[before:]} == {files[n] for n in victims}
+        assert run_script(*validate).returncode == 0
 
 
 def test_the_demo_recognises_its_photograph(tmp_path: Path) -> None:

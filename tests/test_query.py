@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -199,3 +200,19 @@ def test_an_index_that_does_not_fit_together_is_not_used(built: Built, tmp_path:
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_it_waits_for_more_ends_it(built: Built, sent: signal.Signals) -> None:
+    words = [sys.executable, str(ROOT / "query_index.py"), "-", "--index", str(built.index), "--json"]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdin is not None
+        assert run.stdout is not None
+        print("nothing.jpg", file=run.stdin, flush=True)
+        assert "error" in json.loads(run.stdout.readline())
+        run.send_signal(sent)
+        _, stderr = run.communicate(timeout=30)
+    assert run.returncode == 128 + sent
+    assert "Traceback" not in stderr

@@ -1,0 +1,158 @@
+"""`make prove-kill`: 20 times `kill -9` over download, build and export of 1,050 real cards; about six minutes.
+
+The moments are random, spread over all that the three commands do; SEED=N repeats those of an earlier run. Each
+command is given again as it was. At the end all must be there and right, and nothing may have been fetched or embedded
+twice beyond one checkpoint interval (16 pictures, the workers', for a download) a kill.
+"""
+
+import json
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from tests.conftest import run_well, serving
+from tests.kills import KILLED, run_until
+
+CARDS, WIDTH = 1050, 512
+WORKERS, INTERVAL = 16, 100
+KILLS = {"download": 6, "start of the build": 2, "embedding": 6, "end of the build": 2, "export": 4}
+
+
+@dataclass
+class Work:
+    """The three commands on folders of their own, and what can be seen of how far they are."""
+
+    folder: Path
+    address: str
+    model: Path
+    seconds: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.cache, self.out, self.web = (self.folder / name for name in ("cache", "out", "web"))
+        self.rows_file = self.out / "checkpoint_embeddings.npy"
+        self.commands: dict[str, list[object]] = {
+            "download": ["download_images.py", "--cache", self.cache, "--api-url", self.address, "--workers", WORKERS],
+            "build": [
+                *("build_embeddings.py", "--cache", self.cache, "--out", self.out, "--offline"),
+                *("--model", f"local-dir:{self.model}", "--checkpoint-frequency", INTERVAL),
+            ],
+            "export": ["export_for_browser.py", "--input-dir", self.out, "--output-dir", self.web],
+        }
+
+    def finish(self, step: str) -> str:
+        """Run a command to its end; its summary."""
+        started = time.monotonic()
+        script, *arguments = self.commands[step]
+        summary = run_well(str(script), *arguments)
+        self.seconds[step] = int(1000 * (time.monotonic() - started))
+        return summary
+
+    def kill(self, step: str, due: Callable[[], bool]) -> bool:
+        """Run a command and kill it as soon as `due`; False where it was done before."""
+        script, *arguments = self.commands[step]
+        return run_until(due, str(script), *arguments).returncode == KILLED
+
+    def pictures(self) -> int:
+        return sum(1 for _ in self.cache.glob("*.jpg"))
+
+    def rows(self) -> int:
+        return self.rows_file.stat().st_size // (4 * WIDTH) if self.rows_file.exists() else 0
+
+    def checkpointed(self) -> int:
+        meta = self.out / "checkpoint_meta.json"
+        return int(json.loads(meta.read_text())["processed_count"]) if meta.exists() else 0
+
+    def is_finishing(self) -> bool:
+        return any(self.out.glob("*.part"))
+
+
+def after(seconds: float, start: Callable[[], bool] = lambda: True) -> Callable[[], bool]:
+    """True from `seconds` after `start` is true for the first time."""
+    since: list[float] = []
+
+    def due() -> bool:
+        if not since and start():
+            since.append(time.monotonic())
+        return bool(since) and time.monotonic() - since[0] >= seconds
+
+    return due
+
+
+def moments(work: Work, draw: random.Random, undisturbed: Work) -> list[tuple[str, str, Callable[[], bool]]]:
+    """(command, what it is at, when to kill it), in the order in which they come; random within each."""
+
+    def counts(kind: str) -> list[int]:
+        return sorted(draw.sample(range(1, CARDS), KILLS[kind]))
+
+    def delays(kind: str, longest: float) -> list[float]:
+        return [draw.uniform(0, longest) for _ in range(KILLS[kind])]
+
+    export_seconds = undisturbed.seconds["export"] / 1000
+    return [
+        *(("download", f"{n} pictures", lambda n=n: work.pictures() >= n) for n in counts("download")),
+        *(("build", f"{s:.2f} s after its start", after(s)) for s in delays("start of the build", 4)),
+        *(("build", f"{n} rows", lambda n=n: work.rows() >= n) for n in counts("embedding")),
+        *(
+            ("build", f"{s:.2f} s into writing and checking", after(s, work.is_finishing))
+            for s in delays("end of the build", 0.4)
+        ),
+        *(("export", f"{s:.2f} s after its start", after(s)) for s in delays("export", export_seconds)),
+    ]
+
+
+def test_20_kills_lose_nothing(real: Path, model: Path, tmp_path: Path) -> None:
+    seed = int(os.environ.get("SEED") or time.time_ns() % 10**6)
+    log = tmp_path / "log"
+    with serving(real / "cards.csv", "--log", log) as address:
+        undisturbed = Work(tmp_path / "undisturbed", address, model)
+        for step in undisturbed.commands:
+            undisturbed.finish(step)
+        asked_before = len(log.read_text().splitlines())
+        work = Work(tmp_path / "killed", address, model)
+        print(f"\nSEED={seed}; undisturbed: {dict(undisturbed.seconds)} ms")
+        kills, most_lost, finished = 0, 0, set()
+        for step, where, due in moments(work, random.Random(seed), undisturbed):
+            for earlier in list(work.commands)[: list(work.commands).index(step)]:
+                if earlier not in finished:  # the one before has had its kills: let it come to its end
+                    work.finish(earlier)
+                    finished.add(earlier)
+            was_killed = work.kill(step, due)
+            kills += was_killed
+            lost = max(0, work.rows() - work.checkpointed()) if was_killed and step == "build" else 0
+            most_lost = max(most_lost, lost)
+            print(f"  {step:8} {where:38} {'killed' if was_killed else 'was done'}; rows to embed again: {lost}")
+        for step in work.commands:
+            if step not in finished:
+                work.finish(step)
+
+    asked = Counter(json.loads(line)["path"] for line in log.read_text().splitlines()[asked_before:] if '"GET"' in line)
+    twice = sum(count - 1 for path, count in asked.items() if path.startswith("/normal/"))
+    rows, others = (np.load(w.out / "mtg_embeddings.npy") for w in (work, undisturbed))
+    worst = float((rows * others).sum(axis=1).min())
+    print(f"{kills} kills; most rows to embed again after one: {most_lost}; pictures asked for twice: {twice}")
+    print(f"lowest cosine to the undisturbed run: {worst:.7f} over {len(rows):,} rows")
+
+    assert kills >= sum(KILLS.values()) - 2  # a command may be done a moment before its time
+    assert most_lost <= INTERVAL
+    assert twice <= WORKERS * KILLS["download"]
+    assert len(asked) >= CARDS
+    assert worst >= 0.9999
+    assert (work.out / "mtg_meta.jsonl").read_bytes() == (undisturbed.out / "mtg_meta.jsonl").read_bytes()
+    assert contents(work.cache, "*.jpg") == contents(undisturbed.cache, "*.jpg")
+    assert contents(work.web, "*.i8bin") == contents(undisturbed.web, "*.i8bin")
+    for folder in ("cache", "out", "web"):
+        assert names(work.folder / folder) == names(undisturbed.folder / folder)
+
+
+def contents(folder: Path, pattern: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob(pattern)}
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
