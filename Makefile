@@ -34,10 +34,10 @@ lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 
-prove-kill: $(INSTALLED) ## kill -9 twenty times over 1,050 real cards (six minutes; SEED=N repeats one)
+prove-kill: $(INSTALLED) ## kill -9 twenty times over 1,050 real cards (three minutes; SEED=N repeats one)
 	$(BIN)/python -m pytest -s tests/prove_kill.py
 
-prove-checkpoint: $(INSTALLED) ## what checkpoints cost, up to 540,000 rows (two minutes)
+prove-checkpoint: $(INSTALLED) ## what checkpoints cost, up to 540,000 rows (one minute)
 	$(BIN)/python -m pytest -s tests/prove_checkpoint.py
 
 clean: ## remove what demo, tests and tools made (never an image cache of yours)

@@ -109,10 +109,11 @@ class Checkpoint:
         """Keep unit rows float32 [B, D] of the faces at `places` of the list, which ascend."""
         with self._held_up(), disk_errors_named(self._folder.checkpoint_rows):
             self._width = rows.shape[1]
-            breaks = np.flatnonzero(np.diff(places) != 1) + 1  # neighbours are written in one go
-            for block in np.split(np.arange(len(places)), breaks):
-                self._file.seek(HEADER_BYTES + places[block[0]] * rows[0].nbytes)
-                self._file.write(rows[block].tobytes())
+            if places[-1] - places[0] == len(places) - 1:  # neighbours, as they nearly always are
+                self._write_rows(places[0], rows)
+            else:
+                for place, row in zip(places, rows, strict=True):
+                    self._write_rows(place, row)
             self.good[np.asarray(places)] = True
             self._processed = max(self._processed, places[-1] + 1)
             self._unsaved += len(places)
@@ -161,6 +162,10 @@ class Checkpoint:
                 say(f"Checkpoint kept in {self._folder.root}: the same command goes on from there")
 
     # ------------------------------------------------------------------------------------------------------- saving
+
+    def _write_rows(self, place: int, rows: NDArray[np.float32]) -> None:
+        self._file.seek(HEADER_BYTES + place * self._width * rows.itemsize)
+        self._file.write(np.ascontiguousarray(rows).data)
 
     def _save(self) -> None:
         """Let the thread make a checkpoint of what is there now; waits only where it is still at the last one."""
