@@ -39,7 +39,7 @@ def test_checkpoints_cost_less_than_one_percent(tmp_path: Path, count: int) -> N
         checkpoint.complete()
         checkpoint.delete()
     print(
-        f"\n{count:,} rows, {checkpoint.saves:,} checkpoints: the first {count - PACED:,} were held up for {unpaced:.2f}"
+        f"\n{count:,} rows, {checkpoint.saves:,} checkpoints: the first {count - PACED:,} held up for {unpaced:.2f}"
         f" s, {100 * unpaced * CPU_RATE / count:.3f} % of their embedding at {CPU_RATE:.0f} images/s;"
         f" the last {PACED:,}, at {GPU_RATE:,.0f} images/s, for {100 * paced * GPU_RATE / PACED:.2f} %"
     )
