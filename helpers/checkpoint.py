@@ -34,7 +34,7 @@ from helpers.talk import say, warn
 from helpers.vectors import off_unit_rows
 
 HEADER_BYTES = 128  # of our .npy file, whatever its shape: numpy pads the header to a multiple of 64
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, msgspec.MsgspecError)
+_DAMAGE = (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, msgspec.MsgspecError)
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -167,15 +167,18 @@ class Checkpoint:
         self._file.seek(HEADER_BYTES + place * self._width * rows.itemsize)
         self._file.write(np.ascontiguousarray(rows).data)
 
+    def _end(self) -> int:
+        """Where the rows processed end in the file, in bytes."""
+        return HEADER_BYTES + self._processed * self._width * np.dtype(np.float32).itemsize
+
     def _save(self) -> None:
         """Let the thread make a checkpoint of what is there now; waits only where it is still at the last one."""
         with self._held_up():
             self._wait()
             with disk_errors_named(self._folder.checkpoint_rows):
                 self._file.flush()
-                end = HEADER_BYTES + self._processed * self._width * np.dtype(np.float32).itemsize
-                if os.fstat(self._file.fileno()).st_size < end:  # the last faces have no row
-                    os.ftruncate(self._file.fileno(), end)
+                if os.fstat(self._file.fileno()).st_size < self._end():  # the last faces have no row
+                    os.ftruncate(self._file.fileno(), self._end())
             self._saving = self._thread.submit(self._write, self._processed, self.good[: self._processed].copy())
             self._unsaved = 0
             self.saves += 1
@@ -239,7 +242,7 @@ class Checkpoint:
             meta = msgspec.json.decode(self._folder.checkpoint_meta.read_bytes(), type=_Meta)
             with np.load(self._folder.checkpoint_mask) as packed:
                 good, indices = packed["good_mask"], packed["indices"]
-            rows = np.load(self._folder.checkpoint_rows, mmap_mode="r")
+            rows = np.lib.format.open_memmap(self._folder.checkpoint_rows, mode="r")
         except _DAMAGE as error:
             raise _Unfit(f"it is damaged: {error}") from error
         done = meta.processed_count
@@ -259,6 +262,7 @@ class Checkpoint:
         self.good[np.delete(places, damaged)] = True
         self._processed = done
         self._width = rows.shape[1]
+        self._file.truncate(self._end())  # rows that no checkpoint tells of
         say(
             f"Resuming: {int(self.good.sum()):,} of {len(self.good):,} faces are embedded already "
             f"(checkpoint of {meta.timestamp})"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,17 @@ def test_any_row_of_interruptions_ends_like_an_undisturbed_run(
     assert names(folder) == []
 
 
+def test_rows_that_no_checkpoint_tells_of_are_cut_off(tmp_path: Path) -> None:
+    faces = make_faces(10)
+    interrupted(tmp_path, faces, [0, 1])
+    with open(tmp_path / "checkpoint_embeddings.npy", "ab") as file:
+        file.write(rows([2, 3]).tobytes())  # made, but the kill came before the next checkpoint
+    with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, faces) as checkpoint:
+        checkpoint.add([4], rows([4]))
+        raise KeyboardInterrupt
+    assert not np.load(tmp_path / "checkpoint_embeddings.npy")[[2, 3]].any()
+
+
 def test_a_kill_between_the_files_costs_one_interval_not_all(tmp_path: Path) -> None:
     faces = make_faces(10)
     interrupted(tmp_path, faces, [0, 1, 2])
@@ -187,9 +199,16 @@ def damage_mask(folder: Path, good: list[bool], indices: list[int]) -> None:
     np.savez(folder / "checkpoint.npz", good_mask=np.array(good), indices=np.array(indices, np.int64))
 
 
+def write_npy(path: Path) -> None:
+    with open(path, "wb") as file:
+        np.save(file, np.zeros(3))
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "no npz": lambda folder: (folder / "checkpoint.npz").unlink(),
     "no rows": lambda folder: (folder / "checkpoint_embeddings.npy").write_bytes(b""),
+    "an npy for an npz": lambda folder: write_npy(folder / "checkpoint.npz"),
+    "an npz for an npy": lambda folder: shutil.copy(folder / "checkpoint.npz", folder / "checkpoint_embeddings.npy"),
     "half an npz": lambda folder: os.truncate(folder / "checkpoint.npz", 99),
     "half the rows": lambda folder: os.truncate(folder / "checkpoint_embeddings.npy", 150),
     "no JSON": lambda folder: (folder / "checkpoint_meta.json").write_text("{"),
