@@ -61,25 +61,25 @@ sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from helpers.atomic_io import atomic_set
 folder = Path({str(folder)!r})
-with atomic_set(folder, marker="marker") as staging:
-    for name in ("marker", "b", "a"):
+with atomic_set(folder, marker="MARKER") as staging:
+    for name in ("MARKER", "b", "a"):
         (staging / name).write_bytes({content!r})
     {sync}
 """
     subprocess.run([sys.executable, "-c", code], check=False, stderr=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize("name", ["a", "b", "marker"])
+@pytest.mark.parametrize("name", ["a", "b", "MARKER"])
 @pytest.mark.parametrize("call", ["replace", "fsync"])
 def test_wherever_a_set_is_broken_off_a_marker_belongs_to_its_files(tmp_path: Path, name: str, call: str) -> None:
     write_set(tmp_path, b"old")
-    count = ["a", "b", "marker"].index(name)
+    count = ["a", "b", "MARKER"].index(name)
     write_set(tmp_path, b"new", f"calls = []; real = os.{call}; os.{call} = lambda *x: (calls.append(x), "
               f"os._exit(9) if len(calls) > {count} else real(*x))[1]")  # fmt: skip
-    if (tmp_path / "marker").exists():
-        marker = (tmp_path / "marker").read_bytes()
+    if (tmp_path / "MARKER").exists():
+        marker = (tmp_path / "MARKER").read_bytes()
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == marker
-    assert (tmp_path / "marker").exists() == (call == "fsync")
+    assert (tmp_path / "MARKER").exists() == (call == "fsync")
 
 
 @pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM"])
@@ -87,7 +87,7 @@ def test_a_signal_waits_until_the_names_are_given(tmp_path: Path, sent: str) -> 
     write_set(tmp_path, b"old")
     during = f"import signal; real = os.replace; os.replace = lambda *x: (signal.raise_signal(signal.{sent}), real(*x))"
     write_set(tmp_path, b"new", during)
-    assert names(tmp_path) == ["a", "b", "marker"]
+    assert names(tmp_path) == ["MARKER", "a", "b"]
     assert {path.read_bytes() for path in tmp_path.iterdir()} == {b"new"}
 
 
@@ -95,7 +95,7 @@ def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path: Path) -> None:
     write_set(tmp_path, b"old", "os._exit(9)")
     assert len(names(tmp_path)) == 1
     write_set(tmp_path, b"new")
-    assert names(tmp_path) == ["a", "b", "marker"]
+    assert names(tmp_path) == ["MARKER", "a", "b"]
 
 
 def test_where_a_disk_has_no_locks_nothing_is_swept(tmp_path: Path) -> None:
@@ -107,18 +107,18 @@ from pathlib import Path
 from helpers.atomic_io import atomic_set
 def no_locks(*_): raise OSError(errno.ENOLCK, "No locks available")
 fcntl.flock = no_locks
-with atomic_set(Path({str(tmp_path)!r}), marker="marker") as staging:
-    (staging / "marker").write_bytes(b"new")
+with atomic_set(Path({str(tmp_path)!r}), marker="MARKER") as staging:
+    (staging / "MARKER").write_bytes(b"new")
 """
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert names(tmp_path) == ["alive.npy.2-0123abcd.part", "marker"]
+    assert names(tmp_path) == ["MARKER", "alive.npy.2-0123abcd.part"]
 
 
 def test_a_set_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     write_set(tmp_path, b"old")
     failing = "import errno; os.fsync = lambda _: (_ for _ in ()).throw(OSError(errno.EIO, 'Input/output error'))"
     write_set(tmp_path, b"new", failing)
-    assert names(tmp_path) == ["a", "b", "marker"]
+    assert names(tmp_path) == ["MARKER", "a", "b"]
     assert {path.read_bytes() for path in tmp_path.iterdir()} == {b"old"}
 
 

@@ -167,6 +167,16 @@ def test_other_settings_put_a_checkpoint_aside_and_are_named(
     assert names(tmp_path) == sorted(f"{name}.stale" for name in NAMES)
 
 
+def test_what_follows_one_put_aside_is_taken_up_again(tmp_path: Path) -> None:
+    faces, others = make_faces(10), msgspec.structs.replace(SETTINGS, fit="crop")
+    interrupted(tmp_path, faces, [0, 1, 2, 3])
+    with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, faces, settings=others) as checkpoint:
+        checkpoint.add([0, 1], rows([0, 1]))
+        raise KeyboardInterrupt
+    with open_checkpoint(tmp_path, faces, settings=others) as checkpoint:
+        assert np.flatnonzero(checkpoint.good).tolist() == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("faces", "words"),
     [
