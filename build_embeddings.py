@@ -17,7 +17,7 @@ cache directory does not exist.
 from collections.abc import Sequence
 
 import helpers.interrupts  # noqa: F401  # first of ours, see there
-from helpers.build_stage import BuildReport, build, load_embedder, require_pictures, require_wanted
+from helpers.build_stage import BuildReport, build, load_embedder, require_pictures, require_wanted, sole_build
 from helpers.cli_validation import BuildArgs, Parser, add_build_options, add_card_list_options, run
 from helpers.errors import EXIT_OK
 
@@ -36,8 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     require_pictures(args)
     require_wanted(args)
     report = BuildReport()
-    embedder = load_embedder(args, report)
-    print(build(args, embedder, report))
+    with sole_build(args):
+        embedder = load_embedder(args, report)
+        print(build(args, embedder, report))
     return EXIT_OK
 
 

@@ -15,7 +15,7 @@ than --max-failures allows, or there is no valid image to embed.
 from collections.abc import Sequence
 
 import helpers.interrupts  # noqa: F401  # first of ours, see there
-from helpers.build_stage import BuildReport, build, load_embedder, require_wanted
+from helpers.build_stage import BuildReport, build, load_embedder, require_wanted, sole_build
 from helpers.cli_validation import (
     Parser,
     PipelineArgs,
@@ -42,11 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     require_wanted(args)
     report = BuildReport()
-    embedder = load_embedder(args, report)
-    downloaded = download(args)
-    print(downloaded.summary(), flush=True)
-    require_enough(downloaded, args)
-    print(build(args, embedder, report))
+    with sole_build(args):
+        embedder = load_embedder(args, report)
+        downloaded = download(args)
+        print(downloaded.summary(), flush=True)
+        require_enough(downloaded, args)
+        args.refresh = False  # the list is what was just downloaded from
+        print(build(args, embedder, report))
     return EXIT_OK
 
 

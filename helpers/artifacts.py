@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-PART_SUFFIX = ".part"  # a file that is still being written; never read by anyone
+PART_SUFFIX = ".part"  # a file, or a folder of some, that is still being written; never read by anyone
 PICTURE_SUFFIXES = (".jpg", ".png", ".webp")
 
 # image cache, beside the pictures
@@ -38,6 +38,11 @@ class IndexFolder:
     def manifest(self) -> Path:
         """Written last: while it is there, the build is whole."""
         return self.root / "build_manifest.json"
+
+    @property
+    def build_lock(self) -> Path:
+        """Held by the build that writes here, there only while one does."""
+        return self.root / ".build.lock"
 
     @property
     def checkpoint_rows(self) -> Path:

@@ -24,6 +24,10 @@ from helpers.talk import human_bytes
 _OUR_PART = re.compile(rf"\.\d+-[0-9a-f]{{8}}{re.escape(PART_SUFFIX)}$")  # others may keep their own .part files here
 
 
+class Held(Exception):
+    """Another process holds the lock."""
+
+
 @contextmanager
 def atomic_path(final: Path) -> Iterator[Path]:
     """Yield a path to write to; it becomes `final` when the block ends well and is gone when it does not.
@@ -52,7 +56,7 @@ def atomic_set(folder: Path, marker: str) -> Iterator[Path]:
     its files. When the block fails, everything old stays as it was. Two writers of one folder take turns.
     """
     staging = _part_of(folder / marker)
-    with disk_errors_named(folder / marker), _exclusive(folder):
+    with disk_errors_named(folder / marker), _exclusive(folder, marker):
         try:
             staging.mkdir()
             yield staging
@@ -70,8 +74,8 @@ def atomic_set(folder: Path, marker: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
-    """Be the only writer of `folder`, and sweep what a killed one left.
+def _exclusive(folder: Path, marker: str) -> Iterator[None]:
+    """Be the only one who writes a set into `folder`, and sweep what a killed one left of the set of `marker`.
 
     Some network disks have no locks for directories: there nobody waits, and nobody sweeps what may be alive.
     """
@@ -79,7 +83,7 @@ def _exclusive(folder: Path) -> Iterator[None]:
     try:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            _sweep(folder)
+            sweep(folder, marker)
         yield
     finally:
         os.close(descriptor)
@@ -87,7 +91,7 @@ def _exclusive(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the block, which takes milliseconds, is done."""
+    """Let Ctrl-C and SIGTERM wait until the block, which must not take long, is done."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are handled in the main thread only
         return
@@ -105,8 +109,9 @@ def signals_deferred() -> Iterator[None]:
             signal.raise_signal(missed)
 
 
-def _sweep(folder: Path) -> None:
-    for part in folder.glob(f"*{PART_SUFFIX}"):
+def sweep(folder: Path, beginning: str = "") -> None:
+    """Remove our `.part` files and folders whose names begin so; only for who knows that their writers are dead."""
+    for part in folder.glob(f"{beginning}*{PART_SUFFIX}"):
         if not _OUR_PART.search(part.name):
             continue
         if part.is_dir():
@@ -126,8 +131,10 @@ def atomic_write_bytes(final: Path, data: bytes) -> None:
 
 
 def atomic_write_json(final: Path, value: Any) -> None:
-    """Write `value` as indented UTF-8 JSON."""
-    atomic_write_bytes(final, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    """Write `value` as indented UTF-8 JSON; what is no UTF-8 in a file's name becomes JSON's own escape."""
+    atomic_write_bytes(
+        final, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+    )
 
 
 def writable_folder(folder: Path, flag: str) -> Path:
@@ -161,29 +168,40 @@ def shared_folder(folder: Path, lock_name: str) -> Iterator[None]:
         except BlockingIOError:
             pass  # somebody else is writing: their .part files are alive
         else:
-            _sweep(folder)
+            sweep(folder)
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield
 
 
-def locked_file(path: Path) -> BinaryIO:
-    """Open `path` to read and write, created where missing, and hold the only lock there is on it until it is closed.
+@contextmanager
+def sole_holder(path: Path) -> Iterator[None]:
+    """Hold the only lock there is on the file `path`, which exists only while somebody does (or was killed).
 
-    Raises BlockingIOError where another process holds it. Some network disks have no locks: there nobody is kept out.
+    Raises Held where another process holds it. Some network disks have no locks: there nobody is kept out.
     """
+    with disk_errors_named(path):
+        file = _locked(path)
+    with file:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)  # while it is still held: nobody else's can lie there
+
+
+def _locked(path: Path) -> BinaryIO:
     while True:
-        file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")  # noqa: SIM115  # the caller's to close
+        file = open(path, "ab")  # noqa: SIM115  # held by who asked
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
-            raise
+            raise Held from None
         except OSError:
             return file
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
-        file.close()  # its last holder removed it while we waited for the lock
+        file.close()  # its last holder removed it while we asked for the lock
 
 
 @contextmanager

@@ -13,9 +13,7 @@ import platform
 import subprocess
 import tempfile
 import time
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -28,7 +26,7 @@ from numpy.typing import NDArray
 
 from helpers.about import VERSION
 from helpers.artifacts import IndexFolder
-from helpers.atomic_io import atomic_set, disk_errors_named, writable_folder
+from helpers.atomic_io import Held, atomic_set, disk_errors_named, sole_holder, sweep, writable_folder
 from helpers.checkpoint import Checkpoint, Settings
 from helpers.cli_validation import (
     DEFAULT_CONNECT_TIMEOUT_SECONDS,
@@ -49,9 +47,9 @@ from helpers.index_store import (
     StoredIndex,
     sha256_of,
 )
+from helpers.lookahead import in_order
 from helpers.model_source import find_model
 from helpers.preprocess import Preparation
-from helpers.records import CardFace
 from helpers.scryfall import ensure_card_list, told_faces
 from helpers.session import DownloadSession
 from helpers.talk import Progress, percent, say, warn
@@ -140,21 +138,31 @@ def require_wanted(args: BuildArgs) -> None:
 
 def require_pictures(args: BuildArgs) -> None:
     """PipelineError where there is no cache directory (exit 3) or no picture in it (exit 2)."""
-    if not args.cache.is_dir():
-        raise PipelineError.of(
-            Category.CONFIGURATION,
-            "the image cache does not exist",
-            details=f"received --cache {args.cache}",
-            suggestion="run download_images.py first, or name the directory it wrote to with --cache",
-            exit_code=EXIT_NO_CACHE,
-        )
-    if next(ImageCache(args.cache).pictures(), None) is None:
+    cache = ImageCache(args.cache)
+    cache.require(EXIT_NO_CACHE)
+    if next(cache.pictures(), None) is None:
         raise _no_valid_images(f"{args.cache} holds no pictures", "run download_images.py first, with the same --cache")
 
 
+@contextmanager
+def sole_build(args: BuildArgs) -> Iterator[None]:
+    """Be the only build that writes into --out; PipelineError where another one does, or it can't be written to."""
+    folder = IndexFolder(writable_folder(args.out, "--out"))
+    try:
+        with sole_holder(folder.build_lock):
+            sweep(folder.root, "checkpoint")
+            yield
+    except Held as error:
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            f"another build is writing into {folder.root}",
+            details=f"{folder.build_lock.name} is locked by it",
+            suggestion="wait until it is done, or name another directory with --out",
+        ) from error
+
+
 def load_embedder(args: BuildArgs, report: BuildReport) -> Embedder:
-    """Load the model, before any work is done; PipelineError where it or --out can't be had."""
-    writable_folder(args.out, "--out")
+    """Load the model, before any work is done; PipelineError where it can't be had."""
     source = find_model(args.model, args.pretrained, offline=args.offline)
     say(f"Loading {source.display_name}")
     with report.phase("loading the model"):
@@ -247,7 +255,9 @@ def _embed(
     report.resumed = int(checkpoint.good.sum())
     with (
         Progress("Embedding", report.total, "images", report.progress_note, before=report.resumed) as progress,
-        closing(_loaded(faces, np.flatnonzero(~checkpoint.good), cache, embedder, args, report, progress)) as loaded,
+        closing(
+            _loaded(faces, np.flatnonzero(~checkpoint.good).tolist(), cache, embedder, args, report, progress)
+        ) as loaded,
     ):
         while batch := list(islice(loaded, min(args.batch, checkpoint.room))):
             checkpoint.add([place for place, _ in batch], embedder.encode([picture for _, picture in batch]))
@@ -268,21 +278,13 @@ def _loaded(
 
     The others are counted. Up to two batches lie ready ahead of the model, which bounds the memory.
     """
-    coming = iter(places)
-    pool = ThreadPoolExecutor(LOADERS)
-    pending: deque[tuple[int, CardFace, Future[torch.Tensor]]] = deque()
 
-    def fill() -> None:
-        for place in islice(coming, 2 * args.batch - len(pending)):
-            face = faces[int(place)]
-            prepared = pool.submit(_prepare, cache.path_for(face.image_url), embedder, args.validate_cache)
-            pending.append((int(place), face, prepared))
+    def prepare(place: int) -> torch.Tensor:
+        path = cache.path_for(faces[place].image_url)
+        return embedder.prepare(read_image(path, verify=args.validate_cache))
 
-    try:
-        fill()
-        while pending:
-            place, face, future = pending.popleft()
-            fill()
+    with closing(in_order(prepare, places, workers=LOADERS, ahead=2 * args.batch)) as coming:
+        for place, future in coming:
             try:
                 prepared = future.result()
             except FileNotFoundError:
@@ -290,16 +292,11 @@ def _loaded(
                 progress.advance()
             except BrokenImage as error:
                 report.validation_failures += 1
+                face = faces[place]
                 warn(f"left out {cache.path_for(face.image_url).name} ({face.name}): {error}")
                 progress.advance()
             else:
                 yield place, prepared
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _prepare(path: Path, embedder: Embedder, validate: bool) -> torch.Tensor:
-    return embedder.prepare(read_image(path, verify=validate))
 
 
 def _require_rows(report: BuildReport) -> None:

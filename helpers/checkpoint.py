@@ -1,9 +1,10 @@
 """What an unfinished build has embedded so far, on disk: the next one goes on from there.
 
 Rows are written to `checkpoint_embeddings.npy` as they are made, each at its face's place in the card list; faces
-without a picture leave a row of zeros. Every `frequency` images a thread of its own makes that safe on the disk and
-then says so: the file's header and `checkpoint.npz` (which rows are good), at last `checkpoint_meta.json`. Wherever
-this is killed, the JSON tells of rows that are there; what the others hold beyond its count is not looked at.
+without a picture leave a row of zeros. A thread of its own makes that safe on the disk and then says so: the file's
+header and `checkpoint.npz` (which rows are good), at last `checkpoint_meta.json`. Wherever this is killed, the JSON
+tells of rows that are there; what the others hold beyond its count is not looked at. A checkpoint is begun after every
+half of `frequency` images and done before the next is begun: so a kill never costs more than `frequency` of them.
 
 Writing rows once and in place is what keeps checkpoints cheap: all of them anew every 500 images would cost more with
 each one (173 s for 100 of them over 50,000 rows, compressed).
@@ -18,17 +19,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from io import BytesIO
+from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from helpers.artifacts import STALE_SUFFIX, IndexFolder
-from helpers.atomic_io import atomic_write_bytes, disk_errors_named, locked_file, signals_deferred
-from helpers.errors import Category, PipelineError
+from helpers.atomic_io import atomic_write_bytes, disk_errors_named, signals_deferred
+from helpers.errors import PipelineError
 from helpers.records import CardFace
 from helpers.talk import say, warn
 from helpers.vectors import off_unit_rows
@@ -74,10 +75,10 @@ class Checkpoint:
     def __init__(
         self, folder: IndexFolder, settings: Settings, faces: Sequence[CardFace], frequency: int, *, resume: bool
     ) -> None:
-        """Take the folder's checkpoint where it fits, else begin one.
+        """Take the folder's checkpoint where it fits, else one that was put aside and fits, else begin one.
 
-        A checkpoint that does not fit is named and put aside as `*.stale`; without `resume` it is dropped. Raises
-        PipelineError (Configuration Error) where another build is writing into the folder.
+        A checkpoint that does not fit is named and put aside as `*.stale`; without `resume` it is dropped. Nobody else
+        may be building into the folder.
         """
         self.good = np.zeros(len(faces), bool)
         self.saves = 0
@@ -85,7 +86,7 @@ class Checkpoint:
         self._folder = folder
         self._settings = settings
         self._faces = faces
-        self._frequency = frequency
+        self._interval = (frequency + 1) // 2  # see above
         self._processed = 0
         self._unsaved = 0
         self._width = 0
@@ -93,17 +94,17 @@ class Checkpoint:
         self._hash = hashlib.sha256()
         self._thread = ThreadPoolExecutor(1)
         self._saving: Future[None] | None = None
-        self._file = _sole(folder)
-        try:
-            self._begin(resume)
-        except BaseException:
-            self._file.close()
-            raise
+        if not (resume and (self._take_up() or self._bring_back())):
+            self._hashed, self._hash = 0, hashlib.sha256()
+            self._drop()
+        with disk_errors_named(folder.checkpoint_rows):
+            self._file = open(folder.checkpoint_rows, "r+b" if self._processed else "w+b")  # noqa: SIM115  # see __exit__
+            self._file.truncate(self._end())  # rows that no checkpoint tells of
 
     @property
     def room(self) -> int:
         """How many images may be embedded before the next checkpoint is due; a large number where none ever is."""
-        return self._frequency - self._unsaved if self._frequency else len(self.good)
+        return self._interval - self._unsaved if self._interval else len(self.good)
 
     def add(self, places: Sequence[int], rows: NDArray[np.float32]) -> None:
         """Keep unit rows float32 [B, D] of the faces at `places` of the list, which ascend."""
@@ -117,7 +118,7 @@ class Checkpoint:
             self.good[np.asarray(places)] = True
             self._processed = max(self._processed, places[-1] + 1)
             self._unsaved += len(places)
-        if self._frequency and self._unsaved >= self._frequency:
+        if self._interval and self._unsaved >= self._interval:
             self._save()
 
     def complete(self) -> NDArray[np.float32]:
@@ -132,13 +133,13 @@ class Checkpoint:
             self._save()
         with self._held_up():
             self._wait()
-        rows = np.load(self._folder.checkpoint_rows, mmap_mode="r")
+        rows = np.memmap(self._file, np.float32, "r", HEADER_BYTES, (len(self.good), self._width))
         return np.asarray(rows[self.good])
 
     def delete(self) -> None:
         """The build is whole: its checkpoint goes."""
-        for path in _files(self._folder):
-            path.unlink(missing_ok=True)
+        self._drop()
+        self._folder.checkpoint_rows.unlink(missing_ok=True)
 
     def __enter__(self) -> "Checkpoint":
         return self
@@ -146,9 +147,9 @@ class Checkpoint:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with signals_deferred():  # milliseconds; a second Ctrl-C must not cost what the first one keeps
+        with signals_deferred():  # a second Ctrl-C must not cost what the first one keeps
             try:
-                if error is not None and self._frequency and self._unsaved:
+                if error is not None and self._interval and self._unsaved:
                     self._save()
                 self._wait()
             except PipelineError as problem:
@@ -158,7 +159,7 @@ class Checkpoint:
                 self._file.close()
             if not self._folder.checkpoint_meta.exists():
                 self.delete()
-            elif error is not None:
+            elif not isinstance(error, PipelineError | None):  # which says itself what to do
                 say(f"Checkpoint kept in {self._folder.root}: the same command goes on from there")
 
     # ------------------------------------------------------------------------------------------------------- saving
@@ -214,9 +215,9 @@ class Checkpoint:
         finally:
             self.seconds += time.monotonic() - started
 
-    def _faces_sha256(self, count: int) -> str:
-        """SHA-256 over the first `count` faces; `count` only grows, since each is hashed once."""
-        while self._hashed < count:
+    def _faces_sha256(self, number: int) -> str:
+        """SHA-256 over the first `number` faces, which only grows, since each is hashed once."""
+        while self._hashed < number:
             face = self._faces[self._hashed]
             self._hash.update(f"{face.face_id}\n{face.image_url}\n".encode())
             self._hashed += 1
@@ -224,45 +225,48 @@ class Checkpoint:
 
     # ------------------------------------------------------------------------------------------------------ resuming
 
-    def _begin(self, resume: bool) -> None:
-        if resume and self._folder.checkpoint_meta.exists():
-            try:
-                self._take()
-            except _Unfit as unfit:
-                self._put_aside(str(unfit))
-        if not self._processed:
-            with disk_errors_named(self._folder.checkpoint_rows):
-                self._folder.checkpoint_meta.unlink(missing_ok=True)  # first: what it tells of goes next
-                self._folder.checkpoint_mask.unlink(missing_ok=True)
-                self._file.truncate(0)
-
-    def _take(self) -> None:
-        """Go on from the folder's checkpoint; _Unfit where it is another build's, or damaged."""
+    def _take_up(self) -> bool:
+        """Take the folder's checkpoint, if there is one and it fits; put aside one that does not."""
+        if not self._folder.checkpoint_meta.exists():
+            return False
         try:
-            meta = msgspec.json.decode(self._folder.checkpoint_meta.read_bytes(), type=_Meta)
-            with np.load(self._folder.checkpoint_mask) as packed:
+            self._take(*_files(self._folder))
+        except _Unfit as unfit:
+            self._put_aside(str(unfit))
+            return False
+        return True
+
+    def _bring_back(self) -> bool:
+        """Take a checkpoint that was put aside, if one fits: a flag that was mistyped once costs nothing."""
+        for meta in sorted(self._folder.root.glob(f"{self._folder.checkpoint_meta.name}*{STALE_SUFFIX}")):
+            ending = meta.name.removeprefix(self._folder.checkpoint_meta.name)
+            with suppress(_Unfit):
+                self._take(*_files(self._folder, ending))
+                self._drop()
+                self._rename(ending, "")
+                return True
+        return False
+
+    def _take(self, meta_path: Path, mask_path: Path, rows_path: Path) -> None:
+        """Go on from this checkpoint; _Unfit where it is another build's, or damaged."""
+        self._hashed, self._hash = 0, hashlib.sha256()
+        try:
+            meta = msgspec.json.decode(meta_path.read_bytes(), type=_Meta)
+            with np.load(mask_path) as packed:
                 good, indices = packed["good_mask"], packed["indices"]
-            rows = np.lib.format.open_memmap(self._folder.checkpoint_rows, mode="r")
+            rows = _mapped_rows(rows_path, meta.processed_count)
         except _DAMAGE as error:
             raise _Unfit(f"it is damaged: {error}") from error
         done = meta.processed_count
         self._require_same(meta, done)
-        if (
-            good.dtype != np.bool_
-            or not np.array_equal(indices, np.flatnonzero(good))
-            or rows.dtype != np.float32
-            or rows.ndim != 2
-            or min(len(good), len(rows)) < done
-        ):
+        if good.dtype != np.bool_ or not np.array_equal(indices, np.flatnonzero(good)) or len(good) < done:
             raise _Unfit(f"it is damaged: its files do not agree on {done:,} rows")
         places = np.flatnonzero(good[:done])
-        damaged = off_unit_rows(rows[:done][places])
+        damaged = off_unit_rows(rows[places])
         if damaged.size:
             warn(f"damaged rows in the checkpoint: {damaged.size:,}; they are embedded again")
         self.good[np.delete(places, damaged)] = True
-        self._processed = done
-        self._width = rows.shape[1]
-        self._file.truncate(self._end())  # rows that no checkpoint tells of
+        self._processed, self._width = rows.shape
         say(
             f"Resuming: {int(self.good.sum()):,} of {len(self.good):,} faces are embedded already "
             f"(checkpoint of {meta.timestamp})"
@@ -283,38 +287,47 @@ class Checkpoint:
             raise _Unfit("; ".join(differs))
 
     def _put_aside(self, why: str) -> None:
+        endings = chain([STALE_SUFFIX], (f".{number}{STALE_SUFFIX}" for number in count(2)))
+        ending = next(e for e in endings if not any(path.exists() for path in _files(self._folder, e)))
         warn(
-            f"the checkpoint in {self._folder.root} is not one of this build ({why}): "
-            f"kept as *{STALE_SUFFIX}, starting over. To use it after all, stop, take the ending off its names again "
-            "and build as before"
+            f"the checkpoint in {self._folder.root} is not one of this build ({why}): it is kept as *{ending} and the "
+            "build starts over; a build that it fits takes it up again"
         )
-        self._hashed, self._hash = 0, hashlib.sha256()
+        self._rename("", ending)
+
+    def _rename(self, old: str, new: str) -> None:
         with disk_errors_named(self._folder.checkpoint_meta):
-            for path in _files(self._folder):
-                if path.exists():
-                    os.replace(path, path.with_name(path.name + STALE_SUFFIX))
-        self._file.close()
-        self._file = _sole(self._folder)
+            for before, after in zip(_files(self._folder, old), _files(self._folder, new), strict=True):
+                with suppress(FileNotFoundError):  # of a damaged one
+                    os.replace(before, after)
+
+    def _drop(self) -> None:
+        """Remove what tells of the rows, the file that vouches for the other first."""
+        with disk_errors_named(self._folder.checkpoint_meta):
+            self._folder.checkpoint_meta.unlink(missing_ok=True)
+            self._folder.checkpoint_mask.unlink(missing_ok=True)
 
 
-def _files(folder: IndexFolder) -> tuple[Path, Path, Path]:
-    """The checkpoint's files, in the order in which they may go: the one that vouches for the others first."""
-    return folder.checkpoint_meta, folder.checkpoint_mask, folder.checkpoint_rows
+def _files(folder: IndexFolder, ending: str = "") -> tuple[Path, Path, Path]:
+    """The checkpoint's JSON, mask and rows; put aside, their names have an ending."""
+    meta, mask, rows = (
+        path.with_name(path.name + ending)
+        for path in (folder.checkpoint_meta, folder.checkpoint_mask, folder.checkpoint_rows)
+    )
+    return meta, mask, rows
 
 
-def _sole(folder: IndexFolder) -> BinaryIO:
-    try:
-        with disk_errors_named(folder.checkpoint_rows):
-            return locked_file(folder.checkpoint_rows)
-    except PipelineError as error:
-        if isinstance(error.__cause__, BlockingIOError):
-            raise PipelineError.of(
-                Category.CONFIGURATION,
-                f"another build is writing into {folder.root}",
-                details=f"{folder.checkpoint_rows.name} is locked by it",
-                suggestion="wait until it is done, or name another directory with --out",
-            ) from error
-        raise
+def _mapped_rows(path: Path, number: int) -> NDArray[np.float32]:
+    """The first `number` rows of the file, float32 [number, D], memory-mapped; ValueError where they are not there.
+
+    Only the width is taken from its header, which may tell of more rows than a power failure has left.
+    """
+    with open(path, "rb") as file:
+        np.lib.format.read_magic(file)
+        (_, width), fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+        if dtype != np.float32 or fortran_order or file.tell() != HEADER_BYTES:
+            raise ValueError(f"{path.name} holds no rows of ours")
+        return np.memmap(file, np.float32, "r", HEADER_BYTES, (number, width))
 
 
 def _npy_header(rows: int, width: int) -> bytes:

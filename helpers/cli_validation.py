@@ -405,7 +405,8 @@ def add_build_options(parser: Parser) -> None:
         number(int, 100, suggest=500, off=True),
         default=500,
         metavar="N",
-        help="images embedded between two checkpoints, from 100; 0 saves none while embedding",
+        help="images that a kill may cost, from 100: a checkpoint is begun every half of them; 0 saves none while "
+        "embedding",
     )
     parser.add_argument(
         "--resume",
@@ -526,9 +527,9 @@ def _make_streams_robust() -> None:
 
 
 def _raise_on_signals() -> None:
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _raise_terminated)
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, _raise_terminated)):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as `interrupts` has it
+            signal.signal(number, handler)
 
 
 def _ignore_signals() -> None:

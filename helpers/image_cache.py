@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from helpers.artifacts import PICTURE_SUFFIXES
 from helpers.atomic_io import atomic_write_bytes
+from helpers.errors import Category, PipelineError
 from helpers.validation import is_whole_file
 
 
@@ -22,6 +23,17 @@ class ImageCache:
 
     root: Path
     checked_until_ns: int = 0
+
+    def require(self, exit_code: int) -> None:
+        """PipelineError (Configuration Error) with `exit_code` where there is no such directory."""
+        if not self.root.is_dir():
+            raise PipelineError.of(
+                Category.CONFIGURATION,
+                "the image cache does not exist",
+                details=f"received --cache {self.root}",
+                suggestion="run download_images.py first, or name the directory it wrote to with --cache",
+                exit_code=exit_code,
+            )
 
     def path_for(self, url: str) -> Path:
         """Where the picture of `url` lies: SHA-1 of the URL, with the ending of its path where that is png or webp."""
@@ -37,8 +49,19 @@ class ImageCache:
         atomic_write_bytes(self.path_for(url), data)
 
     def pictures(self) -> Iterator[Path]:
-        """Every file, or link to one that may be gone, that bears a picture's name, in no particular order."""
-        with os.scandir(self.root) as entries:
-            for entry in entries:
-                if entry.name.endswith(PICTURE_SUFFIXES) and (entry.is_file() or entry.is_symlink()):
-                    yield Path(entry.path)
+        """Every file, or link to one that may be gone, that bears a picture's name, in no particular order.
+
+        PipelineError (Configuration Error) where the directory can't be read.
+        """
+        try:
+            with os.scandir(self.root) as entries:
+                for entry in entries:
+                    if entry.name.endswith(PICTURE_SUFFIXES) and (entry.is_symlink() or entry.is_file()):
+                        yield Path(entry.path)
+        except OSError as error:
+            raise PipelineError.of(
+                Category.CONFIGURATION,
+                "the image cache can't be read",
+                details=f"{self.root}: {error.strerror or error}",
+                suggestion="change its permissions, or name another directory with --cache",
+            ) from error

@@ -5,6 +5,9 @@ would: the picture that a row's metadata names is embedded again and must come o
 an identical twin. That finds what counts can't: rows and names that have drifted apart.
 """
 
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from helpers.embedder import Embedder
@@ -15,6 +18,9 @@ from helpers.index_store import StoredIndex
 from helpers.validation import BrokenImage, read_image
 from helpers.vectors import check_unit_rows
 
+if TYPE_CHECKING:
+    import torch
+
 SAMPLE = 16  # rows, a second or two of the model's time
 LEAST_COSINE = 0.99
 TIE = 1e-5  # what the rounding of another batch can move a cosine between twins
@@ -24,21 +30,24 @@ def check_index(stored: StoredIndex, cache: ImageCache, embedder: Embedder) -> N
     """PipelineError where the files of `stored` disagree (Validation Error) or misname a picture (Build Error)."""
     rows, records, index = stored.vectors(), stored.records(), CardIndex.of(stored)
     check_unit_rows(rows, str(stored.folder.embeddings))
-    for row in np.random.default_rng(len(rows)).choice(len(rows), min(SAMPLE, len(rows)), replace=False):
-        face = records[int(row)]
-        if not np.array_equal(index.row(int(row)), rows[row]):
+    asked: list[int] = []
+    pictures: list[torch.Tensor] = []
+    for row in np.random.default_rng(len(rows)).choice(len(rows), min(SAMPLE, len(rows)), replace=False).tolist():
+        if not np.array_equal(index.row(row), rows[row]):
             raise _failed(f"id {row} of the index is not row {row} of the vectors")
-        try:
-            picture = read_image(cache.path_for(face.image_url))
-        except (FileNotFoundError, BrokenImage):
-            continue  # gone since it was embedded: nothing to ask with
-        query = embedder.encode([embedder.prepare(picture)])
-        scores, found = exact_search(query, rows, 1)
-        own, best = float(query[0] @ rows[row]), float(scores[0, 0])
+        with suppress(FileNotFoundError, BrokenImage):  # gone since it was embedded: nothing to ask with
+            pictures.append(embedder.prepare(read_image(cache.path_for(records[row].image_url))))
+            asked.append(row)
+    if not asked:
+        return
+    queries = embedder.encode(pictures)
+    scores, found = exact_search(queries, rows, 1)
+    for query, row, best, first in zip(queries, asked, scores[:, 0].tolist(), found[:, 0].tolist(), strict=True):
+        own = float(query @ rows[row])
         if own < LEAST_COSINE or own < best - TIE:
             raise _failed(
-                f"the picture of row {row} ({face.name}) has a cosine of {own:.4f} with its row; "
-                f"{records[int(found[0, 0])].name} comes first with {best:.4f}"
+                f"the picture of row {row} ({records[row].name}) has a cosine of {own:.4f} with its row; "
+                f"{records[first].name} comes first with {best:.4f}"
             )
 
 
@@ -47,5 +56,5 @@ def _failed(details: str) -> PipelineError:
         Category.BUILD,
         "the new index does not recognise its own pictures",
         details=details,
-        suggestion="build again with --no-resume; the index that was there before is untouched",
+        suggestion="build again with --no-resume; an index that was there before is untouched",
     )

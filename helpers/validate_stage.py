@@ -1,17 +1,15 @@
 """Is every picture of a cache whole? All cores decode; what is not whole is named, and deleted on request."""
 
 import os
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from itertools import islice
 from pathlib import Path
 
-from helpers.atomic_io import atomic_write_json, disk_errors_named
+from helpers.atomic_io import atomic_write_json, writable_folder
 from helpers.errors import Category, PipelineError
 from helpers.image_cache import ImageCache
+from helpers.lookahead import in_order
 from helpers.talk import Progress, percent, say, warn
 from helpers.validation import BrokenImage, read_image
 
@@ -60,8 +58,6 @@ class ValidationReport:
 
     def write(self, path: Path) -> None:
         """Write the report file; PipelineError where the disk does not take it."""
-        with disk_errors_named(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_json(
             path,
             {
@@ -83,28 +79,35 @@ class ValidationReport:
         )
 
 
-def require_directory(cache: Path) -> None:
-    """PipelineError (exit 2) where there is no such directory."""
-    if not cache.is_dir():
+def require_place(report: Path) -> None:
+    """PipelineError where no report can be written, before the work of an hour is done for it."""
+    writable_folder(report.parent, "--report")
+    if report.is_dir():
         raise PipelineError.of(
             Category.CONFIGURATION,
-            "the image cache does not exist",
-            details=f"received --cache {cache}",
-            suggestion="name the directory that download_images.py wrote to",
-            exit_code=EXIT_NO_DIRECTORY,
+            "the --report file can't be written",
+            details=f"{report} is a directory",
+            suggestion=f"name a file: --report {report / 'report.json'}",
         )
 
 
-def validate(cache: Path) -> ValidationReport:
-    """Look at every picture of `cache`, in the order of their names; each invalid one is named as it is found."""
-    paths = sorted(ImageCache(cache).pictures())
-    report = ValidationReport(cache)
-    with Progress("Validating", len(paths), "pictures", report.progress_note) as progress:
-        for invalid in _looked_at(paths):
+def validate(cache: ImageCache) -> ValidationReport:
+    """Look at every picture of `cache`, in the order of their names; each invalid one is named as it is found.
+
+    PipelineError where there is no such directory (exit 2), or it can't be read.
+    """
+    cache.require(EXIT_NO_DIRECTORY)
+    paths = sorted(cache.pictures())
+    report = ValidationReport(cache.root)
+    with (
+        Progress("Validating", len(paths), "pictures", report.progress_note) as progress,
+        closing(in_order(_look, paths, workers=WORKERS, ahead=AHEAD)) as looked_at,
+    ):
+        for path, look in looked_at:
             report.total += 1
-            if invalid is not None:
+            if (invalid := look.result()) is not None:
                 report.invalid.append(invalid)
-                say(f"invalid: {invalid.path.name}: {invalid.reason}")
+                say(f"invalid: {path.name}: {invalid.reason}")
             progress.advance()
     return report
 
@@ -121,21 +124,6 @@ def remove(report: ValidationReport) -> None:
                 say(f"not deleted: {invalid.path.name} has changed since it was looked at")
         except OSError as error:
             warn(f"{invalid.path.name} can't be deleted: {error.strerror or error}")
-
-
-def _looked_at(paths: list[Path]) -> Iterator[Invalid | None]:
-    """`_look` at each path by all cores, in order."""
-    coming = iter(paths)
-    pending: deque[Future[Invalid | None]] = deque()
-    with ThreadPoolExecutor(WORKERS) as pool:
-        try:
-            while True:
-                pending.extend(pool.submit(_look, path) for path in islice(coming, AHEAD - len(pending)))
-                if not pending:
-                    return
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _look(path: Path) -> Invalid | None:

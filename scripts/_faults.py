@@ -48,9 +48,9 @@ def fault_shares(flag: str, text: str) -> tuple[Share, ...]:
     """Rule of an option: KIND=PERCENT or list:KIND=PERCENT (100 % where it does not say), with commas between them."""
     shares = []
     for part in filter(None, text.split(",")):
-        kind, _, percent = part.strip().removeprefix(LIST).partition("=")
+        kind, given, percent = part.strip().removeprefix(LIST).partition("=")
         try:
-            shares.append(Share(Fault(kind), float(percent or 100), part.strip().startswith(LIST)))
+            shares.append(Share(Fault(kind), float(percent) if given else 100.0, part.strip().startswith(LIST)))
         except ValueError:
             raise _broken(flag, part) from None
         if not 0 <= shares[-1].percent <= 100:

@@ -17,7 +17,8 @@ import _path  # noqa: F401  # must come before helpers
 
 from helpers.cli_validation import Parser, path, run
 from helpers.errors import EXIT_OK
-from helpers.validate_stage import EXIT_INVALID, remove, require_directory, validate
+from helpers.image_cache import ImageCache
+from helpers.validate_stage import EXIT_INVALID, remove, require_place, validate
 
 
 class ValidateArgs(argparse.Namespace):
@@ -40,8 +41,9 @@ def parse_args(argv: Sequence[str] | None) -> ValidateArgs:
 def main(argv: Sequence[str] | None = None) -> int:
     """Look at every picture."""
     args = parse_args(argv)
-    require_directory(args.cache)
-    report = validate(args.cache)
+    if args.report:
+        require_place(args.report)
+    report = validate(ImageCache(args.cache))
     if args.report:
         report.write(args.report)
     if args.fix:

@@ -8,12 +8,14 @@ twice beyond one checkpoint interval (16 pictures, the workers', for a download)
 import json
 import os
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 
@@ -54,10 +56,10 @@ class Work:
         self.seconds[step] = int(1000 * (time.monotonic() - started))
         return summary
 
-    def kill(self, step: str, due: Callable[[], bool]) -> bool:
-        """Run a command and kill it as soon as `due`; False where it was done before."""
+    def kill(self, step: str, due: Callable[[], bool]) -> CompletedProcess[str]:
+        """Run a command and kill it as soon as `due`."""
         script, *arguments = self.commands[step]
-        return run_until(due, str(script), *arguments).returncode == KILLED
+        return run_until(due, str(script), *arguments)
 
     def has_pictures(self, count: int) -> bool:
         return sum(1 for _ in self.cache.glob("*.jpg")) >= count
@@ -123,19 +125,26 @@ def test_20_kills_lose_nothing(real: Path, model: Path, tmp_path: Path) -> None:
         asked_before = len(log.read_text().splitlines())
         work = Work(tmp_path / "killed", address, model)
         print(f"\nSEED={seed}; undisturbed: {dict(undisturbed.seconds)} ms")
-        kills, most_lost, finished = 0, 0, set()
+        kills, most_lost, embedded, finished = 0, 0, 0, set()
         for step, where, due in moments(work, random.Random(seed), undisturbed):
             for earlier in list(work.commands)[: list(work.commands).index(step)]:
                 if earlier not in finished:  # the one before has had its kills: let it come to its end
-                    work.finish(earlier)
+                    embedded += CARDS - taken_up(work.finish(earlier)) if earlier == "build" else 0
                     finished.add(earlier)
-            was_killed = work.kill(step, due)
+            kept = work.checkpointed()
+            killed = work.kill(step, due)
+            was_killed = killed.returncode == KILLED
             kills += was_killed
-            lost = max(0, work.rows() - work.checkpointed()) if was_killed and step == "build" else 0
+            lost = 0
+            if step == "build" and "rows" in where:  # killed while it embeds: it has taken up what was kept
+                assert not kept or f"Resuming: {kept:,} of {CARDS:,}" in killed.stderr
+                embedded += work.rows() - kept
+                lost = work.rows() - work.checkpointed()
             most_lost = max(most_lost, lost)
             print(f"  {step:8} {where:38} {'killed' if was_killed else 'was done'}; rows to embed again: {lost}")
         while kills < sum(KILLS.values()):  # in place of those that came a moment too late
-            kills += work.kill("export", after(random.Random(seed + kills).uniform(0, 0.2)))
+            delay = random.Random(seed + kills).uniform(0, 0.2)
+            kills += work.kill("export", after(delay)).returncode == KILLED
         for step in work.commands:
             if step not in finished:
                 work.finish(step)
@@ -144,10 +153,12 @@ def test_20_kills_lose_nothing(real: Path, model: Path, tmp_path: Path) -> None:
     twice = sum(count - 1 for path, count in asked.items() if path.startswith("/normal/"))
     rows, others = (np.load(w.out / "mtg_embeddings.npy") for w in (work, undisturbed))
     worst = float((rows * others).sum(axis=1).min())
-    print(f"{kills} kills; most rows to embed again after one: {most_lost}; pictures asked for twice: {twice}")
+    print(f"{kills} kills; most rows to embed again after one: {most_lost}; rows embedded in all: {embedded:,}")
+    print(f"pictures asked for twice: {twice}")
     print(f"lowest cosine to the undisturbed run: {worst:.7f} over {len(rows):,} rows")
 
     assert most_lost <= INTERVAL
+    assert CARDS <= embedded <= CARDS + KILLS["embedding"] * INTERVAL
     assert twice <= WORKERS * KILLS["download"]
     assert len(asked) >= CARDS
     assert worst >= 0.9999
@@ -156,6 +167,13 @@ def test_20_kills_lose_nothing(real: Path, model: Path, tmp_path: Path) -> None:
     assert contents(work.web, "*.i8bin") == contents(undisturbed.web, "*.i8bin")
     for folder in ("cache", "out", "web"):
         assert names(work.folder / folder) == names(undisturbed.folder / folder)
+
+
+def taken_up(summary: str) -> int:
+    """How many rows the build that ended with `summary` had from its killed predecessors."""
+    found = re.search(rf"embedded: {CARDS:,}, ([\d,]+) of them by an earlier run", summary)
+    assert found, summary  # after so many kills nothing was kept
+    return int(found[1].replace(",", ""))
 
 
 def contents(folder: Path, pattern: str) -> dict[str, bytes]:

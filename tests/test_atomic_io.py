@@ -1,5 +1,4 @@
 import fcntl
-import os
 import signal
 import subprocess
 import sys
@@ -8,7 +7,7 @@ from typing import BinaryIO
 
 import pytest
 
-from helpers.atomic_io import atomic_path, atomic_write_bytes, locked_file, shared_folder, writable_folder
+from helpers.atomic_io import Held, atomic_path, atomic_write_bytes, shared_folder, sole_holder, writable_folder
 from helpers.errors import PipelineError
 from tests.conftest import ROOT
 
@@ -99,7 +98,7 @@ def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path: Path) -> None:
 
 
 def test_where_a_disk_has_no_locks_nothing_is_swept(tmp_path: Path) -> None:
-    (tmp_path / "alive.npy.2-0123abcd.part").write_bytes(b"half")
+    (tmp_path / "MARKER.2-0123abcd.part").write_bytes(b"half")
     code = f"""
 import errno, fcntl, sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -111,7 +110,7 @@ with atomic_set(Path({str(tmp_path)!r}), marker="MARKER") as staging:
     (staging / "MARKER").write_bytes(b"new")
 """
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert names(tmp_path) == ["MARKER", "alive.npy.2-0123abcd.part"]
+    assert names(tmp_path) == ["MARKER", "MARKER.2-0123abcd.part"]
 
 
 def test_a_set_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
@@ -120,6 +119,12 @@ def test_a_set_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     write_set(tmp_path, b"new", failing)
     assert names(tmp_path) == ["MARKER", "a", "b"]
     assert {path.read_bytes() for path in tmp_path.iterdir()} == {b"old"}
+
+
+def test_parts_of_another_set_are_not_swept(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.npz.2-0123abcd.part").write_bytes(b"half")  # of a build that is under way
+    write_set(tmp_path, b"new")
+    assert "checkpoint.npz.2-0123abcd.part" in names(tmp_path)
 
 
 def test_part_files_of_others_are_left_alone(tmp_path: Path) -> None:
@@ -162,22 +167,24 @@ def test_a_file_has_one_lock_and_a_killed_holder_holds_nothing(tmp_path: Path) -
 import sys, time
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from helpers.atomic_io import locked_file
-file = locked_file(Path({str(tmp_path)!r}) / "rows")
-print("ready", flush=True)
-time.sleep(60)
+from helpers.atomic_io import sole_holder
+with sole_holder(Path({str(tmp_path)!r}) / "lock"):
+    print("ready", flush=True)
+    time.sleep(60)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        with pytest.raises(BlockingIOError):
-            locked_file(tmp_path / "rows")
+        with pytest.raises(Held), sole_holder(tmp_path / "lock"):
+            pass
         holder.send_signal(signal.SIGKILL)
-    locked_file(tmp_path / "rows").close()
+    with sole_holder(tmp_path / "lock"):
+        assert names(tmp_path) == ["lock"]
+    assert names(tmp_path) == []
 
 
 def test_a_lock_is_never_held_on_a_file_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "rows"
+    path = tmp_path / "lock"
     flock = fcntl.flock
 
     def removed_while_waiting(file: BinaryIO, operation: int) -> None:
@@ -186,8 +193,8 @@ def test_a_lock_is_never_held_on_a_file_that_is_gone(tmp_path: Path, monkeypatch
         flock(file, operation)
 
     monkeypatch.setattr(fcntl, "flock", removed_while_waiting)
-    with locked_file(path) as file:
-        assert os.path.samestat(os.fstat(file.fileno()), path.stat())
+    with sole_holder(path), pytest.raises(Held), sole_holder(path):
+        pass
 
 
 def test_a_folder_that_is_a_file_is_named_with_its_flag(tmp_path: Path) -> None:

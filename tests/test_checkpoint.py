@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,45 @@ def test_what_follows_one_put_aside_is_taken_up_again(tmp_path: Path) -> None:
         assert np.flatnonzero(checkpoint.good).tolist() == [0, 1]
 
 
+def test_a_build_with_the_wrong_flag_costs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The one put aside is taken up again by the build that it fits, as often as that happens."""
+    faces = make_faces(10)
+    interrupted(tmp_path, faces, [0, 1, 2, 3])
+    for fit in ("crop", "other", "crop"):
+        wrong = msgspec.structs.replace(SETTINGS, fit=fit)
+        with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, faces, settings=wrong) as checkpoint:
+            if not checkpoint.good.any():
+                checkpoint.add([5], rows([5]))
+            raise KeyboardInterrupt
+    with open_checkpoint(tmp_path, make_faces(2)) as checkpoint:  # a smaller --limit
+        assert not checkpoint.good.any()
+    capsys.readouterr()
+    with open_checkpoint(tmp_path, faces) as checkpoint:
+        assert "Resuming: 4 of 10" in capsys.readouterr().err
+        checkpoint.add([4], rows([4]))
+        assert np.array_equal(checkpoint.complete(), rows([0, 1, 2, 3, 4]))
+        checkpoint.delete()
+    assert names(tmp_path) == sorted(f"{name}{ending}" for name in NAMES for ending in (".2.stale", ".3.stale"))
+
+
+def test_without_resume_one_that_was_put_aside_is_not_taken_up(tmp_path: Path) -> None:
+    faces = make_faces(10)
+    interrupted(tmp_path, faces, [0, 1])
+    with open_checkpoint(tmp_path, faces, settings=msgspec.structs.replace(SETTINGS, fit="crop")):
+        pass
+    with open_checkpoint(tmp_path, faces, resume=False) as checkpoint:
+        assert not checkpoint.good.any()
+
+
+def test_a_header_that_tells_of_more_rows_than_are_there_is_not_believed(tmp_path: Path) -> None:
+    faces = make_faces(10)
+    interrupted(tmp_path, faces, [0, 1, 2])
+    with open(tmp_path / "checkpoint_embeddings.npy", "r+b") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (9, WIDTH)})
+    with open_checkpoint(tmp_path, faces[:3]) as checkpoint:
+        assert np.array_equal(checkpoint.complete(), rows([0, 1, 2]))
+
+
 @pytest.mark.parametrize(
     ("faces", "words"),
     [
@@ -285,25 +325,38 @@ def test_frequency_0_takes_up_what_is_there_and_keeps_what_is_complete(tmp_path:
 
 def test_a_checkpoint_is_due_every_so_many_images_not_faces(tmp_path: Path) -> None:
     with open_checkpoint(tmp_path, make_faces(1000), frequency=100) as checkpoint:
-        assert checkpoint.room == 100
-        checkpoint.add(list(range(0, 120, 2)), rows(list(range(0, 120, 2))))
-        assert (checkpoint.saves, checkpoint.room) == (0, 40)
-        checkpoint.add(list(range(500, 540)), rows(list(range(500, 540))))
-        assert (checkpoint.saves, checkpoint.room) == (1, 100)
+        assert checkpoint.room == 50
+        checkpoint.add(list(range(0, 60, 2)), rows(list(range(0, 60, 2))))
+        assert (checkpoint.saves, checkpoint.room) == (0, 20)
+        checkpoint.add(list(range(500, 520)), rows(list(range(500, 520))))
+        assert (checkpoint.saves, checkpoint.room) == (1, 50)
     with open_checkpoint(tmp_path, make_faces(1000), frequency=0) as checkpoint:
         assert checkpoint.room >= 1000
+
+
+@pytest.mark.parametrize("frequency", [1, 2, 7])
+def test_a_kill_never_costs_more_than_the_frequency_however_slow_the_disk(
+    tmp_path: Path, frequency: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def slow_fsync(file: int) -> None:
+        time.sleep(0.01)
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", slow_fsync)
+    meta = tmp_path / "checkpoint_meta.json"
+    with open_checkpoint(tmp_path, make_faces(40), frequency) as checkpoint:
+        for place in range(40):
+            checkpoint.add([place], rows([place]))
+            kept = json.loads(meta.read_text())["processed_count"] if meta.exists() else 0
+            assert place + 1 - kept <= frequency
 
 
 def test_no_faces_with_pictures_leave_nothing(tmp_path: Path) -> None:
     with open_checkpoint(tmp_path, make_faces(3)) as checkpoint:
         assert checkpoint.complete().shape[0] == 0
     assert names(tmp_path) == []
-
-
-def test_two_builds_do_not_share_a_folder(tmp_path: Path) -> None:
-    with open_checkpoint(tmp_path, make_faces(3)), pytest.raises(PipelineError, match="another build is writing into"):
-        open_checkpoint(tmp_path, make_faces(3))
-    open_checkpoint(tmp_path, make_faces(3)).__exit__(None, None, None)
 
 
 def test_a_disk_that_takes_no_checkpoint_ends_the_build_with_what_to_do(

@@ -93,7 +93,7 @@ BAD_VALUES = {
     "scripts/standin_scryfall.py": {
         "--table": [""],
         "--port": ["65536", "-1"],
-        "--faults": ["x", "503=x", "503=101", "503=60,404=60", "list:teapot", "503=nan"],
+        "--faults": ["x", "503=", "503=x", "503=101", "503=60,404=60", "list:teapot", "503=nan"],
         "--fault-times": ["-1"],
         "--retry-after": ["-1"],
         "--seed": ["x"],

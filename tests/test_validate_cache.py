@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from helpers.image_cache import ImageCache
 from helpers.validate_stage import remove, validate
 from tests.conftest import run_script
 from tests.kills import run_signalled_at_import
@@ -89,7 +90,7 @@ def test_a_link_to_nothing_is_invalid_and_can_be_deleted(tmp_path: Path) -> None
 def test_a_picture_that_was_mended_in_the_meantime_is_not_deleted(tmp_path: Path) -> None:
     write(tmp_path / "a.jpg", HTML)
     write(tmp_path / "b.jpg", HTML)
-    report = validate(tmp_path)
+    report = validate(ImageCache(tmp_path))
     os.replace(write(tmp_path / "part", encoded()), tmp_path / "a.jpg")  # a download that runs at the same time
     remove(report)
     assert names(tmp_path) == {"a.jpg"}

@@ -1,0 +1,30 @@
+"""Work done ahead by a few threads, taken in order."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int
+) -> Generator[tuple[Item, Future[Result]], None, None]:
+    """Yield each item with the future of `work(item)`, in their order; at most `ahead` are under way or lie ready.
+
+    Close it (`contextlib.closing`) where it is left early: what has not begun is dropped then.
+    """
+    coming = iter(items)
+    pending: deque[tuple[Item, Future[Result]]] = deque()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        while True:
+            pending.extend((item, pool.submit(work, item)) for item in islice(coming, ahead - len(pending)))
+            if not pending:
+                return
+            yield pending.popleft()
+    finally:
+        pool.shutdown(cancel_futures=True)
