@@ -19,7 +19,7 @@ import msgspec
 
 import helpers.interrupts  # noqa: F401  # first of ours, see there
 from helpers.artifacts import IndexFolder
-from helpers.cli_validation import Parser, add_device_option, number, path, run, words
+from helpers.cli_validation import Parser, add_device_option, file_name, number, path, run
 from helpers.errors import EXIT_OK, Category, PipelineError
 from helpers.query_stage import Answer, Match, QueryEngine
 from helpers.vectors import METRIC
@@ -41,7 +41,7 @@ class QueryArgs(argparse.Namespace):
 def parse_args(argv: Sequence[str] | None) -> QueryArgs:
     """Read the command line."""
     parser = Parser(__doc__)
-    parser.words_or_more("IMAGE", words, help="picture to ask about; - reads paths from stdin")
+    parser.words_or_more("IMAGE", file_name, help="picture to ask about; - reads paths from stdin")
     parser.option("--index", path, default=Path("index_out"), metavar="DIR", help="directory of the index")
     parser.option("--k", number(int, 1, suggest=5), default=5, metavar="N", help="matches a picture")
     parser.option(

@@ -122,6 +122,7 @@ class BuildReport:
                 f"  validation failures: {self.validation_failures:,}",
                 f"  embedded: {self.successful:,}{resumed} ({self.images_per_second:.1f} images/s)",
                 f"Success rate: {percent(self.successful, self.total)}",
+                *(["download_images.py fetches what is missing or broken"] if self.successful < self.total else []),
                 f"HNSW: M {args.hnsw_m}, efConstruction {args.hnsw_ef_construction}, efSearch {ef_search} (measured)",
                 f"Checkpoints: {checkpoint.saves}, which held up the run for {checkpoint.seconds:.2f} s ({cost:.2f} %)",
                 f"Seconds: {phases}",

@@ -13,7 +13,6 @@ each one (173 s for 100 of them over 50,000 rows, compressed).
 import hashlib
 import os
 import time
-import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -35,7 +34,6 @@ from helpers.talk import say, warn
 from helpers.vectors import off_unit_rows
 
 HEADER_BYTES = 128  # of our .npy file, whatever its shape: numpy pads the header to a multiple of 64
-_DAMAGE = (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, msgspec.MsgspecError)
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -94,6 +92,8 @@ class Checkpoint:
         self._hash = hashlib.sha256()
         self._thread = ThreadPoolExecutor(1)
         self._saving: Future[None] | None = None
+        if not resume and folder.checkpoint_meta.exists():
+            say(f"--no-resume: the checkpoint in {folder.root} is dropped")
         if not (resume and (self._take_up() or self._bring_back())):
             self._hashed, self._hash = 0, hashlib.sha256()
             self._drop()
@@ -160,7 +160,7 @@ class Checkpoint:
             if not self._folder.checkpoint_meta.exists():
                 self.delete()
             elif not isinstance(error, PipelineError | None):  # which says itself what to do
-                say(f"Checkpoint kept in {self._folder.root}: the same command goes on from there")
+                say(f"Checkpoint kept in {self._folder.root}: the same command goes on from there (not --no-resume)")
 
     # ------------------------------------------------------------------------------------------------------- saving
 
@@ -255,11 +255,15 @@ class Checkpoint:
             with np.load(mask_path) as packed:
                 good, indices = packed["good_mask"], packed["indices"]
             rows = _mapped_rows(rows_path, meta.processed_count)
-        except _DAMAGE as error:
+        except Exception as error:  # damaged bytes make numpy, zipfile and tokenize raise nearly anything
             raise _Unfit(f"it is damaged: {error}") from error
         done = meta.processed_count
         self._require_same(meta, done)
-        if good.dtype != np.bool_ or not np.array_equal(indices, np.flatnonzero(good)) or len(good) < done:
+        if (
+            (good.dtype, good.ndim) != (np.bool_, 1)
+            or not np.array_equal(indices, np.flatnonzero(good))
+            or len(good) < done
+        ):
             raise _Unfit(f"it is damaged: its files do not agree on {done:,} rows")
         places = np.flatnonzero(good[:done])
         damaged = off_unit_rows(rows[places])

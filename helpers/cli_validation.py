@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from helpers.about import DEFAULT_USER_AGENT, VERSION
 from helpers.errors import EXIT_ERROR, NO_SPACE, Category, PipelineError, Problem
 from helpers.records import IMAGE_KEYS, LIST_KINDS
+from helpers.talk import say
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 EXIT_TERMINATED = 143  # 128 + SIGTERM
@@ -55,19 +56,23 @@ def number(
     *,
     suggest: float,
     off: bool = False,
+    most: float = LARGEST_NUMBER,
 ) -> Rule:
-    """A number from `minimum` to `maximum`; 0 too where that turns something `off`."""
+    """A number from `minimum` to `maximum`; 0 too where that turns something `off`.
+
+    Where there is no `maximum` by contract, `most` is what can be worked with.
+    """
     allowed = ("0 or " if off else "") + (f">= {minimum:g}" if maximum == math.inf else f"{minimum:g} to {maximum:g}")
 
     def rule(flag: str, text: str) -> float:
-        advice = f"use {flag} {suggest:g}" + (" or higher" if maximum == math.inf else "")
+        advice = f"use {flag} {suggest:g}" + (" or higher" if maximum == math.inf and not off else "")
         try:
             value = kind(text)
         except ValueError:
             noun = "a whole number" if kind is int else "a number"
             raise _broken(f"{flag} must be {noun} {allowed}", flag, text, advice) from None
-        if value > LARGEST_NUMBER and maximum == math.inf:
-            raise _broken(f"{flag} must be at most {LARGEST_NUMBER:,}", flag, text, f"use {flag} {suggest:g}")
+        if value > most and maximum == math.inf:
+            raise _broken(f"{flag} must be at most {most:,}", flag, text, f"use {flag} {suggest:g}")
         if not (minimum <= value <= maximum or (off and value == 0)):
             raise _broken(f"{flag} must be {allowed}", flag, text, advice)
         return value
@@ -91,17 +96,32 @@ def path(flag: str, text: str) -> Path:
     """A path; `~` is the home directory."""
     if not text or "\0" in text:
         raise _broken(f"{flag} must name a path", flag, text, f"give {flag} a path")
+    _require_utf8(flag, text)
     try:
         return Path(text).expanduser()
     except RuntimeError as error:  # ~nobody
         raise _broken(f"{flag} must name a path", flag, text, f"write the path out: {error}") from None
 
 
-def words(flag: str, text: str) -> str:
-    """Text that is not empty."""
+def file_name(flag: str, text: str) -> str:
+    """The name of a file, whatever bytes it is made of; not empty."""
     if not text.strip():
         raise _broken(f"{flag} must not be empty", flag, text, f"leave {flag} out to use its default")
     return text
+
+
+def words(flag: str, text: str) -> str:
+    """Text that is not empty."""
+    _require_utf8(flag, text)
+    return file_name(flag, text)
+
+
+def _require_utf8(flag: str, text: str) -> None:
+    """What is written into JSON, and handed to libraries in C++, must be text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _broken(f"{flag} must be UTF-8", flag, text, "rename the file or folder, or link to it") from None
 
 
 def web_address(flag: str, text: str) -> str:
@@ -118,9 +138,9 @@ def web_address(flag: str, text: str) -> str:
 
 def header_value(flag: str, text: str) -> str:
     """Text that may stand in an HTTP header."""
-    if not text.strip() or not text.isascii() or not text.isprintable():
+    if text != text.strip() or not text or not text.isascii() or not text.isprintable():
         raise _broken(
-            f"{flag} must be printable ASCII and not empty",
+            f"{flag} must be printable ASCII, not empty, without spaces around it",
             flag,
             text,
             f'name your tool and a contact: {flag} "MyTool/1.0 (me@example.org)"',
@@ -373,7 +393,7 @@ def add_build_options(parser: Parser) -> None:
     )
     parser.option(
         "--size",
-        number(int, 64, suggest=384),
+        number(int, 64, suggest=384, most=4096),
         default=384,
         metavar="PIXELS",
         help="side of the square a card is brought to before the model's own preprocessing",
@@ -480,15 +500,15 @@ def run(main: Callable[[], int]) -> int:
         return code
     except PipelineError as error:
         _ignore_signals()
-        print(error.render(), file=sys.stderr)
+        say(error.render())
         return error.exit_code
     except KeyboardInterrupt:
         _ignore_signals()
-        print("Interrupted: what was finished is kept, nothing is half-written.", file=sys.stderr)
+        say("Interrupted: what was finished is kept, nothing is half-written.")
         return EXIT_INTERRUPTED
     except Terminated:
         _ignore_signals()
-        print("Terminated: what was finished is kept, nothing is half-written.", file=sys.stderr)
+        say("Terminated: what was finished is kept, nothing is half-written.")
         return EXIT_TERMINATED
     except BrokenPipeError:
         _drop_stdout()
@@ -497,7 +517,7 @@ def run(main: Callable[[], int]) -> int:
         if error.errno not in NO_SPACE:
             raise
         _drop_stdout()
-        print(_no_space(error).render(), file=sys.stderr)
+        say(_no_space(error).render())
         return EXIT_ERROR
 
 

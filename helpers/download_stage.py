@@ -90,6 +90,7 @@ class DownloadReport:
                 f"  missing at the server: {self.counts[Status.MISSING]:,}",
                 f"  failed: {self.counts[Status.FAILED]:,}",
                 f"Success rate: {percent(self.present, self.total)}",
+                *([f"Each failure and its reason: {DOWNLOAD_REPORT} in the cache directory"] if self.failures else []),
             ]
         )
 
@@ -217,6 +218,8 @@ def _fetch(cache: ImageCache, session: DownloadSession) -> Callable[[CardFace], 
     def fetch(face: CardFace) -> Outcome:
         if cache.has(face.image_url):
             return Outcome(face, Status.PRESENT)
+        if cache.path_for(face.image_url).is_dir():
+            return Outcome(face, Status.FAILED, reason="a directory has its name in the cache")
         try:
             body = session.get_picture(face.image_url, whole)
         except MissingPicture as error:

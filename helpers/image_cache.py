@@ -26,11 +26,11 @@ class ImageCache:
 
     def require(self, exit_code: int) -> None:
         """PipelineError (Configuration Error) with `exit_code` where there is no such directory."""
-        if not self.root.is_dir():
+        if not os.path.isdir(self.root):  # noqa: PTH112  # pathlib's raises where a name is too long or forbidden
             raise PipelineError.of(
                 Category.CONFIGURATION,
                 "the image cache does not exist",
-                details=f"received --cache {self.root}",
+                details=f"there is no directory {self.root}",
                 suggestion="run download_images.py first, or name the directory it wrote to with --cache",
                 exit_code=exit_code,
             )

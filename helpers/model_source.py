@@ -52,17 +52,21 @@ def find_model(model: str, pretrained: str, *, offline: bool) -> ModelSource:
     """
     if model.startswith(LOCAL_DIR):
         folder = Path(model.removeprefix(LOCAL_DIR)).absolute()
-        if not (folder / "open_clip_config.json").is_file():
+        if not _is_file(folder / "open_clip_config.json"):
             raise PipelineError.of(
                 Category.CONFIGURATION,
                 f"{folder} holds no open_clip model",
                 details=f"there is no {folder / 'open_clip_config.json'}",
-                suggestion="bring the folder back; scripts/make_offline_model.py --out makes one for trying out; "
-                "build_embeddings.py --model names another model",
+                suggestion="check --model, or bring the folder back that the index was built with; "
+                "scripts/make_offline_model.py --out makes one for trying out",
             )
         return ModelSource(f"{LOCAL_DIR}{folder}", None)
-    if not model.startswith(HUB) and Path(pretrained).is_file():
+    if not model.startswith(HUB) and _is_file(Path(pretrained)):
         return ModelSource(model, str(Path(pretrained).absolute()))
     if offline or not 200 <= (probe(os.environ.get("HF_ENDPOINT", HUB_ADDRESS), DEFAULT_USER_AGENT) or 0) < 500:
         os.environ["HF_HUB_OFFLINE"] = "1"
     return ModelSource(model, None if model.startswith(HUB) else pretrained)
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113  # pathlib's raises where a name is too long or forbidden

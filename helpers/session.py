@@ -21,6 +21,7 @@ from urllib3.exceptions import NewConnectionError
 
 from helpers.errors import Category, PipelineError
 from helpers.talk import human_bytes, warn
+from helpers.validation import LARGEST_PICTURE_BYTES
 
 T = TypeVar("T")
 B = TypeVar("B", bytes, Path)
@@ -37,7 +38,6 @@ LONGEST_PAUSE_SECONDS = 600.0
 MOST_PAUSES_IN_A_ROW = 10  # a server that answers nothing but 429 ends the run
 PROBE_TIMEOUT_SECONDS = 4.0
 MOST_REDIRECTS = 5
-LARGEST_PICTURE_BYTES = 64_000_000
 LARGEST_DESCRIPTION_BYTES = 4_000_000
 _CHUNK_BYTES = 1 << 16
 

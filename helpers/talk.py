@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 
 from tqdm import tqdm
@@ -11,9 +12,16 @@ from tqdm import tqdm
 LINE_EVERY_SECONDS = 60.0  # where stderr is no terminal: a log of an overnight run stays readable
 
 
+tqdm.set_lock(threading.RLock())  # its own is made at the first word, and a signal in that moment ends in a traceback
+
+
 def say(text: str) -> None:
-    """A line for the user."""
-    tqdm.write(text, file=sys.stderr)
+    """A line for the user; a log that takes no more lines is no reason to stop."""
+    with suppress(OSError):
+        if sys.stderr.isatty():
+            tqdm.write(text, file=sys.stderr)  # above a bar
+        else:
+            print(text, file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
@@ -62,7 +70,7 @@ class Progress:
                 self._bar.update(count)
             elif time.monotonic() - self._last_line >= LINE_EVERY_SECONDS:
                 self._last_line = time.monotonic()
-                print(self._line(), file=sys.stderr, flush=True)
+                say(self._line())
 
     def _line(self) -> str:
         rate = (self._done - self._before) / max(time.monotonic() - self._started, 1e-9)

@@ -11,7 +11,7 @@ from helpers.errors import Category, PipelineError
 from helpers.image_cache import ImageCache
 from helpers.lookahead import in_order
 from helpers.talk import Progress, percent, say, warn
-from helpers.validation import BrokenImage, read_image
+from helpers.validation import BrokenImage, UnreadableImage, read_image
 
 REPORT_VERSION = "1.0.0"
 EXIT_INVALID = 1
@@ -22,11 +22,15 @@ AHEAD = 16 * WORKERS  # pictures under way: enough to keep all cores busy, few e
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """A picture that is not whole. `stat` is what it was when it was read, None where it could not be had."""
+    """A picture that is not whole. `stat` is what it was when it was looked at, None where it was gone.
+
+    One that could not be read is invalid too, but may be whole: it is not `deletable`.
+    """
 
     path: Path
     reason: str
     stat: os.stat_result | None
+    deletable: bool = True
 
 
 @dataclass(slots=True)
@@ -52,6 +56,8 @@ class ValidationReport:
         ]
         if self.removed is not None:
             lines.append(f"  deleted: {self.removed:,}")
+            if self.removed:
+                lines.append("Run download_images.py to fetch them again")
         elif self.invalid:
             lines.append("Delete the invalid ones with --fix, then run download_images.py to fetch them again")
         return "\n".join(lines)
@@ -82,12 +88,12 @@ class ValidationReport:
 def require_place(report: Path) -> None:
     """PipelineError where no report can be written, before the work of an hour is done for it."""
     writable_folder(report.parent, "--report")
-    if report.is_dir():
+    if report.is_symlink() or (report.exists() and not report.is_file()):  # a device would be replaced by a file
         raise PipelineError.of(
             Category.CONFIGURATION,
             "the --report file can't be written",
-            details=f"{report} is a directory",
-            suggestion=f"name a file: --report {report / 'report.json'}",
+            details=f"{report} is a directory, a link or a device",
+            suggestion="name a file that is there to be replaced, or none yet: --report report.json",
         )
 
 
@@ -117,7 +123,9 @@ def remove(report: ValidationReport) -> None:
     report.removed = 0
     for invalid in report.invalid:
         try:
-            if invalid.stat is not None and _same(invalid.stat, invalid.path.lstat()):
+            if not invalid.deletable:
+                say(f"not deleted: {invalid.path.name} could not be read, so it may be whole")
+            elif invalid.stat is not None and _same(invalid.stat, invalid.path.lstat()):
                 invalid.path.unlink()
                 report.removed += 1
             else:
@@ -133,6 +141,8 @@ def _look(path: Path) -> Invalid | None:
         read_image(path)
     except FileNotFoundError:
         return Invalid(path, "does not exist", stat)
+    except UnreadableImage as error:
+        return Invalid(path, str(error), stat, deletable=False)
     except (BrokenImage, OSError) as error:
         return Invalid(path, str(error), stat)
     return None

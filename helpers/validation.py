@@ -4,6 +4,7 @@ Whole means: it has bytes, is a JPEG, PNG or WebP, passes Pillow's `verify()` an
 """
 
 import os
+import stat
 import struct
 import warnings
 import zlib
@@ -13,7 +14,10 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
+from helpers.talk import human_bytes
+
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP")
+LARGEST_PICTURE_BYTES = 64_000_000
 MOST_PIXELS = 120_000_000  # 360 MB decoded; a card has one million
 
 # What Pillow's decoders are known to raise on damaged data.
@@ -44,6 +48,10 @@ class BrokenImage(Exception):
     """The bytes are no whole picture; the text says why."""
 
 
+class UnreadableImage(BrokenImage):
+    """The file could not be read, so nobody knows whether it is whole."""
+
+
 def decode_image(data: bytes, *, verify: bool = True) -> Image.Image:
     """Decode `data` to its last row; BrokenImage says what is wrong with it.
 
@@ -64,14 +72,27 @@ def decode_image(data: bytes, *, verify: bool = True) -> Image.Image:
 
 
 def read_image(path: Path, *, verify: bool = True) -> Image.Image:
-    """`decode_image` of a file; BrokenImage also where it can't be read. FileNotFoundError passes."""
+    """`decode_image` of a file; UnreadableImage where it can't be read. FileNotFoundError passes."""
     try:
-        data = path.read_bytes()
+        with _open_regular(path) as file:
+            data = file.read()
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise BrokenImage(f"can't be read: {getattr(error, 'strerror', None) or error}") from error
+        raise UnreadableImage(f"can't be read: {getattr(error, 'strerror', None) or error}") from error
     return decode_image(data, verify=verify)
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    """Open a file of a picture's size: a pipe would keep us waiting, and a hole of terabytes fill the memory."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    found = os.fstat(file.fileno())
+    if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_PICTURE_BYTES:
+        file.close()
+        raise BrokenImage(
+            f"larger than {human_bytes(LARGEST_PICTURE_BYTES)}" if stat.S_ISREG(found.st_mode) else "not a regular file"
+        )
+    return file
 
 
 def is_whole_file(path: Path, checked_until_ns: int = 0) -> bool:
@@ -81,7 +102,7 @@ def is_whole_file(path: Path, checked_until_ns: int = 0) -> bool:
     such a file later (a full disk, a broken copy) shows at its two ends: 54,000 are judged in 15 s this way.
     """
     try:
-        with open(path, "rb") as file:
+        with _open_regular(path) as file:
             unchanged = os.fstat(file.fileno()).st_mtime_ns < checked_until_ns
             if unchanged and _ends_are_whole(file):
                 return True

@@ -74,8 +74,17 @@ class Work:
         meta = self.out / "checkpoint_meta.json"
         return int(json.loads(meta.read_text())["processed_count"]) if meta.exists() else 0
 
-    def is_finishing(self) -> bool:
-        return any(self.out.glob("*.part"))
+    def finishing(self) -> Callable[[], bool]:
+        """Whether a build writes its files, beside what killed ones have left."""
+        left: list[set[Path]] = []
+
+        def due() -> bool:
+            parts = set(self.out.glob("build_manifest.json.*.part"))
+            if not left:
+                left.append(parts)
+            return bool(parts - left[0])
+
+        return due
 
 
 def after(seconds: float, start: Callable[[], bool] = lambda: True) -> Callable[[], bool]:
@@ -108,7 +117,7 @@ def moments(work: Work, draw: random.Random, undisturbed: Work) -> list[tuple[st
             for n, s in zip(counts("embedding"), delays("embedding", 1.5), strict=True)
         ),
         *(
-            ("build", f"{s:.2f} s into writing and checking", after(s, work.is_finishing))
+            ("build", f"{s:.2f} s into writing and checking", after(s, work.finishing()))
             for s in delays("end of the build", 0.4)
         ),
         *(("export", f"{s:.2f} s after its start", after(s)) for s in delays("export", export_seconds)),
@@ -131,15 +140,21 @@ def test_20_kills_lose_nothing(real: Path, model: Path, tmp_path: Path) -> None:
                 if earlier not in finished:  # the one before has had its kills: let it come to its end
                     embedded += CARDS - taken_up(work.finish(earlier)) if earlier == "build" else 0
                     finished.add(earlier)
+            if step == "build" and step in finished:
+                continue  # it was done a moment before its last kill
             kept = work.checkpointed()
             killed = work.kill(step, due)
+            assert killed.returncode in (0, KILLED), killed.stderr
             was_killed = killed.returncode == KILLED
             kills += was_killed
             lost = 0
-            if step == "build" and "rows" in where:  # killed while it embeds: it has taken up what was kept
+            if step == "build":
+                rows = work.rows() if was_killed else CARDS
+                embedded += rows - kept
+                lost = rows - work.checkpointed() if was_killed else 0
                 assert not kept or f"Resuming: {kept:,} of {CARDS:,}" in killed.stderr
-                embedded += work.rows() - kept
-                lost = work.rows() - work.checkpointed()
+            if not was_killed:
+                finished.add(step)
             most_lost = max(most_lost, lost)
             print(f"  {step:8} {where:38} {'killed' if was_killed else 'was done'}; rows to embed again: {lost}")
         while kills < sum(KILLS.values()):  # in place of those that came a moment too late

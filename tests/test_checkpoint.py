@@ -133,6 +133,19 @@ def test_rows_that_no_checkpoint_tells_of_are_cut_off(tmp_path: Path) -> None:
     assert not np.load(tmp_path / "checkpoint_embeddings.npy")[[2, 3]].any()
 
 
+def test_a_kill_soon_after_resuming_costs_nothing(tmp_path: Path) -> None:
+    faces = make_faces(10)
+    interrupted(tmp_path, faces, [0, 1, 2])
+    with open(tmp_path / "checkpoint_embeddings.npy", "r+b") as file:  # as a kill before the JSON was written leaves it
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (9, WIDTH)})
+        file.truncate(128 + 9 * WIDTH * 4)
+    for _ in range(2):
+        checkpoint = open_checkpoint(tmp_path, faces)
+        assert np.flatnonzero(checkpoint.good).tolist() == [0, 1, 2]
+        checkpoint._thread.shutdown()
+        checkpoint._file.close()
+
+
 def test_a_kill_between_the_files_costs_one_interval_not_all(tmp_path: Path) -> None:
     faces = make_faces(10)
     interrupted(tmp_path, faces, [0, 1, 2])
@@ -254,11 +267,19 @@ def write_npy(path: Path) -> None:
         np.save(file, np.zeros(3))
 
 
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 4
+    path.write_bytes(data)
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "no npz": lambda folder: (folder / "checkpoint.npz").unlink(),
     "no rows": lambda folder: (folder / "checkpoint_embeddings.npy").write_bytes(b""),
     "an npy for an npz": lambda folder: write_npy(folder / "checkpoint.npz"),
     "an npz for an npy": lambda folder: shutil.copy(folder / "checkpoint.npz", folder / "checkpoint_embeddings.npy"),
+    "a flipped bit in the header": lambda folder: flip(folder / "checkpoint_embeddings.npy", 126),
+    "a flipped bit in the npz": lambda folder: flip(folder / "checkpoint.npz", 150),
     "half an npz": lambda folder: os.truncate(folder / "checkpoint.npz", 99),
     "half the rows": lambda folder: os.truncate(folder / "checkpoint_embeddings.npy", 150),
     "no JSON": lambda folder: (folder / "checkpoint_meta.json").write_text("{"),

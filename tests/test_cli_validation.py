@@ -62,7 +62,7 @@ SHARED = {
     "--limit": ["-1", "1.5", "many", "9" * 30],
     "--image-key": ["tiny"],
     "--api-url": ["scryfall", "ftp://x", "http://", "http://x:port"],
-    "--user-agent": ["", "line\nbreak", "Ünicode"],
+    "--user-agent": ["", "line\nbreak", " x", "Ünicode"],
 }
 DOWNLOAD = {
     "--workers": ["0", "129", "x"],
@@ -72,14 +72,14 @@ DOWNLOAD = {
     "--max-failures": ["-1", "101"],
 }
 BUILD = {
-    "--out": [""],
+    "--out": ["", "o\udcff"],
     "--batch": ["0", "-3"],
-    "--size": ["63"],
+    "--size": ["63", "4097"],
     "--fit": ["stretch"],
     "--hnsw-m": ["3", "129"],
     "--hnsw-ef-construction": ["0", "2001", "31"],
     "--checkpoint-frequency": ["99", "1", "-1", "x"],
-    "--model": [" "],
+    "--model": [" ", "local-dir:m\udcff"],
     "--pretrained": [""],
     "--device": ["tpu"],
 }
@@ -145,6 +145,21 @@ def test_what_is_required_is_named() -> None:
 def test_a_signal_in_the_first_moments_ends_a_script_without_a_word(script: str, sent: signal.Signals) -> None:
     done = run_signalled_at_import("helpers.cli_validation", sent, script)
     assert (done.returncode, done.stdout, done.stderr) == (128 + sent, "", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here, which stands in for a full disk")
+def test_a_log_that_takes_no_more_lines_does_not_stop_the_work(tmp_path: Path) -> None:
+    words = [sys.executable, str(ROOT / "download_images.py"), "--cache", str(tmp_path), "--limit", "0"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=full, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.startswith("Faces: 0")) == (0, True)
+
+
+@pytest.mark.parametrize(("script", "code"), [("build_embeddings.py", 3), ("scripts/validate_cache.py", 2)])
+def test_a_path_that_is_too_long_is_no_cache(script: str, code: int) -> None:
+    done = run_script(script, "--cache", "a" * 300)
+    assert done.returncode == code
+    assert "ERROR: Configuration Error: the image cache does not exist" in done.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here, which stands in for a full disk")

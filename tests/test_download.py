@@ -275,6 +275,14 @@ def test_a_run_that_is_stopped_keeps_what_it_has_and_goes_on_later(
     assert sorted(server.asked) == ["/0.jpg", "/1.jpg", "/2.jpg", "/3.jpg"]
 
 
+def test_a_directory_in_a_pictures_place_is_one_failure(server: FaultyServer, tmp_path: Path) -> None:
+    ImageCache(tmp_path).path_for(f"{server.address}/3.jpg").mkdir()
+    assert download(server, tmp_path).returncode == 0
+    (failure,) = report(tmp_path)["failures"]
+    assert failure["card"] == "Card 3"
+    assert "a directory has its name" in failure["reason"]
+
+
 def test_a_cache_that_can_not_be_made_is_a_known_failure(server: FaultyServer, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     done = download(server, tmp_path / "file")

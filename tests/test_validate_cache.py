@@ -97,10 +97,45 @@ def test_a_picture_that_was_mended_in_the_meantime_is_not_deleted(tmp_path: Path
     assert report.removed == 1
 
 
-@pytest.mark.parametrize("name", ["file/report.json", "folder"])
+def test_pipes_and_holes_under_a_pictures_name_are_named_and_do_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "a.jpg").symlink_to(tmp_path / "pipe")
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    os.truncate(write(tmp_path / "hole.jpg", b""), 2**42)
+    done = run_script(SCRIPT, "--cache", tmp_path)
+    assert done.returncode == 1
+    assert "invalid: a.jpg: not a regular file" in done.stderr
+    assert "invalid: hole.jpg: larger than 64.0 MB" in done.stderr
+    assert "invalid: loop.jpg: " in done.stderr
+
+
+def test_what_could_not_be_read_is_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.jpg", encoded())
+
+    def forbidden(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", forbidden)
+        report = validate(ImageCache(tmp_path))
+    assert [invalid.reason for invalid in report.invalid] == ["can't be read: Permission denied"]
+    remove(report)
+    assert names(tmp_path) == {"a.jpg"}
+
+
+def test_a_name_that_is_not_utf_8_can_be_reported(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    write(tmp_path / "cache" / "a\udcff.jpg", HTML)
+    run_script(SCRIPT, "--cache", tmp_path / "cache", "--report", tmp_path / "report.json")
+    (failure,) = json.loads((tmp_path / "report.json").read_bytes())["failures"]
+    assert failure["filename"] == "a\udcff.jpg"
+
+
+@pytest.mark.parametrize("name", ["file/report.json", "folder", "link"])
 def test_a_report_that_can_not_be_written_is_a_known_failure(cache: Path, tmp_path: Path, name: str) -> None:
     write(tmp_path / "file", b"")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("/dev/null")
     done = run_script(SCRIPT, "--cache", cache, "--fix", "--report", tmp_path / name)
     assert done.returncode == 1
     assert "ERROR: Configuration Error: " in done.stderr
