@@ -67,8 +67,17 @@ class Work:
     def rows(self) -> int:
         return self.rows_file.stat().st_size // (4 * WIDTH) if self.rows_file.exists() else 0
 
-    def has_rows(self, count: int) -> bool:
-        return self.rows() >= count
+    def embedding(self, count: int) -> Callable[[], bool]:
+        """Whether a build has written rows, up to `count` of them; what killed ones have left does not count."""
+        left: list[int] = []
+
+        def due() -> bool:
+            changed = self.rows_file.stat().st_mtime_ns if self.rows_file.exists() else 0
+            if not left:
+                left.append(changed)
+            return changed > left[0] and self.rows() >= count
+
+        return due
 
     def checkpointed(self) -> int:
         meta = self.out / "checkpoint_meta.json"
@@ -113,7 +122,7 @@ def moments(work: Work, draw: random.Random, undisturbed: Work) -> list[tuple[st
         *(("download", f"{n} pictures", partial(work.has_pictures, n)) for n in counts("download")),
         *(("build", f"{s:.2f} s after its start", after(s)) for s in delays("start of the build", 4)),
         *(
-            ("build", f"{s:.2f} s after {n} rows", after(s, partial(work.has_rows, n)))
+            ("build", f"{s:.2f} s after {n} rows", after(s, work.embedding(n)))
             for n, s in zip(counts("embedding"), delays("embedding", 1.5), strict=True)
         ),
         *(
@@ -138,7 +147,8 @@ def test_20_kills_lose_nothing(real: Path, model: Path, tmp_path: Path) -> None:
         for step, where, due in moments(work, random.Random(seed), undisturbed):
             for earlier in list(work.commands)[: list(work.commands).index(step)]:
                 if earlier not in finished:  # the one before has had its kills: let it come to its end
-                    embedded += CARDS - taken_up(work.finish(earlier)) if earlier == "build" else 0
+                    summary = work.finish(earlier)
+                    embedded += CARDS - taken_up(summary) if earlier == "build" else 0
                     finished.add(earlier)
             if step == "build" and step in finished:
                 continue  # it was done a moment before its last kill
@@ -160,9 +170,7 @@ def test_20_kills_lose_nothing(real: Path, model: Path, tmp_path: Path) -> None:
         while kills < sum(KILLS.values()):  # in place of those that came a moment too late
             delay = random.Random(seed + kills).uniform(0, 0.2)
             kills += work.kill("export", after(delay)).returncode == KILLED
-        for step in work.commands:
-            if step not in finished:
-                work.finish(step)
+        work.finish("export")
 
     asked = Counter(json.loads(line)["path"] for line in log.read_text().splitlines()[asked_before:] if '"GET"' in line)
     twice = sum(count - 1 for path, count in asked.items() if path.startswith("/normal/"))
