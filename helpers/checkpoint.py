@@ -115,10 +115,10 @@ class Checkpoint:
             else:
                 for place, row in zip(places, rows, strict=True):
                     self._write_rows(place, row)
-            self._file.flush()
             self.good[np.asarray(places)] = True
             self._processed = max(self._processed, places[-1] + 1)
             self._unsaved += len(places)
+            self._file.flush()
         if self._interval and self._unsaved >= self._interval:
             self._save()
 
@@ -178,6 +178,7 @@ class Checkpoint:
         with self._held_up():
             self._wait()
             with disk_errors_named(self._folder.checkpoint_rows):
+                self._file.flush()
                 if os.fstat(self._file.fileno()).st_size < self._end():  # the last faces have no row
                     os.ftruncate(self._file.fileno(), self._end())
             self._saving = self._thread.submit(self._write, self._processed, self.good[: self._processed].copy())
