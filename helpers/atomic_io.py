@@ -14,8 +14,11 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import msgspec
 
 from helpers.artifacts import PART_SUFFIX
 from helpers.errors import NO_SPACE, Category, PipelineError
@@ -135,6 +138,16 @@ def atomic_write_json(final: Path, value: Any) -> None:
     atomic_write_bytes(
         final, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
     )
+
+
+def indented_json(value: msgspec.Struct) -> bytes:
+    """`value` as the files that people may read have it: indented UTF-8 JSON."""
+    return msgspec.json.format(msgspec.json.encode(value)) + b"\n"
+
+
+def utc_timestamp() -> str:
+    """Now, as every file says when it was written: ISO 8601, UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def writable_folder(folder: Path, flag: str) -> Path:

@@ -16,7 +16,6 @@ import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 
 from helpers.about import VERSION
 from helpers.artifacts import IndexFolder
-from helpers.atomic_io import Held, atomic_set, disk_errors_named, sole_holder, sweep, writable_folder
+from helpers.atomic_io import Held, atomic_set, disk_errors_named, sole_holder, sweep, utc_timestamp, writable_folder
 from helpers.checkpoint import Checkpoint, Settings
 from helpers.cli_validation import (
     DEFAULT_CONNECT_TIMEOUT_SECONDS,
@@ -361,7 +360,7 @@ def _manifest(
 
     return Manifest(
         version=MANIFEST_VERSION,
-        timestamp=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        timestamp=utc_timestamp(),
         parameters=Parameters(
             kind=args.kind,
             batch_size=args.batch,

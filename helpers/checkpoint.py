@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
 from io import BytesIO
 from itertools import chain, count
 from pathlib import Path
@@ -27,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.artifacts import STALE_SUFFIX, IndexFolder
-from helpers.atomic_io import atomic_write_bytes, disk_errors_named, signals_deferred
+from helpers.atomic_io import atomic_write_bytes, disk_errors_named, indented_json, signals_deferred, utc_timestamp
 from helpers.errors import PipelineError
 from helpers.records import CardFace
 from helpers.talk import say, warn
@@ -88,8 +87,6 @@ class Checkpoint:
         self._processed = 0
         self._unsaved = 0
         self._width = 0
-        self._hashed = 0
-        self._hash = hashlib.sha256()
         self._thread = ThreadPoolExecutor(1)
         self._saving: Future[None] | None = None
         if not resume and folder.checkpoint_meta.exists():
@@ -193,7 +190,7 @@ class Checkpoint:
         np.savez(packed, indices=np.flatnonzero(good).astype(np.int64), good_mask=good)
         atomic_write_bytes(self._folder.checkpoint_mask, packed.getvalue())
         meta = _Meta(
-            timestamp=_now(),
+            timestamp=utc_timestamp(),
             processed_count=processed,
             total_count=len(self.good),
             embeddings_file=self._folder.checkpoint_rows.name,
@@ -201,7 +198,7 @@ class Checkpoint:
                 **msgspec.structs.asdict(self._settings), faces_sha256=self._faces_sha256(processed)
             ),
         )
-        atomic_write_bytes(self._folder.checkpoint_meta, msgspec.json.format(msgspec.json.encode(meta)) + b"\n")
+        atomic_write_bytes(self._folder.checkpoint_meta, indented_json(meta))
 
     def _wait(self) -> None:
         saving, self._saving = self._saving, None
@@ -339,7 +336,3 @@ def _npy_header(rows: int, width: int) -> bytes:
     header = BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (rows, width)})
     return header.getvalue()
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

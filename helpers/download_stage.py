@@ -7,14 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from enum import Enum
 from itertools import islice
 from pathlib import Path
 
 from helpers.about import VERSION
 from helpers.artifacts import CACHE_LOCK, DOWNLOAD_REPORT
-from helpers.atomic_io import atomic_write_json, shared_folder, writable_folder
+from helpers.atomic_io import atomic_write_json, shared_folder, utc_timestamp, writable_folder
 from helpers.cli_validation import DownloadArgs
 from helpers.errors import Category, PipelineError
 from helpers.image_cache import ImageCache
@@ -103,7 +102,7 @@ class DownloadReport:
             path,
             {
                 "version": VERSION,
-                "timestamp": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "timestamp": utc_timestamp(),
                 "complete": complete,
                 "kind": args.kind,
                 "image_key": args.image_key,

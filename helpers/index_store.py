@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.artifacts import IndexFolder
+from helpers.atomic_io import indented_json
 from helpers.errors import Category, PipelineError
 from helpers.model_source import ModelSource
 from helpers.preprocess import Preparation
@@ -94,7 +95,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
     def to_json(self) -> bytes:
         """Indented UTF-8 JSON."""
-        return msgspec.json.format(msgspec.json.encode(self)) + b"\n"
+        return indented_json(self)
 
 
 class Records(Sequence[CardFace]):

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from helpers.artifacts import CACHE_LOCK
-from helpers.atomic_io import atomic_path, atomic_write_bytes, shared_folder
+from helpers.atomic_io import atomic_path, atomic_write_bytes, indented_json, shared_folder, utc_timestamp
 from helpers.errors import Category, PipelineError
 from helpers.records import SHOWN_KEY, CardFace, image_key_order
 from helpers.session import BadBody, DownloadSession
@@ -149,7 +149,7 @@ def _fetch(cache: Path, kind: str, api_url: str, session: DownloadSession, kept:
             "without a network try the built-in sample: make demo",
         )
     offer, url = _offer(bulk_url, kind, session)
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    now = utc_timestamp()
     with shared_folder(cache, CACHE_LOCK):
         if kept and offer.updated_at and kept.updated_at == offer.updated_at:
             kept.checked_at = now
@@ -160,7 +160,7 @@ def _fetch(cache: Path, kind: str, api_url: str, session: DownloadSession, kept:
             with atomic_path(path) as part:
                 cards = session.get_large(url, part, lambda part: _count_cards(part, url))
             kept = KeptList(kind, path.name, api_url, url, offer.updated_at, now, cards)
-        atomic_write_bytes(_description_path(cache, kind), msgspec.json.format(msgspec.json.encode(kept)) + b"\n")
+        atomic_write_bytes(_description_path(cache, kind), indented_json(kept))
         for old in _dumps(cache, kind):
             if old.name != path.name and _is_ours(old, kind):
                 old.unlink(missing_ok=True)  # its successor is here; dumps put there by hand stay

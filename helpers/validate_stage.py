@@ -3,10 +3,9 @@
 import os
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 
-from helpers.atomic_io import atomic_write_json, writable_folder
+from helpers.atomic_io import atomic_write_json, utc_timestamp, writable_folder
 from helpers.errors import Category, PipelineError
 from helpers.image_cache import ImageCache
 from helpers.lookahead import in_order
@@ -68,7 +67,7 @@ class ValidationReport:
             path,
             {
                 "version": REPORT_VERSION,
-                "timestamp": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "timestamp": utc_timestamp(),
                 "cache_directory": str(self.cache),
                 "total_files": self.total,
                 "valid_files": self.total - len(self.invalid),
