@@ -1,14 +1,17 @@
-"""Stand in for Scryfall on 127.0.0.1: serve a folder of pictures and a table of cards in Scryfall's present form.
+"""Stand in for Scryfall on 127.0.0.1: serve pictures and a table of cards in Scryfall's present form.
 
-Reads:  a CSV table with the columns file, name, set, collector_number, scryfall_id and, if wanted, layout. `file` is
-        relative to the table; rows with the same scryfall_id are the sides of one card; scryfall_id and
-        collector_number may be empty
+Reads:  a table, of one of two forms; files are named relative to it.
+        *.csv: the columns file, name, set, collector_number, scryfall_id and, if wanted, layout; rows with the same
+        scryfall_id are the sides of one card; scryfall_id and collector_number may be empty.
+        *.jsonl: Scryfall's card objects, one a line, with `picture` (a file's name; null: its address answers 404) in
+        place of `image_uris`, as draw_cards.py writes them
 Writes: with --log a line of JSON a request; prints its address to stdout and serves until it is stopped
 Next:   download_images.py --api-url ADDRESS
 
 Serves /bulk-data, /bulk-data/<type> (?format=file), the list as *.jsonl.gz (ETag, Range) and the pictures under every
-key of 2026 (`normal` is the file as it is, the others are made from it on request). Answers 400 to a request without a
-User-Agent, as Scryfall does.
+key of 2026 (`normal` is the file as it is where it is a JPEG of at most 488 x 680 pixels, everything else is made from
+it on request). As at Scryfall, unique_artwork has each piece of art once, oracle_cards each card, default_cards is in
+English, all_cards is everything. Answers 400 to a request without a User-Agent, as Scryfall does.
 
 It misbehaves on request: `--faults 503=5,reset=2` makes 5 % of the pictures' addresses answer 503 and 2 % break the
 connection, once each (--fault-times). Kinds: 429 (with Retry-After), 429-bare (without), 503, reset, truncated, html (a
@@ -28,8 +31,7 @@ import struct
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -40,8 +42,9 @@ from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
 import _path  # noqa: F401  # must come before helpers
 from _faults import Fault, FaultPlan, RequestLog, Share, fault_shares
-from PIL import Image, ImageDraw
+from PIL import Image
 
+from helpers.camera import card_mask
 from helpers.cli_validation import Parser, number, path, run
 from helpers.errors import EXIT_OK, Category, PipelineError
 from helpers.records import IMAGE_KEYS, LIST_KINDS
@@ -50,6 +53,7 @@ HOST = "127.0.0.1"  # never anything else: this is for trying out and for tests
 PIXELS = {
     "small": (146, 204),
     "thumb": (146, 204),
+    "normal": (488, 680),
     "grid": (488, 680),
     "large": (672, 936),
     "display": (672, 936),
@@ -61,7 +65,6 @@ PIXELS = {
 }
 WEBP_KEYS = ("thumb", "grid", "display", "crop", "art")
 ART_BOX = (0.075, 0.11, 0.925, 0.55)  # left, top, right, bottom, as shares of a card: where most frames have the art
-CORNER_SHARE = 0.045  # radius of a card's corners, as a share of its width
 SIDES = ("front", "back")
 TABLE_COLUMNS = ("file", "name", "set", "collector_number", "scryfall_id")
 CONTENT_TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
@@ -83,7 +86,9 @@ class StandinArgs(argparse.Namespace):
 def parse_args(argv: Sequence[str] | None) -> StandinArgs:
     """Read the command line."""
     parser = Parser(__doc__)
-    parser.option("--table", path, default=Path("cards.csv"), metavar="FILE", help="the table of cards")
+    parser.option(
+        "--table", path, default=Path("cards.csv"), metavar="FILE", help="the table of cards, *.csv or *.jsonl"
+    )
     parser.option(
         "--port", number(int, 0, 65535, suggest=0), default=0, metavar="N", help="port to listen on; 0 takes a free one"
     )
@@ -117,52 +122,92 @@ def main(argv: Sequence[str] | None = None) -> int:
 # ------------------------------------------------------------------------------------------------------------ the cards
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One picture of a card: a row of the table."""
-
-    name: str
-    file: Path
-    version: int  # Scryfall's ?<epoch>: another picture has another one
+CardObject = dict[str, Any]  # Scryfall's, with `picture` in place of `image_uris`
 
 
-@dataclass(frozen=True, slots=True)
-class TableCard:
-    """One card of the table, with one side or two."""
-
-    id: str
-    set: str
-    collector_number: str
-    layout: str
-    sides: tuple[Side, ...]
-
-
-def read_table(table: Path) -> list[TableCard]:
-    """The cards of a CSV table, in its order; PipelineError where it or one of its pictures can't be read."""
+def read_table(table: Path) -> list[CardObject]:
+    """The cards of a table, in its order; PipelineError where it or one of its pictures can't be read."""
     try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
-            lacking = [name for name in TABLE_COLUMNS if name not in (reader.fieldnames or [])]
-            if lacking:
-                raise _bad_table(f"{table} has no column {', '.join(lacking)}")
-            sides: dict[str, list[dict[str, str]]] = {}
-            for number, row in enumerate(reader, 1):
-                card_id = row["scryfall_id"] or _made_up_id(row["file"])
-                row["collector_number"] = row["collector_number"] or str(number)
-                sides.setdefault(card_id, []).append(row)
-        return [_table_card(table.parent, card_id, rows) for card_id, rows in sides.items()]
+        cards = _read_objects(table) if table.suffix == ".jsonl" else _read_csv(table)
+        for card in cards:
+            _check_card(card)
+            for side in _sides(card):
+                if side["picture"] is not None:
+                    side["picture"] = table.parent / side["picture"]
+                    side["picture"].open("rb").close()
+        return cards
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _bad_table(str(error)) from error
 
 
-def _table_card(root: Path, card_id: str, rows: list[dict[str, str]]) -> TableCard:
-    if not re.fullmatch(r"[\w-]{2,}", card_id):
+def _read_objects(table: Path) -> list[CardObject]:
+    cards = []
+    with open(table, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                cards.append(dict(json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise _bad_table(f"{table}, line {number}: {error}") from error
+    return cards
+
+
+def _read_csv(table: Path) -> list[CardObject]:
+    with open(table, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, restval="")
+        lacking = [name for name in TABLE_COLUMNS if name not in (reader.fieldnames or [])]
+        if lacking:
+            raise _bad_table(f"{table} has no column {', '.join(lacking)}")
+        cards: dict[str, list[dict[str, str]]] = {}
+        for number, row in enumerate(reader, 1):
+            row["collector_number"] = row["collector_number"] or str(number)
+            cards.setdefault(row["scryfall_id"] or _made_up_id(row["file"]), []).append(row)
+    return [_object_of_rows(card_id, rows) for card_id, rows in cards.items()]
+
+
+def _object_of_rows(card_id: str, rows: Sequence[dict[str, str]]) -> CardObject:
+    first = rows[0]
+    faces = [
+        {
+            "object": "card_face",
+            "name": row["name"],
+            "artist": "Nobody",
+            "illustration_id": _made_up_id("art " + row["file"]),
+            "colors": [],
+            "picture": row["file"],
+        }
+        for row in rows
+    ]
+    fields = {
+        "object": "card",
+        "id": card_id,
+        "oracle_id": _made_up_id(first["name"]),
+        "name": " // ".join(row["name"] for row in rows),
+        "lang": "en",
+        "scryfall_uri": f"https://scryfall.com/card/{quote(first['set'])}/{quote(first['collector_number'])}",
+        "layout": first.get("layout") or ("transform" if len(rows) > 1 else "normal"),
+        "image_status": "highres_scan",
+        "games": ["paper"],
+        "set": first["set"],
+        "collector_number": first["collector_number"],
+        "digital": False,
+        "frame": "2015",
+    }
+    if len(rows) > 1:
+        return fields | {"card_faces": faces}
+    return fields | {key: faces[0][key] for key in ("artist", "illustration_id", "colors", "picture")}
+
+
+def _check_card(card: CardObject) -> None:
+    card_id = card.get("id")
+    if not isinstance(card_id, str) or not re.fullmatch(r"[\w-]{2,}", card_id):
         raise _bad_table(f"{card_id!r} can't be part of an address: letters, digits, - and _, at least two")
-    if len(rows) > len(SIDES):
-        raise _bad_table(f"card {card_id} has {len(rows)} sides; a card has one or two")
-    layout = rows[0].get("layout") or ("transform" if len(rows) > 1 else "normal")
-    sides = tuple(Side(row["name"], root / row["file"], _version(root / row["file"])) for row in rows)
-    return TableCard(card_id, rows[0]["set"], rows[0]["collector_number"], layout, sides)
+    if len(_sides(card)) > len(SIDES):
+        raise _bad_table(f"card {card_id} has {len(_sides(card))} sides; a card has one or two")
+
+
+def _sides(card: CardObject) -> list[dict[str, Any]]:
+    """The parts of a card object that have a picture of their own: its faces, or itself."""
+    return [part for part in (card, *card.get("card_faces", [])) if "picture" in part]
 
 
 def _bad_table(details: str) -> PipelineError:
@@ -170,68 +215,63 @@ def _bad_table(details: str) -> PipelineError:
         Category.CONFIGURATION,
         "the table of cards can't be used",
         details=details,
-        suggestion="give --table a CSV file as --help describes it, with its pictures where it says",
+        suggestion="give --table a file as --help describes it, with its pictures where it says",
     )
 
 
-def _made_up_id(file: str) -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, file))
+def _made_up_id(text: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, text))
 
 
-def _version(picture: Path) -> int:
-    return 1_600_000_000 + int.from_bytes(hashlib.sha1(picture.read_bytes()).digest()[:3], "big")
-
-
-def card_object(card: TableCard, address: str) -> dict[str, Any]:
-    """The card as Scryfall would list it."""
-    faces: list[dict[str, Any]] = [
-        {
-            "object": "card_face",
-            "name": side.name,
-            "artist": "Nobody",
-            "illustration_id": _made_up_id(str(side.version)),
-            "colors": [],
-            "image_uris": _image_uris(card, i, address),
-        }
-        for i, side in enumerate(card.sides)
-    ]
-    fields = {
-        "object": "card",
-        "id": card.id,
-        "oracle_id": _made_up_id(card.sides[0].name),
-        "name": " // ".join(side.name for side in card.sides),
-        "lang": "en",
-        "scryfall_uri": f"https://scryfall.com/card/{quote(card.set)}/{quote(card.collector_number)}",
-        "layout": card.layout,
-        "image_status": "highres_scan",
-        "games": ["paper"],
-        "set": card.set,
-        "collector_number": card.collector_number,
-        "digital": False,
-        "frame": "2015",
+def listed(card: CardObject, address: str) -> dict[str, Any]:
+    """The card as Scryfall lists it: with addresses of its pictures."""
+    with_addresses = {
+        id(side): {key: value for key, value in side.items() if key != "picture"}
+        | {"image_uris": _image_uris(card["id"], i, side["picture"], address)}
+        for i, side in enumerate(_sides(card))
     }
-    if len(card.sides) > 1:
-        return fields | {"card_faces": faces}
-    one = {key: faces[0][key] for key in ("artist", "illustration_id", "colors", "image_uris")}
-    return fields | one
+    made = with_addresses.get(id(card), card)
+    if "card_faces" in made:
+        made = made | {"card_faces": [with_addresses.get(id(face), face) for face in made["card_faces"]]}
+    return made
 
 
-def _image_uris(card: TableCard, side: int, address: str) -> dict[str, str]:
+def _image_uris(card_id: str, side: int, picture: Path | None, address: str) -> dict[str, str]:
+    # Scryfall's ?<epoch>: another picture has another one
+    digest = hashlib.sha1(picture.read_bytes() if picture else b"").digest()
+    version = 1_600_000_000 + int.from_bytes(digest[:3], "big")
+
     def uri(key: str) -> str:
         ending = "webp" if key in WEBP_KEYS else "png" if key == "png" else "jpg"
-        folder = f"{key}/{SIDES[side]}/{card.id[0]}/{card.id[1]}"
-        return f"{address}/{folder}/{card.id}.{ending}?{card.sides[side].version}"
+        folder = f"{key}/{SIDES[side]}/{card_id[0]}/{card_id[1]}"
+        return f"{address}/{folder}/{card_id}.{ending}?{version}"
 
     return {key: uri(key) for key in IMAGE_KEYS}
 
 
+def of_kind(cards: Sequence[CardObject], kind: str) -> Iterator[CardObject]:
+    """The cards that Scryfall's list of `kind` would have: https://scryfall.com/docs/api/bulk-data."""
+    seen: set[str] = set()
+    for card in cards:
+        if kind == "default_cards" and card.get("lang", "en") != "en":
+            continue
+        if kind in ("oracle_cards", "unique_artwork"):
+            what = "oracle_id" if kind == "oracle_cards" else "illustration_id"
+            ids = {part[what] for part in (card, *card.get("card_faces", [])) if part.get(what)} or {card["id"]}
+            if ids <= seen:
+                continue
+            seen |= ids
+        yield card
+
+
 @functools.lru_cache(maxsize=256)
 def picture_bytes(file: Path, key: str) -> bytes:
-    """The picture in `file` as `key` has it: in its pixels and format; `normal` as it is where it is a JPEG."""
+    """The picture in `file` as `key` has it: in its pixels and format; `normal` as it is where it is a small JPEG."""
     data = file.read_bytes()
-    if key == "normal" and data.startswith(b"\xff\xd8"):
+    image: Image.Image = Image.open(BytesIO(data))
+    if key == "normal" and image.format == "JPEG" and max(image.size) <= max(PIXELS["normal"]):
         return data
-    image = Image.open(BytesIO(data)).convert("RGB")
+    image = image.convert("RGB")
     if key in ("art_crop", "art"):
         left, top, right, bottom = ART_BOX
         image = image.crop(
@@ -242,18 +282,12 @@ def picture_bytes(file: Path, key: str) -> bytes:
                 round(bottom * image.height),
             )
         )
-    image = image.resize(PIXELS.get(key, (488, 680)), Image.Resampling.LANCZOS)
+    image = image.resize(PIXELS[key], Image.Resampling.LANCZOS)
     if key == "png":
-        image.putalpha(_rounded_mask(image.size))
+        image.putalpha(card_mask(image.size))
     made = BytesIO()
     image.save(made, "PNG" if key == "png" else "WEBP" if key in WEBP_KEYS else "JPEG", quality=90)
     return made.getvalue()
-
-
-def _rounded_mask(size: tuple[int, int]) -> Image.Image:
-    mask = Image.new("L", size, 0)
-    ImageDraw.Draw(mask).rounded_rectangle((0, 0, size[0] - 1, size[1] - 1), CORNER_SHARE * size[0], fill=255)
-    return mask
 
 
 # ----------------------------------------------------------------------------------------------------------- the server
@@ -276,16 +310,22 @@ class StandinServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, args: StandinArgs, cards: Sequence[TableCard]) -> None:
+    def __init__(self, args: StandinArgs, cards: Sequence[CardObject]) -> None:
         super().__init__((HOST, args.port), _Handler)
         self.faults = FaultPlan(args.faults, args.fault_times, args.seed)
         self.retry_after = args.retry_after
         self.log = RequestLog(args.log)
         self.address = f"http://{HOST}:{self.server_port}"
-        self.files = {(card.id, SIDES[i]): side.file for card in cards for i, side in enumerate(card.sides)}
+        self.files = {
+            (card["id"], SIDES[i]): side["picture"]
+            for card in cards
+            for i, side in enumerate(_sides(card))
+            if side["picture"]
+        }
         self.updated = datetime.now(timezone.utc)
-        self.list_bytes = _gzipped_lines(card_object(card, self.address) for card in cards)
-        self.list_etag = f'"{hashlib.sha1(self.list_bytes).hexdigest()}"'
+        self.lists = {
+            kind: _gzipped_lines(listed(card, self.address) for card in of_kind(cards, kind)) for kind in LIST_KINDS
+        }
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is nothing to speak of."""
@@ -307,11 +347,11 @@ class StandinServer(ThreadingHTTPServer):
             "name": kind.replace("_", " ").title(),
             "description": "Served by a stand-in for Scryfall.",
             "jsonl_download_uri": self.address + self.list_path(kind),
-            "compressed_size": len(self.list_bytes),
+            "compressed_size": len(self.lists[kind]),
         }
 
 
-def start_server(args: StandinArgs, cards: Sequence[TableCard]) -> StandinServer:
+def start_server(args: StandinArgs, cards: Sequence[CardObject]) -> StandinServer:
     """Listen on the port wanted; PipelineError where that is taken, or the log can't be written."""
     try:
         return StandinServer(args, cards)
@@ -358,8 +398,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"object": "list", "has_more": False, "data": objects})
         elif url.path.startswith("/bulk-data/"):
             self._bulk(url.path.removeprefix("/bulk-data/").replace("-", "_"), parse_qs(url.query))
-        elif url.path in map(self.server.list_path, LIST_KINDS):
-            self._list_file()
+        elif kind := next((kind for kind in LIST_KINDS if url.path == self.server.list_path(kind)), None):
+            self._list_file(self.server.lists[kind])
         elif match := PICTURE_PATH.fullmatch(url.path):
             self._picture(match["key"], match["side"], match["id"])
         else:
@@ -383,8 +423,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(200, body, "application/json; charset=utf-8", {"ETag": etag})
 
-    def _list_file(self) -> None:
-        body, etag = self.server.list_bytes, self.server.list_etag
+    def _list_file(self, body: bytes) -> None:
+        etag = f'"{hashlib.sha1(body).hexdigest()}"'
         headers = {
             "ETag": etag,
             "Accept-Ranges": "bytes",

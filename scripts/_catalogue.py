@@ -1,0 +1,598 @@
+"""Which cards are drawn: made-up cards in Scryfall's shape, of every layout family, with reprints and translations.
+
+A catalogue is a list of card objects as Scryfall's bulk list has them, but for one thing: where Scryfall has
+`image_uris`, they have `picture`, the name of a file. The stand-in puts the addresses in.
+"""
+
+import itertools
+import random
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+MOST_CARDS = 2000  # beyond that the names run out
+SPECIAL_EVERY = 3  # of so many cards one is no plain card: see _SPECIALS
+DIGITAL_EVERY = 60
+
+COLOURS = ("W", "U", "B", "R", "G")
+WORDS_OF_COLOUR = {
+    "W": ("Dawn", "Radiant", "Ivory", "Oathbound", "Gilded", "Hallowed"),
+    "U": ("Tidal", "Mistveil", "Glass", "Drowned", "Whispering", "Stormborn"),
+    "B": ("Hollow", "Grave", "Nightshade", "Ashen", "Ravenous", "Forsaken"),
+    "R": ("Ember", "Cinder", "Thunder", "Reckless", "Molten", "Howling"),
+    "G": ("Bramble", "Mossback", "Wild", "Elder", "Thornwood", "Verdant"),
+    "": ("Iron", "Clockwork", "Forgotten", "Runed", "Shattered", "Nameless"),
+}
+PLACES = (
+    *("the Pale Coast", "Karst Hollow", "the Sunken Court", "Vael", "the Ninth Gate", "Ember Reach", "the Long Dark"),
+    *("Orrin's Wake", "the Glass Desert", "Thornmere", "the Upper Air", "Saltspire", "the Quiet Host", "Duskfall"),
+)
+GIVEN_NAMES = (
+    *("Isolde", "Maruk", "Tavi", "Oren", "Sephra", "Jorund", "Nyx", "Calder", "Ysolde", "Brannoc", "Ilmari", "Quill"),
+    *("Vesna", "Hadrik", "Osei", "Liora", "Takoda", "Emeric", "Sunniva", "Roake"),
+)
+ARTISTS = ("A. Brush", "Mira Quell", "T. Oakes", "Lena Varga", "Joss Imre", "P. Halloran", "Suki Amane", "R. de Wit")
+# creature type -> what is painted
+CREATURES = {
+    "Wizard": "figure",
+    "Knight": "figure",
+    "Angel": "figure",
+    "Rogue": "figure",
+    "Dragon": "dragon",
+    "Drake": "dragon",
+    "Hound": "beast",
+    "Elk": "beast",
+    "Behemoth": "beast",
+    "Raven": "bird",
+    "Phoenix": "bird",
+    "Serpent": "serpent",
+    "Wurm": "serpent",
+    "Golem": "golem",
+    "Construct": "golem",
+    "Treefolk": "treefolk",
+    "Dryad": "treefolk",
+    "Spider": "spider",
+    "Scarab": "spider",
+    "Kraken": "kraken",
+    "Horror": "horror",
+    "Eye": "horror",
+    "Skeleton": "skull",
+}
+THINGS = {
+    "Blade": "blade",
+    "Spear": "blade",
+    "Chalice": "vessel",
+    "Urn": "vessel",
+    "Orb": "orb",
+    "Lens": "orb",
+    "Codex": "book",
+    "Ledger": "book",
+    "Aegis": "shield",
+    "Galleon": "ship",
+    "Crown": "skull",
+}
+SPELLS = {
+    "Bolt": "lightning",
+    "Tempest": "lightning",
+    "Blaze": "fire",
+    "Pyre": "fire",
+    "Rift": "portal",
+    "Passage": "portal",
+    "Growth": "crystals",
+    "Geode": "crystals",
+    "Sigil": "runes",
+    "Litany": "runes",
+    "Omen": "skull",
+}
+LANDS = {
+    "Keep": "castle",
+    "Spires": "city",
+    "Grove": "woods",
+    "Shore": "sea",
+    "Caverns": "cave",
+    "Peak": "mountains",
+    "Fen": "hills",
+    "Vault": "hall",
+}
+BASIC_LANDS = {  # name, what is painted
+    "W": ("Plains", "hills"),
+    "U": ("Island", "sea"),
+    "B": ("Swamp", "cave"),
+    "R": ("Mountain", "mountains"),
+    "G": ("Forest", "woods"),
+}
+MOODS_OF_COLOUR = {
+    "W": ("day", "dawn", "arctic", "desert"),
+    "U": ("deep", "arctic", "arcane", "night"),
+    "B": ("night", "swamp", "dusk", "inferno"),
+    "R": ("inferno", "desert", "dusk", "dawn"),
+    "G": ("swamp", "day", "deep", "dawn"),
+    "": ("desert", "night", "arcane", "dusk"),
+}
+KEYWORDS = ("Flying", "Vigilance", "Trample", "Haste", "Reach", "First strike", "Menace", "Deathtouch", "Ward {2}")
+ABILITIES = (
+    "When {me} enters, draw a card, then discard a card.",
+    "Whenever {me} attacks, it gets +2/+0 until end of turn.",
+    "{T}: Add one mana of any colour.",
+    "Other creatures you control get +1/+1.",
+    "When {me} dies, return target card from your graveyard to your hand.",
+    "{2}, {T}: Tap target creature. It doesn't untap during its controller's next untap step.",
+    "At the beginning of your upkeep, look at the top card of your library.",
+    "Sacrifice {me}: It deals 2 damage to any target.",
+)
+EFFECTS = (
+    "Destroy target creature. Its controller gains 3 life.",
+    "{me} deals 4 damage divided as you choose among any number of targets.",
+    "Counter target spell unless its controller pays {3}.",
+    "Draw three cards, then put two cards from your hand on top of your library in any order.",
+    "Creatures you control get +2/+2 and gain trample until end of turn.",
+    "Exile target permanent. Return it under its owner's control at the next end step.",
+    "Search your library for a basic land card, put it onto the battlefield tapped, then shuffle.",
+)
+FLAVOURS = (
+    "“We named the stars so that they would answer.”",
+    "It was old when the mountains were gravel.",
+    "“Count your steps. The dark does.”",
+    "No map agrees about what lies beyond.",
+    "“I have buried three kings and mourned none.”",
+    "The tide keeps what it is given, and a little more.",
+    "Every door in the city locks from the outside.",
+    "“Ask it nothing. It remembers the question.”",
+)
+# What translated cards print: name, type line, text. Scryfall's `name` stays English.
+TRANSLATIONS = (
+    ("de", "Wächterin der Öde", "Kreatur — Mensch, Ritter", "Fliegend, Wachsamkeit. Ziehe eine Karte für jede Öde."),
+    ("fr", "Gardien des brumes", "Créature : esprit", "Vol. Quand le Gardien meurt, piochez une carte dès l'aube."),
+    ("es", "Dragón del páramo", "Criatura — Dragón", "Vuela, prisa. El Dragón hace 2 puntos de daño a cada jugador."),
+    ("it", "La più antica fenice", "Creatura — Fenice", "Volare. Quando muore, torna in mano: così è, così sarà."),
+    ("pt", "Coração da montanha", "Criatura — Gólem", "Atropelar. Não pode ser alvo de mágicas até a próxima estação."),
+    ("de", "Glutschlange", "Kreatur — Schlange", "Eile. Verursacht jedem Spieler zwei Schadenspunkte."),
+    ("fr", "Forêt éternelle", "Créature : sylvin", "Piétinement. Ajoutez deux manas à votre réserve."),
+    ("es", "Cazador de sueños", "Criatura — Mago", "Roba una carta. Después, descarta la carta más pequeña."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CardSet:
+    """A made-up set, with the frame of its day."""
+
+    code: str
+    name: str
+    frame: str  # as Scryfall has it: 1993, 1997, 2003, 2015
+    border: str
+    released: str
+
+
+SETS = (
+    CardSet("dwa", "Drawn Beginnings", "1993", "black", "1993-08-05"),
+    CardSet("dwb", "Drawn Unlimited", "1993", "white", "1993-12-01"),
+    CardSet("dwc", "Drawn Tides", "1997", "black", "1998-10-12"),
+    CardSet("dwd", "Drawn Eighth", "2003", "white", "2003-07-28"),
+    CardSet("dwe", "Drawn Shards", "2003", "black", "2008-10-03"),
+    CardSet("dwf", "Drawn Horizons", "2015", "black", "2021-06-18"),
+    CardSet("dwg", "Drawn Legends", "2015", "black", "2026-02-06"),
+)
+NEWEST = SETS[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What is printed on a side of a card, or on a part of one."""
+
+    name: str
+    type_line: str
+    text: str = ""
+    mana_cost: str = ""
+    flavour: str = ""
+    colours: str = ""  # letters of WUBRG
+    power_toughness: str = ""
+    subject: str = ""  # what is painted
+    mood: str = "day"
+    art_seed: int = 0
+    artist: str = ""
+    printed: tuple[str, str, str] | None = None  # name, type line and text in another language
+
+    @property
+    def shown(self) -> tuple[str, str, str]:
+        """Name, type line and text as printed."""
+        return self.printed or (self.name, self.type_line, self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A card with its sides (two pictures) or parts (one picture), and where it was printed."""
+
+    id: str
+    oracle_id: str
+    layout: str
+    sides: tuple[Side, ...]
+    set: CardSet
+    collector_number: str
+    rarity: str = "common"
+    lang: str = "en"
+    treatment: str = ""  # borderless, extendedart
+    pictures: int = 1  # how many pictures it has: 0, 1, or one for each side
+    image_status: str = "highres_scan"
+    lost: bool = False  # listed with addresses, but they answer 404
+    games: tuple[str, ...] = ("paper", "mtgo")
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """As Scryfall has it: all its sides or parts."""
+        return " // ".join(side.name for side in self.sides)
+
+
+def make_catalogue(count: int, seed: int) -> list[Card]:
+    """The first `count` cards of the catalogue of `seed`; a larger one begins with the same cards."""
+    maker = _Maker(seed)
+    specials = itertools.cycle(_SPECIALS)
+    cards: list[Card] = []
+    for i in range(count):
+        make = next(specials) if i % SPECIAL_EVERY == SPECIAL_EVERY - 1 else _plain
+        cards.append(make(maker, cards))
+    return cards
+
+
+def card_object(card: Card, picture_of: Callable[[int], str | None]) -> dict[str, Any]:
+    """`card` as Scryfall lists it, with `picture` (of the side with that index) in place of `image_uris`."""
+    own_pictures = card.pictures > 1
+    faces = [_face_object(side, card.layout) for side in card.sides]
+    common = {
+        "object": "card",
+        "id": card.id,
+        "oracle_id": card.oracle_id,
+        "name": card.name,
+        "lang": card.lang,
+        "released_at": card.set.released,
+        "scryfall_uri": f"https://scryfall.com/card/{card.set.code}/{card.collector_number}",
+        "layout": card.layout,
+        "image_status": card.image_status,
+        "set": card.set.code,
+        "set_name": card.set.name,
+        "collector_number": card.collector_number,
+        "rarity": card.rarity,
+        "frame": card.set.frame,
+        "border_color": "borderless" if card.treatment == "borderless" else card.set.border,
+        "full_art": card.layout == "art_series",
+        "games": list(card.games),
+        "digital": "paper" not in card.games,
+        "artist": card.sides[0].artist,
+        **card.more,
+    }
+    if own_pictures:
+        for i, face in enumerate(faces):
+            face["picture"] = picture_of(i)
+    if card.layout == "reversible_card":  # the sides are cards of their own: the card itself has neither of these
+        for face in faces:
+            face |= {"oracle_id": card.oracle_id, "layout": "normal"}
+        del common["oracle_id"]
+    elif len(faces) == 1:
+        return common | faces[0] | {"object": "card"} | _picture(card, picture_of)
+    else:
+        common["type_line"] = " // ".join(side.type_line for side in card.sides)
+        common["colors"] = [c for c in COLOURS if any(c in side.colours for side in card.sides)]
+    return common | {"card_faces": faces} | ({} if own_pictures else _picture(card, picture_of))
+
+
+def _picture(card: Card, picture_of: Callable[[int], str | None]) -> dict[str, Any]:
+    if card.image_status == "missing":
+        return {"image_uris": {"normal": "https://errors.scryfall.com/soon.jpg"}}
+    return {"picture": picture_of(0)} if card.pictures else {}
+
+
+def _face_object(side: Side, layout: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "object": "card_face",
+        "name": side.name,
+        "mana_cost": side.mana_cost,
+        "type_line": side.type_line,
+        "oracle_text": side.text,
+        "colors": list(side.colours),
+        "artist": side.artist,
+        "illustration_id": _uuid(f"art {side.art_seed} {side.subject}"),
+    }
+    if side.power_toughness:
+        fields["power"], fields["toughness"] = side.power_toughness.split("/")
+    if side.printed:
+        fields |= dict(zip(("printed_name", "printed_type_line", "printed_text"), side.printed, strict=True))
+    if layout == "split" and not side.mana_cost:
+        del fields["mana_cost"]
+    return fields
+
+
+def _uuid(text: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, text))
+
+
+# ------------------------------------------------------------------------------------------------------ plain cards
+
+
+class _Maker:
+    """Draws names, numbers and whole sides by a seed; no name comes twice."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self._names: set[str] = set()
+        self._numbers: dict[str, Iterator[int]] = {}
+        self._translations = itertools.cycle(TRANSLATIONS)
+
+    def number(self, card_set: CardSet) -> str:
+        return str(next(self._numbers.setdefault(card_set.code, itertools.count(1))))
+
+    def id(self) -> str:
+        return str(uuid.UUID(int=self.rng.getrandbits(128), version=4))
+
+    def translation(self) -> tuple[str, str, str, str]:
+        return next(self._translations)
+
+    def name(self, colour: str, noun: str, *, legendary: bool = False) -> str:
+        """A name that was not there before."""
+        for _ in range(200):
+            word = self.rng.choice(WORDS_OF_COLOUR[colour])
+            patterns = [
+                f"{word} {noun}",
+                f"{noun} of {self.rng.choice(PLACES)}",
+                f"{word} {self.rng.choice(GIVEN_NAMES)}'s {noun}",
+            ]
+            name = f"{self.rng.choice(GIVEN_NAMES)}, {word} {noun}" if legendary else self.rng.choice(patterns)
+            if name not in self._names:
+                self._names.add(name)
+                return name
+        raise ValueError("the names have run out")
+
+    def side(self, kind: str = "", colours: str | None = None) -> Side:
+        """A side of `kind` (creature, artifact, spell, enchantment, land; drawn by lot where it is empty)."""
+        rng = self.rng
+        kind = kind or rng.choices(("creature", "spell", "artifact", "enchantment", "land"), (52, 22, 10, 8, 8))[0]
+        if colours is None:
+            colours = (
+                "" if kind in ("artifact", "land") else "".join(rng.sample(COLOURS, rng.choices((1, 2), (5, 1))[0]))
+            )
+        colours = "".join(sorted(colours, key=COLOURS.index))
+        first = colours[:1]
+        legendary = kind == "creature" and rng.random() < 0.2
+        subjects = {"creature": CREATURES, "artifact": THINGS, "land": LANDS}.get(kind, SPELLS)
+        noun = rng.choice(list(subjects))
+        name = self.name(first, noun, legendary=legendary)
+        type_line = {
+            "creature": f"{'Legendary ' * legendary}Creature — {noun}",
+            "artifact": f"Artifact{' — Equipment' * (noun in ('Blade', 'Spear'))}",
+            "spell": rng.choice(("Instant", "Sorcery")),
+            "enchantment": f"Enchantment{' — Aura' * rng.getrandbits(1)}",
+            "land": "Land",
+        }[kind]
+        power = f"{rng.randint(0, 7)}/{rng.randint(1, 8)}" if kind == "creature" else ""
+        cost = (
+            ""
+            if kind == "land"
+            else "".join(
+                f"{{{c}}}" for c in (*([rng.randint(1, 6)] if rng.random() < 0.8 else []), *colours * rng.randint(1, 2))
+            )
+        )
+        return Side(
+            name=name,
+            type_line=type_line,
+            text=self._text(kind, name.split(",")[0]),
+            mana_cost=cost or ("" if kind == "land" else "{1}"),
+            flavour=rng.choice(FLAVOURS) if rng.random() < 0.6 else "",
+            colours=colours,
+            power_toughness=power,
+            subject=subjects[noun],
+            mood=rng.choice(MOODS_OF_COLOUR[first]),
+            art_seed=rng.getrandbits(32),
+            artist=rng.choice(ARTISTS),
+        )
+
+    def _text(self, kind: str, me: str) -> str:
+        rng = self.rng
+        if kind == "spell":
+            lines = rng.sample(EFFECTS, rng.choice((1, 1, 2)))
+        elif kind == "land":
+            lines = [f"{{T}}: Add {{{rng.choice(COLOURS)}}}.", *rng.sample(ABILITIES, rng.getrandbits(1))]
+        else:
+            keywords = ", ".join(rng.sample(KEYWORDS, rng.choice((1, 2)))) if kind == "creature" else ""
+            lines = [*filter(None, [keywords]), *rng.sample(ABILITIES, rng.choice((0, 1, 2) if keywords else (1, 2)))]
+        return "\n".join(lines).replace("{me}", me)
+
+    def card(self, layout: str, *sides: Side, card_set: CardSet | None = None, **more: Any) -> Card:
+        """A card of these sides, newly printed."""
+        card_set = card_set or self.rng.choice(SETS)
+        return Card(
+            id=self.id(),
+            oracle_id=_uuid("rules " + sides[0].name),
+            layout=layout,
+            sides=sides,
+            set=card_set,
+            collector_number=self.number(card_set),
+            rarity=self.rng.choice(("common", "common", "uncommon", "rare", "mythic")),
+            **more,
+        )
+
+
+def _plain(maker: _Maker, before: list[Card]) -> Card:
+    games = ("arena",) if len(before) % DIGITAL_EVERY == DIGITAL_EVERY - 1 else ("paper", "mtgo")
+    return maker.card("normal", maker.side(), games=games)
+
+
+# ---------------------------------------------------------------------------------------------- everything but plain
+
+
+def _two_sided(layout: str) -> Callable[[_Maker, list[Card]], Card]:
+    def make(maker: _Maker, _before: list[Card]) -> Card:
+        front = maker.side("creature" if layout == "transform" else "")
+        back = maker.side("creature" if layout == "transform" else "", front.colours or None)
+        if layout == "transform":
+            back = replace(back, mana_cost="")
+        return maker.card(layout, front, back, card_set=maker.rng.choice(SETS[4:]), pictures=2)
+
+    return make
+
+
+def _parts(layout: str, second_type: str) -> Callable[[_Maker, list[Card]], Card]:
+    """Two parts that share one picture."""
+
+    def make(maker: _Maker, _before: list[Card]) -> Card:
+        kind = "spell" if layout == "split" else "creature"
+        one = maker.side(kind)
+        other = maker.side(kind if layout in ("split", "flip") else "spell", one.colours)
+        other = replace(
+            other, type_line=second_type or other.type_line, mana_cost="" if layout == "flip" else other.mana_cost
+        )
+        return maker.card(layout, one, other, card_set=maker.rng.choice(SETS[2:] if layout == "split" else SETS[4:]))
+
+    return make
+
+
+def _meld(maker: _Maker, before: list[Card]) -> Card:
+    """A meld card: Scryfall lists parts and result as cards of one face each."""
+    role = ("meld_part", "meld_part", "meld_result")[sum(card.layout == "meld" for card in before) % 3]
+    side = maker.side("creature", "W" if role == "meld_result" else None)
+    card = maker.card("meld", side, card_set=NEWEST)
+    parts = [{"object": "related_card", "id": card.id, "component": role, "name": side.name}]
+    return replace(card, more={"all_parts": parts}, treatment="extendedart" if role == "meld_result" else "")
+
+
+def _token(maker: _Maker, _before: list[Card]) -> Card:
+    side = maker.side("creature")
+    noun = side.type_line.rpartition(" ")[2]
+    token_set = replace(NEWEST, code="t" + NEWEST.code, name=NEWEST.name + " Tokens")
+    side = replace(side, name=noun, type_line=f"Token Creature — {noun}", mana_cost="", flavour="")
+    return maker.card("token", side, card_set=token_set)
+
+
+def _emblem(maker: _Maker, _before: list[Card]) -> Card:
+    name = f"{maker.rng.choice(GIVEN_NAMES)} of {maker.rng.choice(PLACES)} Emblem"
+    side = replace(maker.side("enchantment", ""), name=name, type_line="Emblem", mana_cost="", subject="runes")
+    return maker.card("emblem", side, card_set=NEWEST)
+
+
+def _double_faced_token(maker: _Maker, before: list[Card]) -> Card:
+    sides = (_token(maker, before).sides[0], _token(maker, before).sides[0])
+    return maker.card("double_faced_token", *sides, card_set=NEWEST, pictures=2)
+
+
+def _art_series(maker: _Maker, _before: list[Card]) -> Card:
+    art = replace(
+        maker.side("creature"), type_line="Card", text="", mana_cost="", flavour="", power_toughness="", colours=""
+    )
+    art_set = replace(NEWEST, code="a" + NEWEST.code, name=NEWEST.name + " Art Series")
+    return maker.card("art_series", art, replace(art, subject="-"), card_set=art_set, pictures=2)
+
+
+def _reversible(maker: _Maker, _before: list[Card]) -> Card:
+    """The same card on both sides, with two pieces of art."""
+    side = maker.side("creature")
+    other = replace(side, art_seed=maker.rng.getrandbits(32), mood=maker.rng.choice(MOODS_OF_COLOUR[side.colours[0]]))
+    return maker.card("reversible_card", side, other, card_set=NEWEST, treatment="borderless", pictures=2)
+
+
+def _one(layout: str, kind: str, type_line: str) -> Callable[[_Maker, list[Card]], Card]:
+    """A card of one face in a layout of its own."""
+
+    def make(maker: _Maker, _before: list[Card]) -> Card:
+        return maker.card(layout, replace(maker.side(kind), type_line=type_line), card_set=NEWEST)
+
+    return make
+
+
+def _again(maker: _Maker, before: list[Card]) -> Card:
+    """A reprint: the same card and art in the frame of another set."""
+    old = maker.rng.choice([card for card in before if card.layout == "normal" and card.pictures and card.lang == "en"])
+    card_set = maker.rng.choice([other for other in SETS if other.frame != old.set.frame])
+    treatment = maker.rng.choice(("", "", "borderless")) if card_set.frame == "2015" else ""
+    return replace(
+        old, id=maker.id(), set=card_set, collector_number=maker.number(card_set), treatment=treatment, lost=False
+    )
+
+
+def _translated(maker: _Maker, before: list[Card]) -> Card:
+    """The same card in another language: another picture, the same art, set and number."""
+    old = next(
+        card
+        for card in before
+        if card.layout == "normal"
+        and card.lang == "en"
+        and card.sides[0].power_toughness
+        and not any(other.lang != "en" and other.oracle_id == card.oracle_id for other in before)
+    )
+    lang, *printed = maker.translation()
+    side = replace(old.sides[0], printed=(printed[0], printed[1], printed[2]))
+    return replace(old, id=maker.id(), lang=lang, sides=(side,))
+
+
+def _special_frame(treatment: str) -> Callable[[_Maker, list[Card]], Card]:
+    def make(maker: _Maker, _before: list[Card]) -> Card:
+        return maker.card("normal", maker.side("creature"), card_set=NEWEST, treatment=treatment)
+
+    return make
+
+
+def _basic_land(maker: _Maker, before: list[Card]) -> Card:
+    colour = COLOURS[len(before) % 5]
+    name, subject = BASIC_LANDS[colour]
+    side = replace(
+        maker.side("land"), name=name, type_line=f"Basic Land — {name}", text="", flavour="", subject=subject
+    )
+    return maker.card("normal", replace(side, mood=maker.rng.choice(MOODS_OF_COLOUR[colour])))
+
+
+def _without_scan(image_status: str, pictures: int) -> Callable[[_Maker, list[Card]], Card]:
+    """Announced, but there is no picture of it yet."""
+
+    def make(maker: _Maker, _before: list[Card]) -> Card:
+        card = maker.card("normal", maker.side(), card_set=NEWEST, image_status=image_status)
+        return replace(card, pictures=pictures)
+
+    return make
+
+
+def _lost(maker: _Maker, _before: list[Card]) -> Card:
+    return maker.card("normal", maker.side(), card_set=NEWEST, lost=True)
+
+
+# In the order of their first appearance: whoever draws a dozen cards gets the first four.
+_SPECIALS: tuple[Callable[[_Maker, list[Card]], Card], ...] = (
+    _two_sided("transform"),
+    _parts("split", ""),
+    _again,
+    _parts("adventure", "Sorcery — Adventure"),
+    _token,
+    _translated,
+    _two_sided("modal_dfc"),
+    _special_frame("borderless"),
+    _basic_land,
+    _parts("flip", ""),
+    _again,
+    _meld,
+    _art_series,
+    _translated,
+    _again,
+    _reversible,
+    _basic_land,
+    _one("saga", "enchantment", "Enchantment — Saga"),
+    _double_faced_token,
+    _meld,
+    _again,
+    _one("planar", "land", "Plane — Vael"),
+    _special_frame("extendedart"),
+    _two_sided("transform"),
+    _again,
+    _emblem,
+    _meld,
+    _one("kaleidoscope", "creature", "Creature — Prism"),  # a layout that nobody knows
+    _without_scan("placeholder", 1),
+    _translated,
+    _without_scan("missing", 1),
+    _without_scan("highres_scan", 0),
+    _lost,
+    _again,
+    _parts("prepare", "Instant"),
+    _token,
+    _two_sided("modal_dfc"),
+    _one("class", "enchantment", "Enchantment — Class"),
+    _again,
+    _special_frame("borderless"),
+    _one("leveler", "creature", "Creature — Adept"),
+)
