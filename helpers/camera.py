@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 CORNER_SHARE = 0.045  # radius of a card's corners, as a share of its width
 CARD_ASPECT = 63 / 88  # width to height of a Magic card, mm
+CUT_OUT_PIXELS = (488, 680)  # width, height: as Scryfall's `normal`
 FOCAL_LENGTHS = 1.2  # focal length, in widths of the sensor's longer side: a phone's main camera
 _FINE = 2  # the card is projected at this multiple of the photograph's pixels and then reduced: no jagged edges
 
@@ -32,9 +33,9 @@ class Conditions:
 
     width: int = 720  # pixels
     height: int = 960
-    fill: float = 0.9  # share of the frame that the card spans, in the direction where it fits worse
+    fill: float = 0.95  # share of the frame that the card spans, in the direction where it fits worse
     rotation_degrees: float = 5.0  # in the plane, either way
-    tilt_degrees: float = 12.0  # of the card away from the camera's plane, about a random axis: the perspective
+    tilt_degrees: float = 10.0  # of the card away from the camera's plane, about a random axis: the perspective
     blur_pixels: float = 1.5  # sigma
     light: float = 0.25  # how much darker the dark side of the frame is
     glare: float = 0.35  # white that a reflection adds at its brightest
@@ -48,6 +49,14 @@ class Photograph:
 
     jpeg: bytes
     quad: Quad
+
+    def cut_out(self, size: tuple[int, int] = CUT_OUT_PIXELS) -> Image.Image:
+        """The card alone, straightened: what a detector that finds its corners exactly hands on."""
+        flat = _rectangle(*size)
+        seen = Image.open(BytesIO(self.jpeg))
+        return seen.transform(
+            size, Image.Transform.PERSPECTIVE, homography(self.quad, flat).tolist(), Image.Resampling.BICUBIC
+        )
 
 
 def photograph(card: Image.Image, rng: np.random.Generator, conditions: Conditions | None = None) -> Photograph:
@@ -106,6 +115,10 @@ def card_mask(size: tuple[int, int]) -> Image.Image:
     return fine.reduce(_FINE)
 
 
+def _rectangle(width: float, height: float) -> Quad:
+    return ((0.0, 0.0), (width, 0.0), (width, height), (0.0, height))
+
+
 def homography(source: Quad, target: Quad) -> NDArray[np.float64]:
     """The eight coefficients that Pillow's PERSPECTIVE wants: they take points of `target` to points of `source`."""
     rows, values = [], []
@@ -117,14 +130,15 @@ def homography(source: Quad, target: Quad) -> NDArray[np.float64]:
 
 def _laid_down(scene: Image.Image, card: Image.Image, quad: Quad) -> Image.Image:
     """The card on the scene, with its rounded corners and its shadow."""
-    width, height = card.size
     flat = card.convert("RGBA")
     flat.putalpha(card_mask(card.size))
-    corners = ((0.0, 0.0), (float(width), 0.0), (float(width), float(height)), (0.0, float(height)))
     fine = (scene.width * _FINE, scene.height * _FINE)
     fine_quad = tuple((x * _FINE, y * _FINE) for x, y in quad)
     laid = flat.transform(
-        fine, Image.Transform.PERSPECTIVE, homography(corners, fine_quad).tolist(), Image.Resampling.BICUBIC
+        fine,
+        Image.Transform.PERSPECTIVE,
+        homography(_rectangle(*card.size), fine_quad).tolist(),
+        Image.Resampling.BICUBIC,
     ).reduce(_FINE)
     shadow = laid.getchannel("A").filter(ImageFilter.GaussianBlur(scene.height / 90)).point(lambda a: int(a * 0.55))
     offset = scene.height // 110

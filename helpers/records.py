@@ -10,6 +10,8 @@ _BORDERLESS = ("border_crop", "crop")
 _ART = ("art_crop", "art")
 IMAGE_KEYS = tuple(key for size in (*_WHOLE_CARD, _BORDERLESS, _ART) for key in size)
 
+PLACEHOLDER_STATUS = ("missing", "placeholder")  # of `image_status`: what is shown is no picture of the card
+
 # The picture to show to a person: sharp on a high-resolution screen, a tenth of a PNG's bytes.
 SHOWN_KEY = "large"
 

@@ -27,12 +27,11 @@ import msgspec
 from helpers.artifacts import CACHE_LOCK
 from helpers.atomic_io import atomic_path, atomic_write_bytes, indented_json, shared_folder, utc_timestamp
 from helpers.errors import Category, PipelineError
-from helpers.records import SHOWN_KEY, CardFace, image_key_order
+from helpers.records import PLACEHOLDER_STATUS, SHOWN_KEY, CardFace, image_key_order
 from helpers.session import BadBody, DownloadSession
 from helpers.talk import say, warn
 
 FRESH_FOR = timedelta(hours=24)  # Scryfall asks to keep what was fetched for at least that long
-PLACEHOLDER_STATUS = ("missing", "placeholder")
 PLACEHOLDER_NAME = "soon.jpg"  # https://errors.scryfall.com/soon.jpg
 _SHOWN_KEYS = image_key_order(SHOWN_KEY)
 _GZIP_MAGIC = b"\x1f\x8b"

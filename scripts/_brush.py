@@ -79,7 +79,7 @@ class Brush:
         self.light = light
         self._rng = rng
         height, width = pixels.shape[:2]
-        self._scale = min(height, width) * rng.uniform(0.34, 0.5)
+        self._scale = min(height, width) * rng.uniform(0.4, 0.6)
         self._origin = (width * rng.uniform(0.36, 0.64), height * rng.uniform(0.46, 0.58))
         lean = rng.uniform(-0.16, 0.16)
         self._turn = (math.cos(lean), math.sin(lean), rng.choice((-1.0, 1.0)))
@@ -88,6 +88,9 @@ class Brush:
         self.metal = hsv(rng.choice((0.12, 0.58, 0.08)), rng.uniform(0.05, 0.6), rng.uniform(0.7, 0.95))
         self.skin = hsv(rng.uniform(0.04, 0.1), rng.uniform(0.25, 0.6), rng.uniform(0.35, 0.95))
         self.glow = hsv(rng.random(), rng.uniform(0.2, 0.9), 1.0)
+        self._pattern = rng.integers(5)  # of hides, cloth and stone: plain, stripes, spots, scales, veins
+        self._pattern_size = rng.uniform(0.35, 1.1) * self._scale / 12
+        self._pattern_strength = rng.uniform(0.25, 0.6)
 
     def polygon(self, points: Points, colour: Colour, *, smooth: int = 0, glows: bool = False) -> None:
         """A filled shape; `smooth` times its corners are cut; one that `glows` has no dark side."""
@@ -137,9 +140,26 @@ class Brush:
         slope_y, slope_x = np.gradient(relief)
         lit = (slope_x * -self.light.direction[0] + slope_y * -self.light.direction[1]) * roundness * 1.6
         grain = smooth_noise(self._rng, mask.size, (max(2, mask.width // 9), max(2, mask.height // 9)))
+        if min(mask.size) > 12:
+            share_of_pattern = self._pattern_at(left, top, grain) * self._pattern_strength
+            colour = colour + (colour * 0.35 - colour) * share_of_pattern[..., None]
         shade = np.clip(0.72 + lit + 0.22 * (grain - 0.5), 0.12, 1.5)
         ambient = colour * (0.45 + 0.55 * self.light.value) + self.light.horizon * 0.08
         self.pixels[box] = mix(self.pixels[box], np.asarray(ambient * shade[..., None], np.float32), share)
+
+    def _pattern_at(self, left: int, top: int, grain: Field) -> Field:
+        """How dark the pattern makes each pixel of a shape, 0..1; it goes on from shape to shape."""
+        y, x = np.mgrid[top : top + grain.shape[0], left : left + grain.shape[1]] / self._pattern_size
+        wobble = grain * 2
+        if self._pattern == 0:
+            return np.zeros_like(grain)
+        if self._pattern == 1:
+            return np.asarray(np.sin(x + 0.4 * y + wobble) > 0.2)
+        if self._pattern == 2:
+            return np.asarray(np.sin(x) * np.sin(y) > 0.45)
+        if self._pattern == 3:
+            return np.asarray(np.abs(np.sin(y + np.abs(np.sin(x)))) < 0.35)
+        return np.asarray(np.abs(np.sin(x * 0.6 + 4 * grain) + np.sin(y * 0.5 - 4 * grain)) < 0.3)
 
     def _at(self, x: float, y: float) -> tuple[float, float]:
         cos, sin, mirror = self._turn

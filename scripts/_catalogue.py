@@ -376,7 +376,7 @@ class _Maker:
             type_line=type_line,
             text=self._text(kind, name.split(",")[0]),
             mana_cost=cost or ("" if kind == "land" else "{1}"),
-            flavour=rng.choice(FLAVOURS) if rng.random() < 0.6 else "",
+            flavour=rng.choice(FLAVOURS) if rng.random() < 0.75 else "",
             colours=colours,
             power_toughness=power,
             subject=subjects[noun],
@@ -388,12 +388,12 @@ class _Maker:
     def _text(self, kind: str, me: str) -> str:
         rng = self.rng
         if kind == "spell":
-            lines = rng.sample(EFFECTS, rng.choice((1, 1, 2)))
+            lines = rng.sample(EFFECTS, rng.choice((1, 2, 3)))
         elif kind == "land":
             lines = [f"{{T}}: Add {{{rng.choice(COLOURS)}}}.", *rng.sample(ABILITIES, rng.getrandbits(1))]
         else:
             keywords = ", ".join(rng.sample(KEYWORDS, rng.choice((1, 2)))) if kind == "creature" else ""
-            lines = [*filter(None, [keywords]), *rng.sample(ABILITIES, rng.choice((0, 1, 2) if keywords else (1, 2)))]
+            lines = [*filter(None, [keywords]), *rng.sample(ABILITIES, rng.choice((1, 2, 3) if keywords else (2, 3)))]
         return "\n".join(lines).replace("{me}", me)
 
     def card(self, layout: str, *sides: Side, card_set: CardSet | None = None, **more: Any) -> Card:

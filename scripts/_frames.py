@@ -4,6 +4,7 @@ Everything is drawn at the size of Scryfall's `png`, 745 x 1040; smaller picture
 """
 
 import functools
+import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from _catalogue import Card, Side
 from _painting import paint
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps
 
 from helpers.camera import card_mask, smooth_noise
 
@@ -34,6 +35,7 @@ PIP_COLOURS = {
     "G": (150, 205, 160),
 }
 RARITY_COLOURS = {"common": (30, 30, 30), "uncommon": (150, 170, 185), "rare": (200, 165, 70), "mythic": (215, 95, 30)}
+FIBRES, GRAIN = 26.0, 8.0  # of paper and its scan: by how many levels of 255 they lighten or darken the ink
 MARGIN = 34  # pixels of border
 _SYMBOL = re.compile(r"\{(\w)\}")
 
@@ -76,8 +78,27 @@ def draw_side(card: Card, index: int) -> Image.Image:
     else:
         drawn = _LAYOUTS.get(card.layout, _plain)(card, side, index)
     finished = Image.new("RGB", SIZE, BLACK if card.set.border == "black" else WHITE)
-    finished.paste(drawn, (0, 0), card_mask(SIZE))
+    finished.paste(_printed(drawn, side), (0, 0), card_mask(SIZE))
     return finished
+
+
+def _printed(image: Image.Image, side: Side) -> Image.Image:
+    """As ink on paper, scanned: nothing is quite flat, so that a camera's noise changes no more than on real cards."""
+    paper = _paper()
+    rng = random.Random(side.art_seed + 1)
+    left, top = rng.randrange(paper.width - SIZE[0]), rng.randrange(paper.height - SIZE[1])
+    return ImageChops.add(image, paper.crop((left, top, left + SIZE[0], top + SIZE[1])), offset=-128)
+
+
+@functools.cache
+def _paper() -> Image.Image:
+    """Fibres and grain of a sheet from which cards are cut: 128 where it is just as bright as its ink."""
+    rng = np.random.default_rng(0)
+    size = (SIZE[0] * 2, SIZE[1] * 2)
+    fibres = smooth_noise(rng, size, (140, 200)) + smooth_noise(rng, size, (24, 34)) - 1
+    grain = rng.standard_normal((size[1], size[0]), dtype=np.float32)
+    levels = 128 + FIBRES * fibres + GRAIN * grain
+    return Image.fromarray(levels.clip(0, 255).astype(np.uint8)).convert("RGB")
 
 
 # ------------------------------------------------------------------------------------------------------------ layouts
@@ -218,24 +239,26 @@ def _placeholder(card: Card) -> Image.Image:
 
 def _blank(card: Card, side: Side) -> Image.Image:
     """Border and frame, the frame in the card's colour and with the grain of its day."""
-    border = WHITE if card.set.border == "white" else BLACK
-    image = Image.new("RGB", SIZE, border)
-    rng = np.random.default_rng(side.art_seed)
+    old = card.set.frame < "2000"
+    image = Image.new("RGB", SIZE, WHITE if card.set.border == "white" else BLACK)
     size = (SIZE[0] - 2 * MARGIN, SIZE[1] - 2 * MARGIN - (40 if card.set.frame == "2015" else 0))
-    bumps = {"1993": (60, 80), "1997": (24, 30), "2003": (7, 9), "2015": (3, 12)}[card.set.frame]
-    grain = smooth_noise(rng, size, bumps)[..., None] * (0.5 if card.set.frame < "2000" else 0.28)
-    frame = np.array(_frame_colour(side), np.float32) * (0.9 - 0.25 + grain + 0.1)
-    textured = Image.fromarray(frame.clip(0, 255).astype(np.uint8), "RGB")
-    shape = Image.new("L", size, 0)
-    ImageDraw.Draw(shape).rounded_rectangle(
-        (0, 0, size[0] - 1, size[1] - 1), 8 if card.set.frame < "2000" else 26, fill=255
+    across, down = {"1993": (60, 80), "1997": (24, 30), "2003": (7, 9), "2015": (3, 12)}[card.set.frame]
+    bumps = np.random.default_rng(side.art_seed).integers(0, 256, (down + 1, across + 1), np.uint8)
+    grain = Image.fromarray(bumps).resize(size, Image.Resampling.BICUBIC)
+    dark, light = (
+        tuple(min(255, round(c * share)) for c in _frame_colour(side)) for share in (0.75, 1.25 if old else 1)
     )
-    image.paste(textured, (MARGIN, MARGIN), shape)
+    shape = Image.new("L", size, 0)
+    ImageDraw.Draw(shape).rounded_rectangle((0, 0, size[0] - 1, size[1] - 1), 8 if old else 26, fill=255)
+    image.paste(ImageOps.colorize(grain, dark, light), (MARGIN, MARGIN), shape)
     return image
 
 
 def _frame_colour(side: Side) -> Colour:
-    return FRAME_COLOURS["gold" if len(side.colours) > 1 else side.colours]
+    """The card's colour, as the ink of that day came out."""
+    r, g, b = FRAME_COLOURS["gold" if len(side.colours) > 1 else side.colours]
+    rng = random.Random(side.art_seed)
+    return r + rng.randint(-28, 18), g + rng.randint(-28, 18), b + rng.randint(-28, 18)
 
 
 def _readable_on(colour: Colour) -> Colour:
@@ -270,6 +293,7 @@ def _print(
     left, top, right, bottom = style.type_line
     _write(image, (left + 18, top, right - 70, bottom), type_line, 34, "Bold", ink)
     _set_symbol(image, card, (right - 38, (top + bottom) // 2))
+    _watermark(image, side, style.text)
     left, top, right, bottom = style.text
     _text_block(image, (left + 14, top + 12, right - 14, bottom - (40 if style.power_box else 12)), text, side.flavour)
     _power(image, side, style, power_at)
@@ -278,6 +302,18 @@ def _print(
 
 def _panel(image: Image.Image, box: Box, colour: Colour, radius: int = 6) -> None:
     ImageDraw.Draw(image).rounded_rectangle(box, radius, fill=colour, outline=(30, 28, 28), width=3)
+
+
+def _watermark(image: Image.Image, side: Side, box: Box) -> None:
+    """A pale sign behind the text, each card its own."""
+    rng = random.Random(side.art_seed + 2)
+    left, top, right, bottom = box
+    mark = Image.new("L", (right - left, bottom - top))
+    draw, centre = ImageDraw.Draw(mark), (mark.width * rng.uniform(0.3, 0.7), mark.height * rng.uniform(0.35, 0.65))
+    for _ in range(rng.randint(1, 3)):
+        radius = mark.height * rng.uniform(0.15, 0.48)
+        draw.regular_polygon((*centre, radius), rng.randint(3, 9), rng.randint(0, 90), fill=rng.choice((0, 50, 90)))
+    image.paste(_frame_colour(side), (left, top), mark)
 
 
 def _power(image: Image.Image, side: Side, style: _Style, at: tuple[int, int] | None) -> None:
@@ -300,7 +336,7 @@ def _small_print(image: Image.Image, card: Card, side: Side, style: _Style) -> N
     elif card.set.frame != "2003" or not style.bars:
         _write(image, (70, 944, 580, 990), f"Illus. © {side.artist}", 26, colour=_readable_on(_frame_colour(side)))
     else:
-        _write(image, (60, 944, 560, 984), f"{side.artist}   {card.collector_number}/{card.set.code.upper()}", 24)
+        _write(image, (60, 956, 560, 996), f"{side.artist}   {card.collector_number}/{card.set.code.upper()}", 24)
 
 
 def _set_symbol(image: Image.Image, card: Card, centre: tuple[int, int]) -> None:
@@ -379,7 +415,7 @@ def _write(
 def _text_block(image: Image.Image, box: Box, text: str, flavour: str, colour: Colour = INK) -> None:
     """Rules text and, in italics, flavour text, in the largest size that fits."""
     draw = ImageDraw.Draw(image)
-    for size in range(34, 11, -2):
+    for size in range(38, 11, -2):
         lines = [(line, "") for part in text.split("\n") for line in _wrapped(draw, part, _font(size), box[2] - box[0])]
         lines += [(line, "Italic") for line in _wrapped(draw, flavour, _font(size, "Italic"), box[2] - box[0])]
         if len(lines) * size * 1.2 <= box[3] - box[1]:

@@ -11,7 +11,7 @@ import numpy as np
 from _brush import Brush, Colour, Field, Light, Pixels, as_image, grid, hsv, mix
 from _subjects import SUBJECTS
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from helpers.camera import smooth_noise
 
@@ -19,14 +19,14 @@ from helpers.camera import smooth_noise
 MOODS = {
     "day": ((0.52, 0.62), (0.18, 0.40), 0.95, 0.55),
     "dawn": ((0.95, 1.10), (0.05, 0.15), 0.90, 0.60),
-    "dusk": ((0.70, 0.90), (0.60, 0.75), 0.60, 0.65),
-    "night": ((0.58, 0.72), (0.55, 0.70), 0.32, 0.55),
-    "inferno": ((0.00, 0.08), (0.95, 1.08), 0.60, 0.95),
+    "dusk": ((0.70, 0.90), (0.60, 0.75), 0.70, 0.65),
+    "night": ((0.58, 0.72), (0.55, 0.70), 0.42, 0.60),
+    "inferno": ((0.00, 0.08), (0.95, 1.08), 0.70, 0.95),
     "arctic": ((0.48, 0.58), (0.50, 0.62), 1.00, 0.22),
-    "swamp": ((0.18, 0.33), (0.22, 0.35), 0.42, 0.55),
+    "swamp": ((0.18, 0.33), (0.22, 0.35), 0.55, 0.60),
     "desert": ((0.08, 0.14), (0.06, 0.12), 0.98, 0.55),
-    "arcane": ((0.74, 0.92), (0.40, 0.55), 0.55, 0.90),
-    "deep": ((0.45, 0.56), (0.48, 0.60), 0.50, 0.85),
+    "arcane": ((0.74, 0.92), (0.40, 0.55), 0.65, 0.90),
+    "deep": ((0.45, 0.56), (0.48, 0.60), 0.62, 0.85),
 }
 
 
@@ -44,17 +44,19 @@ def paint(subject: str, mood: str, seed: int, size: tuple[int, int] = (480, 352)
         SUBJECTS[subject](brush, rng)
         pixels = brush.pixels
     pixels = _air(rng, pixels, light)
-    return as_image(pixels)
+    return ImageOps.autocontrast(as_image(pixels), cutoff=0.5, preserve_tone=True)
 
 
 def _fractal(rng: np.random.Generator, size: tuple[int, int], across: float, down: float, octaves: int = 4) -> Field:
     """Clouds, rock, water: noise of several sizes on top of each other, 0..1."""
-    total = np.zeros((size[1], size[0]), np.float32)
+    half = (size[0] // 2, size[1] // 2)  # nobody sees the difference
+    total = np.zeros(half[::-1], np.float32)
     for octave in range(octaves):
         cells = (max(1, round(across * 2**octave)), max(1, round(down * 2**octave)))
-        total += smooth_noise(rng, size, cells) / 2**octave
+        total += smooth_noise(rng, half, cells) / 2**octave
     total -= total.min()
-    return np.asarray(total / max(float(total.max()), 1e-6), np.float32)
+    total /= max(float(total.max()), 1e-6)
+    return np.asarray(Image.fromarray(total).resize(size, Image.Resampling.BILINEAR))
 
 
 def _ridge(rng: np.random.Generator, width: int, bumps: float, roughness: float) -> NDArray[np.float32]:

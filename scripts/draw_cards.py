@@ -28,7 +28,7 @@ from helpers.talk import Progress
 
 TABLE = "cards.jsonl"
 SHEET, SHEET_COLUMNS, SHEET_PIXELS = "contact_sheet.jpg", 20, (122, 170)
-JPEG_QUALITY = 92
+JPEG_QUALITY = 88
 
 
 class DrawArgs(argparse.Namespace):

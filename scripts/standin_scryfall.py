@@ -20,17 +20,16 @@ list and its description.
 """
 
 import argparse
-import csv
 import functools
 import gzip
 import hashlib
+import itertools
 import json
 import re
 import socket
 import struct
 import sys
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from email.utils import format_datetime
@@ -38,10 +37,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, quote, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import _path  # noqa: F401  # must come before helpers
 from _faults import Fault, FaultPlan, RequestLog, Share, fault_shares
+from _table import SIDES, CardObject, made_up_id, read_table, sides
 from PIL import Image
 
 from helpers.camera import card_mask
@@ -65,8 +65,6 @@ PIXELS = {
 }
 WEBP_KEYS = ("thumb", "grid", "display", "crop", "art")
 ART_BOX = (0.075, 0.11, 0.925, 0.55)  # left, top, right, bottom, as shares of a card: where most frames have the art
-SIDES = ("front", "back")
-TABLE_COLUMNS = ("file", "name", "set", "collector_number", "scryfall_id")
 CONTENT_TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
 PICTURE_PATH = re.compile(r"/(?P<key>\w+)/(?P<side>front|back)/\w/\w/(?P<id>[\w-]+)\.(?:jpg|png|webp)")
 
@@ -122,117 +120,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 # ------------------------------------------------------------------------------------------------------------ the cards
 
 
-CardObject = dict[str, Any]  # Scryfall's, with `picture` in place of `image_uris`
-
-
-def read_table(table: Path) -> list[CardObject]:
-    """The cards of a table, in its order; PipelineError where it or one of its pictures can't be read."""
-    try:
-        cards = _read_objects(table) if table.suffix == ".jsonl" else _read_csv(table)
-        for card in cards:
-            _check_card(card)
-            for side in _sides(card):
-                if side["picture"] is not None:
-                    side["picture"] = table.parent / side["picture"]
-                    side["picture"].open("rb").close()
-        return cards
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _bad_table(str(error)) from error
-
-
-def _read_objects(table: Path) -> list[CardObject]:
-    cards = []
-    with open(table, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                cards.append(dict(json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise _bad_table(f"{table}, line {number}: {error}") from error
-    return cards
-
-
-def _read_csv(table: Path) -> list[CardObject]:
-    with open(table, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, restval="")
-        lacking = [name for name in TABLE_COLUMNS if name not in (reader.fieldnames or [])]
-        if lacking:
-            raise _bad_table(f"{table} has no column {', '.join(lacking)}")
-        cards: dict[str, list[dict[str, str]]] = {}
-        for number, row in enumerate(reader, 1):
-            row["collector_number"] = row["collector_number"] or str(number)
-            cards.setdefault(row["scryfall_id"] or _made_up_id(row["file"]), []).append(row)
-    return [_object_of_rows(card_id, rows) for card_id, rows in cards.items()]
-
-
-def _object_of_rows(card_id: str, rows: Sequence[dict[str, str]]) -> CardObject:
-    first = rows[0]
-    faces = [
-        {
-            "object": "card_face",
-            "name": row["name"],
-            "artist": "Nobody",
-            "illustration_id": _made_up_id("art " + row["file"]),
-            "colors": [],
-            "picture": row["file"],
-        }
-        for row in rows
-    ]
-    fields = {
-        "object": "card",
-        "id": card_id,
-        "oracle_id": _made_up_id(first["name"]),
-        "name": " // ".join(row["name"] for row in rows),
-        "lang": "en",
-        "scryfall_uri": f"https://scryfall.com/card/{quote(first['set'])}/{quote(first['collector_number'])}",
-        "layout": first.get("layout") or ("transform" if len(rows) > 1 else "normal"),
-        "image_status": "highres_scan",
-        "games": ["paper"],
-        "set": first["set"],
-        "collector_number": first["collector_number"],
-        "digital": False,
-        "frame": "2015",
-    }
-    if len(rows) > 1:
-        return fields | {"card_faces": faces}
-    return fields | {key: faces[0][key] for key in ("artist", "illustration_id", "colors", "picture")}
-
-
-def _check_card(card: CardObject) -> None:
-    card_id = card.get("id")
-    if not isinstance(card_id, str) or not re.fullmatch(r"[\w-]{2,}", card_id):
-        raise _bad_table(f"{card_id!r} can't be part of an address: letters, digits, - and _, at least two")
-    if len(_sides(card)) > len(SIDES):
-        raise _bad_table(f"card {card_id} has {len(_sides(card))} sides; a card has one or two")
-
-
-def _sides(card: CardObject) -> list[dict[str, Any]]:
-    """The parts of a card object that have a picture of their own: its faces, or itself."""
-    return [part for part in (card, *card.get("card_faces", [])) if "picture" in part]
-
-
-def _bad_table(details: str) -> PipelineError:
-    return PipelineError.of(
-        Category.CONFIGURATION,
-        "the table of cards can't be used",
-        details=details,
-        suggestion="give --table a file as --help describes it, with its pictures where it says",
-    )
-
-
-def _made_up_id(text: str) -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, text))
-
-
 def listed(card: CardObject, address: str) -> dict[str, Any]:
     """The card as Scryfall lists it: with addresses of its pictures."""
-    with_addresses = {
-        id(side): {key: value for key, value in side.items() if key != "picture"}
-        | {"image_uris": _image_uris(card["id"], i, side["picture"], address)}
-        for i, side in enumerate(_sides(card))
-    }
-    made = with_addresses.get(id(card), card)
-    if "card_faces" in made:
-        made = made | {"card_faces": [with_addresses.get(id(face), face) for face in made["card_faces"]]}
+    numbers = itertools.count()
+
+    def with_addresses(part: dict[str, Any]) -> dict[str, Any]:
+        if "picture" not in part:
+            return part
+        others = {key: value for key, value in part.items() if key != "picture"}
+        return others | {"image_uris": _image_uris(card["id"], next(numbers), part["picture"], address)}
+
+    made = with_addresses(card)
+    if card.get("card_faces"):
+        made = made | {"card_faces": [with_addresses(face) for face in card["card_faces"]]}
     return made
 
 
@@ -319,7 +219,7 @@ class StandinServer(ThreadingHTTPServer):
         self.files = {
             (card["id"], SIDES[i]): side["picture"]
             for card in cards
-            for i, side in enumerate(_sides(card))
+            for i, side in enumerate(sides(card))
             if side["picture"]
         }
         self.updated = datetime.now(timezone.utc)
@@ -340,7 +240,7 @@ class StandinServer(ThreadingHTTPServer):
         """The description of a list, in the form of 2026-07-20."""
         return {
             "object": "bulk_data",
-            "id": _made_up_id(kind),
+            "id": made_up_id(kind),
             "type": kind,
             "updated_at": self.updated.isoformat(timespec="milliseconds"),
             "uri": f"{self.address}/bulk-data/{kind}",

@@ -1,0 +1,41 @@
+"""The demo's page: each photograph beside what it was recognised as."""
+
+from dataclasses import dataclass
+from html import escape
+from os.path import relpath
+from pathlib import Path
+
+_HEAD = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>MTG Image DB: what was recognised</title>
+<style>
+body { font: 16px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #222; }
+section { display: flex; gap: 1rem; flex-wrap: wrap; border-top: 1px solid #ccc; padding: 1rem 0; }
+figure { margin: 0; width: 9.5rem; } img { height: 13rem; max-width: 100%; object-fit: contain; border-radius: .4rem; }
+figcaption { font-size: .8rem; } .right { outline: 4px solid #2a8f3c; } .wrong { outline: 4px solid #c23b2b; }
+h2 { font-size: 1rem; width: 100%; margin: 0; }
+</style></head><body>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture with a line below it, and whether it is the right one (None: that is not the question)."""
+
+    picture: Path
+    caption: str
+    right: bool | None = None
+
+
+def page(title: str, explanation: str, rows: list[tuple[str, list[Shown]]], folder: Path) -> str:
+    """HTML of `rows`, each a heading and its pictures, for a file in `folder`: pictures are named relative to it."""
+    sections = [
+        f"<section><h2>{escape(head)}</h2>{''.join(_figure(s, folder) for s in row)}</section>" for head, row in rows
+    ]
+    return f"{_HEAD}<h1>{escape(title)}</h1><p>{escape(explanation)}</p>\n" + "\n".join(sections) + "\n</body></html>\n"
+
+
+def _figure(shown: Shown, folder: Path) -> str:
+    verdict = {None: "", True: ' class="right"', False: ' class="wrong"'}[shown.right]
+    source, caption = escape(Path(relpath(shown.picture, folder)).as_posix()), escape(shown.caption)
+    return f'<figure><img src="{source}" alt="{caption}"{verdict}><figcaption>{caption}</figcaption></figure>'

@@ -1,0 +1,119 @@
+"""Tables of cards with their pictures: what the stand-in serves and the camera photographs.
+
+A card is Scryfall's object with `picture` in place of `image_uris`, on the card or on each of its faces.
+"""
+
+import csv
+import json
+import re
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from helpers.errors import Category, PipelineError
+
+SIDES = ("front", "back")
+TABLE_COLUMNS = ("file", "name", "set", "collector_number", "scryfall_id")
+
+CardObject = dict[str, Any]
+
+
+def read_table(table: Path) -> list[CardObject]:
+    """The cards of a table, in its order; PipelineError where it or one of its pictures can't be read."""
+    try:
+        cards = _read_objects(table) if table.suffix == ".jsonl" else _read_csv(table)
+        for card in cards:
+            _check_card(card)
+            for side in sides(card):
+                if side["picture"] is not None:
+                    side["picture"] = table.parent / str(side["picture"])
+                    side["picture"].open("rb").close()  # OSError where it can't be read
+        return cards
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise _bad_table(str(error)) from error
+
+
+def _read_objects(table: Path) -> list[CardObject]:
+    cards = []
+    with open(table, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                cards.append(dict(json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise _bad_table(f"{table}, line {number}: {error}") from error
+    return cards
+
+
+def _read_csv(table: Path) -> list[CardObject]:
+    with open(table, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, restval="")
+        lacking = [name for name in TABLE_COLUMNS if name not in (reader.fieldnames or [])]
+        if lacking:
+            raise _bad_table(f"{table} has no column {', '.join(lacking)}")
+        cards: dict[str, list[dict[str, str]]] = {}
+        for number, row in enumerate(reader, 1):
+            row["collector_number"] = row["collector_number"] or str(number)
+            cards.setdefault(row["scryfall_id"] or made_up_id(row["file"]), []).append(row)
+    return [_object_of_rows(card_id, rows) for card_id, rows in cards.items()]
+
+
+def _object_of_rows(card_id: str, rows: Sequence[dict[str, str]]) -> CardObject:
+    first = rows[0]
+    faces = [
+        {
+            "object": "card_face",
+            "name": row["name"],
+            "artist": "Nobody",
+            "illustration_id": made_up_id("art " + row["file"]),
+            "colors": [],
+            "picture": row["file"],
+        }
+        for row in rows
+    ]
+    fields = {
+        "object": "card",
+        "id": card_id,
+        "oracle_id": made_up_id(first["name"]),
+        "name": " // ".join(row["name"] for row in rows),
+        "lang": "en",
+        "scryfall_uri": f"https://scryfall.com/card/{quote(first['set'])}/{quote(first['collector_number'])}",
+        "layout": first.get("layout") or ("transform" if len(rows) > 1 else "normal"),
+        "image_status": "highres_scan",
+        "games": ["paper"],
+        "set": first["set"],
+        "collector_number": first["collector_number"],
+        "digital": False,
+        "frame": "2015",
+    }
+    if len(rows) > 1:
+        return fields | {"card_faces": faces}
+    return fields | {key: faces[0][key] for key in ("artist", "illustration_id", "colors", "picture")}
+
+
+def _check_card(card: CardObject) -> None:
+    card_id = card.get("id")
+    if not isinstance(card_id, str) or not re.fullmatch(r"[\w-]{2,}", card_id):
+        raise _bad_table(f"{card_id!r} can't be part of an address: letters, digits, - and _, at least two")
+    if len(sides(card)) > len(SIDES):
+        raise _bad_table(f"card {card_id} has {len(sides(card))} sides; a card has one or two")
+
+
+def sides(card: CardObject) -> list[dict[str, Any]]:
+    """The parts of a card object that have a picture of their own: its faces, or itself."""
+    return [part for part in (card, *(card.get("card_faces") or [])) if "picture" in part]
+
+
+def _bad_table(details: str) -> PipelineError:
+    return PipelineError.of(
+        Category.CONFIGURATION,
+        "the table of cards can't be used",
+        details=details,
+        suggestion="give --table a file as --help describes it, with its pictures where it says",
+    )
+
+
+def made_up_id(text: str) -> str:
+    """An id in the form of Scryfall's, the same for the same text."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, text))

@@ -1,0 +1,177 @@
+"""Photograph cards of a table as a phone would: turned, tilted, on a table, badly lit, blurred, saved as a JPEG.
+
+Reads:  a table of cards with their pictures, of either form that standin_scryfall.py takes
+Writes: demo/photos/ - NNN.jpg, the photographs; NNN_cut.jpg, the card cut out of each along its true corners, as a
+        perfect card detector would hand it on; photos.csv: which card is on which and where its corners are
+Next:   query_index.py demo/photos/000.jpg
+
+Each photograph draws its own rotation, tilt, light and so on, up to what the flags allow; the same --seed takes the
+same photographs. With all of them 0 and --quality 95 it is nearly a flat-bed scanner.
+"""
+
+import argparse
+import csv
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import _path  # noqa: F401  # must come before helpers
+from _table import CardObject, read_table, sides
+from PIL import Image
+
+from helpers.atomic_io import atomic_path, atomic_write_bytes, writable_folder
+from helpers.cli_validation import Parser, number, path, run
+from helpers.errors import EXIT_OK, Category, PipelineError
+from helpers.records import PLACEHOLDER_STATUS
+from helpers.talk import Progress
+from helpers.validation import BrokenImage, read_image
+
+if TYPE_CHECKING:
+    from helpers.camera import Conditions, Photograph
+
+TABLE = "photos.csv"
+COLUMNS = ("photo", "crop", "name", "set", "collector_number", "scryfall_id", "reference", "quad_tl_tr_br_bl")
+CUT_OUT_QUALITY = 95
+
+
+class PhotographArgs(argparse.Namespace):
+    """The command line."""
+
+    table: Path
+    out: Path
+    count: int
+    seed: int
+    rotation: float
+    tilt: float
+    fill: float
+    blur: float
+    light: float
+    glare: float
+    noise: float
+    quality: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sitter:
+    """A side of a card that is to be photographed."""
+
+    picture: Path
+    name: str
+    card: CardObject
+
+
+def parse_args(argv: Sequence[str] | None) -> PhotographArgs:
+    """Read the command line."""
+    demo = Path(__file__).resolve().parent.parent / "demo"
+    parser = Parser(__doc__)
+    parser.option("--table", path, default=demo / "cards" / "cards.jsonl", metavar="FILE", help="the table of cards")
+    parser.option("--out", path, default=demo / "photos", metavar="DIR", help="directory of the photographs")
+    parser.option("--count", number(int, 1, 9999, suggest=20), default=20, metavar="N", help="photographs to take")
+    parser.option("--seed", number(int, 0, suggest=1), default=1, metavar="N", help="what they depend on")
+    for flag, rule, default, metavar, text in (
+        ("--rotation", number(float, 0, 180, suggest=5), 5.0, "DEGREES", "turned by at most this, either way"),
+        ("--tilt", number(float, 0, 60, suggest=10), 10.0, "DEGREES", "tilted away from the camera by at most this"),
+        ("--fill", number(float, 0.1, 1, suggest=0.95), 0.95, "SHARE", "share of the frame that the card spans"),
+        ("--blur", number(float, 0, 20, suggest=1.5), 1.5, "PIXELS", "sigma of the blur, at most"),
+        ("--light", number(float, 0, 1, suggest=0.25), 0.25, "SHARE", "how much darker one side may be"),
+        ("--glare", number(float, 0, 1, suggest=0.35), 0.35, "SHARE", "white that a reflection adds, at most"),
+        ("--noise", number(float, 0, 50, suggest=4), 4.0, "LEVELS", "sigma of the sensor's noise, of 255"),
+        ("--quality", number(int, 1, 95, suggest=60), 60, "N", "quality of the JPEG"),
+    ):
+        parser.option(flag, rule, default=default, metavar=metavar, help=text)
+    return parser.parse(argv, PhotographArgs())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Choose cards, photograph them, write down what is on which photograph."""
+    args = parse_args(argv)
+    folder = writable_folder(args.out, "--out")
+    chosen = choose(read_table(args.table), args)
+    rows = take(chosen, folder, args)
+    write_truth(folder / TABLE, rows)
+    print(f"{len(rows)} photographs are in {folder}; {TABLE} says what is on them")
+    return EXIT_OK
+
+
+def choose(cards: Sequence[CardObject], args: PhotographArgs) -> list[Sitter]:
+    """`--count` different sides of cards, by lot; PipelineError where there are not so many."""
+    there = [
+        Sitter(side["picture"], side["name"] if side is not card else card["name"], card)
+        for card in cards
+        for side in sides(card)
+        if side["picture"] and card.get("image_status") not in PLACEHOLDER_STATUS
+    ]
+    if len(there) < args.count:
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            "there are not enough cards to photograph",
+            details=f"received --count {args.count}; {args.table} has {len(there)} pictures",
+            suggestion=f"use --count {len(there)} or less" if there else "name a table with pictures",
+        )
+    return random.Random(args.seed).sample(there, args.count)
+
+
+def take(chosen: Sequence[Sitter], folder: Path, args: PhotographArgs) -> list[dict[str, str]]:
+    """Photograph each card; return the rows of the table."""
+    import numpy as np  # with helpers.camera; not for --help
+
+    from helpers.camera import photograph
+
+    conditions, rows = _conditions(args), []
+    with Progress("Photographing", len(chosen), "cards") as progress:
+        for i, sitter in enumerate(chosen):
+            taken = photograph(_opened(sitter.picture), np.random.default_rng((args.seed, i)), conditions)
+            rows.append(_row(i, sitter, taken))
+            atomic_write_bytes(folder / rows[-1]["photo"], taken.jpeg)
+            with atomic_path(folder / rows[-1]["crop"]) as part:
+                taken.cut_out().save(part, "JPEG", quality=CUT_OUT_QUALITY)
+            progress.advance()
+    return rows
+
+
+def _opened(picture: Path) -> Image.Image:
+    try:
+        return read_image(picture)
+    except BrokenImage as error:
+        raise PipelineError.of(
+            Category.VALIDATION,
+            "a picture can't be photographed",
+            details=f"{picture}: {error}",
+            suggestion="take it out of the table, or replace it by one that opens",
+        ) from error
+
+
+def _conditions(args: PhotographArgs) -> "Conditions":
+    from helpers.camera import Conditions
+
+    return Conditions(
+        fill=args.fill,
+        rotation_degrees=args.rotation,
+        tilt_degrees=args.tilt,
+        blur_pixels=args.blur,
+        light=args.light,
+        glare=args.glare,
+        noise=args.noise,
+        jpeg_quality=args.quality,
+    )
+
+
+def _row(i: int, sitter: Sitter, taken: "Photograph") -> dict[str, str]:
+    card, corners = sitter.card, ",".join(f"{value:.1f}" for corner in taken.quad for value in corner)
+    printed = (str(card.get("set", "")), str(card.get("collector_number", "")), card["id"])
+    values = (f"{i:03}.jpg", f"{i:03}_cut.jpg", sitter.name, *printed)
+    return dict(zip(COLUMNS, (*values, sitter.picture.name, corners), strict=True))
+
+
+def write_truth(table: Path, rows: Sequence[dict[str, str]]) -> None:
+    """Write the rows as CSV."""
+    with atomic_path(table) as part, open(part, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))
