@@ -1,30 +1,103 @@
-# `make` alone lists the targets. Those that need the environment make it first, in $(VENV).
+# `make` alone lists the targets. Those that need the environment make it first, in $(VENV); in an activated conda
+# environment of ours (mtg-image-db-...) that one is used.
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
+CONDA ?= conda
+
+# What the chains work on, for example: make build DEVICE=cuda KIND=default_cards
+DEVICE ?= auto
+KIND ?= unique_artwork
+CACHE ?= image_cache
+OUT ?= index_out
+PORT ?= 8000
+# More flags of the script, for example: make download ARGS="--limit 200"
+ARGS ?=
+
+ifneq (,$(filter mtg-image-db-%,$(CONDA_DEFAULT_ENV)))
+BIN := $(CONDA_PREFIX)/bin
+INSTALLED :=
+else
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+endif
+
+# A word for the shell, whatever it holds
+quoted = '$(subst ','\'',$(1))'
+LIST_FLAGS = --kind $(call quoted,$(KIND)) --cache $(call quoted,$(CACHE))
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint prove-kill prove-checkpoint clean
+.PHONY: help env demo build build-cpu build-cuda build-mps download embed export query validate serve \
+	conda-cpu conda-gpu conda-mps test lint prove-kill prove-checkpoint clean clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  Variables: DEVICE=auto|cpu|cuda|mps KIND=$(KIND) CACHE=$(CACHE) OUT=$(OUT) PORT=$(PORT)"
+	@echo "             ARGS=\"more flags\" for the script, VENV=$(VENV) PYTHON=$(PYTHON) PIP_ARGS for pip"
 
 env: $(INSTALLED) ## make the environment in .venv (VENV=DIR for another place, PIP_ARGS=... for pip)
 
-$(INSTALLED): requirements.txt requirements-dev.txt
+$(VENV)/.installed: requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "ERROR: Configuration Error: Python >= 3.10 with its venv module is needed" >&2; \
 		  echo "  Details: $(PYTHON) is not that" >&2; \
 		  echo "  Suggestion: install it (Debian: apt install python3-venv), or name another: make PYTHON=python3.12" >&2; \
 		  exit 1; }
+	@if [ "$$(uname)" = Linux ] && [ -z "$(PIP_ARGS)" ] && ! command -v nvidia-smi >/dev/null; then \
+		echo "There is no NVIDIA driver here. PyTorch's CPU build is 5 GB smaller; to get it, stop this and run" >&2; \
+		echo '  make env PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"' >&2; fi
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -r requirements-dev.txt
 	@touch $@
 
-demo: $(INSTALLED) ## run the whole pipeline on a built-in sample, in demo/
-	$(BIN)/python scripts/demo.py
+demo: $(INSTALLED) ## run the whole pipeline on a built-in sample, in demo/ (two minutes)
+	$(BIN)/python scripts/demo.py $(ARGS)
+
+build: $(INSTALLED) ## download, embed and index, then export: everything (DEVICE=auto|cpu|cuda|mps)
+	$(BIN)/python build_mtg_faiss.py $(LIST_FLAGS) --out $(call quoted,$(OUT)) --device $(DEVICE) $(ARGS)
+	$(BIN)/python export_for_browser.py --input-dir $(call quoted,$(OUT)) --output-dir $(call quoted,$(OUT))
+
+build-cpu: override DEVICE := cpu
+build-cpu: build ## build on the CPU
+
+build-cuda: override DEVICE := cuda
+build-cuda: build ## build on an NVIDIA GPU
+
+build-mps: override DEVICE := mps
+build-mps: build ## build on the GPU of a Mac
+
+download: $(INSTALLED) ## step 1: Scryfall's list and pictures -> CACHE
+	$(BIN)/python download_images.py $(LIST_FLAGS) $(ARGS)
+
+embed: $(INSTALLED) ## step 2: CACHE -> vectors, metadata, index in OUT (DEVICE=...)
+	$(BIN)/python build_embeddings.py $(LIST_FLAGS) --out $(call quoted,$(OUT)) --device $(DEVICE) $(ARGS)
+
+export: $(INSTALLED) ## step 3: OUT -> the browser's files, in OUT too
+	$(BIN)/python export_for_browser.py --input-dir $(call quoted,$(OUT)) --output-dir $(call quoted,$(OUT)) $(ARGS)
+
+query: $(INSTALLED) ## which card is it? make query IMG=photo.jpg
+	@[ -n $(call quoted,$(IMG)) ] || \
+		{ echo "ERROR: Invalid Arguments: IMG is required" >&2; \
+		  echo "  Details: received no IMG" >&2; \
+		  echo "  Suggestion: name a picture: make query IMG=photo.jpg" >&2; \
+		  exit 1; }
+	$(BIN)/python query_index.py $(call quoted,$(IMG)) --index $(call quoted,$(OUT)) --device $(DEVICE) $(ARGS)
+
+validate: $(INSTALLED) ## is every picture in CACHE whole? (ARGS=--fix deletes those that are not)
+	$(BIN)/python scripts/validate_cache.py --cache $(call quoted,$(CACHE)) $(ARGS)
+
+serve: $(INSTALLED) ## serve OUT on http://127.0.0.1:PORT, for a browser client
+	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(call quoted,$(OUT))
+
+conda-cpu: ## make or update the conda environment mtg-image-db-cpu
+	$(CONDA) env update --file environment-cpu.yml --prune
+
+conda-gpu: ## the same for an NVIDIA GPU: mtg-image-db-gpu
+	$(CONDA) env update --file environment-gpu.yml --prune
+
+conda-mps: ## the same for a Mac: mtg-image-db-mps
+	$(CONDA) env update --file environment-mps.yml --prune
 
 test: $(INSTALLED) ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -40,6 +113,9 @@ prove-kill: $(INSTALLED) ## kill -9 twenty times over 1,050 real cards (three mi
 prove-checkpoint: $(INSTALLED) ## what checkpoints cost, up to 540,000 rows (one minute)
 	$(BIN)/python -m pytest -s tests/prove_checkpoint.py
 
-clean: ## remove what demo, tests and tools made (never an image cache of yours)
+clean: ## remove what demo, tests and tools made (never CACHE, OUT or the environment)
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+clean-cache: $(INSTALLED) ## delete the pictures and lists in CACHE, and say what was deleted
+	$(BIN)/python scripts/clear_cache.py --cache $(call quoted,$(CACHE))

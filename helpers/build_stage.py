@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -147,6 +147,7 @@ def require_pictures(args: BuildArgs) -> None:
 @contextmanager
 def sole_build(args: BuildArgs) -> Iterator[None]:
     """Be the only build that writes into --out; PipelineError where another one does, or it can't be written to."""
+    was_there = args.out.exists()
     folder = IndexFolder(writable_folder(args.out, "--out"))
     try:
         with sole_holder(folder.build_lock):
@@ -159,6 +160,10 @@ def sole_build(args: BuildArgs) -> Iterator[None]:
             details=f"{folder.build_lock.name} is locked by it",
             suggestion="wait until it is done, or name another directory with --out",
         ) from error
+    finally:
+        if not was_there:
+            with suppress(OSError):  # not empty: the build came to something
+                folder.root.rmdir()
 
 
 def load_embedder(args: BuildArgs, report: BuildReport) -> Embedder:

@@ -10,6 +10,7 @@ import difflib
 import io
 import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -157,8 +158,8 @@ def _broken(message: str, flag: str, text: str, suggestion: str) -> BrokenRule:
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, False) or action.default == []:
-            return action.help
+        if action.default is None or isinstance(action.default, bool | list | tuple):
+            return action.help  # `default: True` or an empty list tells nobody anything
         return super()._get_help_string(action)
 
 
@@ -170,6 +171,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
         self._problems: list[Problem] = []
         self._broken: set[str] = set()
+        self._required: list[str] = []
         self._positional: tuple[str, Callable[[str], Any]] | None = None
         self._cross_rules: list[tuple[tuple[str, ...], Callable[[Any], Problem | None]]] = []
 
@@ -180,6 +182,7 @@ class Parser(argparse.ArgumentParser):
     def required_option(self, flag: str, rule: Rule, *, help: str, metavar: str) -> None:
         """Declare `flag` that must be given, with the rule its value must obey."""
         self.option(flag, rule, default=None, help=f"{help} (required)", metavar=metavar)
+        self._required.append(flag)
         name = flag.lstrip("-").replace("-", "_")
         self.cross_rule(
             (name,),
@@ -202,6 +205,19 @@ class Parser(argparse.ArgumentParser):
                 else Problem(f"{name} is required", f"received no {name}", f"name at least one: {self.prog} {name}")
             ),
         )
+
+    def format_usage(self) -> str:
+        """The usage line, with required options out of brackets: argparse itself must not ask for them, see `parse`."""
+        return self._without_brackets(super().format_usage())
+
+    def format_help(self) -> str:
+        """The help, likewise."""
+        return self._without_brackets(super().format_help())
+
+    def _without_brackets(self, text: str) -> str:
+        for flag in self._required:
+            text = re.sub(rf"\[({flag} \S+)\]", r"\1", text, count=1)
+        return text
 
     def cross_rule(self, names: Sequence[str], broken: Callable[[Any], Problem | None]) -> None:
         """Declare a rule between options; it is asked only where each of `names` is in order by itself."""
@@ -432,13 +448,13 @@ def add_build_options(parser: Parser) -> None:
         "--resume",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="go on from the checkpoint of an interrupted build in --out; --no-resume replaces it",
+        help="go on from the checkpoint of an interrupted build in --out (on by default); --no-resume replaces it",
     )
     parser.add_argument(
         "--validate-cache",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="check the form of every picture before it is decoded",
+        help="check the form of every picture before it is decoded (on by default)",
     )
     parser.option(
         "--model",
@@ -489,8 +505,11 @@ class Terminated(BaseException):
     """SIGTERM, as an exception, so that `finally` and `with` clean up as they do for Ctrl-C."""
 
 
-def run(main: Callable[[], int]) -> int:
-    """Call `main` and return the process's exit code; known failures become words on stderr, never a traceback."""
+def run(main: Callable[[], int], *, stopped: str = "what was finished is kept, nothing is half-written.") -> int:
+    """Call `main` and return the process's exit code; known failures become words on stderr, never a traceback.
+
+    `stopped` is what a user wants to hear who has interrupted it.
+    """
     try:
         _make_streams_robust()
         _raise_on_signals()
@@ -504,11 +523,11 @@ def run(main: Callable[[], int]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         _ignore_signals()
-        say("Interrupted: what was finished is kept, nothing is half-written.")
+        say(f"Interrupted: {stopped}")
         return EXIT_INTERRUPTED
     except Terminated:
         _ignore_signals()
-        say("Terminated: what was finished is kept, nothing is half-written.")
+        say(f"Terminated: {stopped}")
         return EXIT_TERMINATED
     except BrokenPipeError:
         _drop_stdout()

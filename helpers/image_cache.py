@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,10 @@ class ImageCache:
         """Where the picture of `url` lies: SHA-1 of the URL, with the ending of its path where that is png or webp."""
         ending = next((s for s in (".png", ".webp") if urlsplit(url).path.lower().endswith(s)), ".jpg")
         return self.root / (hashlib.sha1(url.encode()).hexdigest() + ending)
+
+    def is_ours(self, file: Path) -> bool:
+        """Whether `file` is named as a picture of this cache is."""
+        return re.fullmatch(r"[0-9a-f]{40}", file.stem) is not None and file.suffix in PICTURE_SUFFIXES
 
     def has(self, url: str) -> bool:
         """Whether a whole picture of `url` is there."""

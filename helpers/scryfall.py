@@ -27,7 +27,7 @@ import msgspec
 from helpers.artifacts import CACHE_LOCK
 from helpers.atomic_io import atomic_path, atomic_write_bytes, indented_json, shared_folder, utc_timestamp
 from helpers.errors import Category, PipelineError
-from helpers.records import PLACEHOLDER_STATUS, SHOWN_KEY, CardFace, image_key_order
+from helpers.records import LIST_KINDS, PLACEHOLDER_STATUS, SHOWN_KEY, CardFace, image_key_order
 from helpers.session import BadBody, DownloadSession
 from helpers.talk import say, warn
 
@@ -230,6 +230,12 @@ def _dumps(cache: Path, kind: str) -> list[Path]:
         path for name in names for path in cache.glob(name) if path.name.endswith(_DUMP_ENDINGS) and path.is_file()
     }
     return sorted(found - {_description_path(cache, kind)})
+
+
+def kept_files(cache: Path) -> list[Path]:
+    """The lists that were fetched into `cache`, of all kinds, and their descriptions."""
+    found = [path for kind in LIST_KINDS for path in _dumps(cache, kind) if _is_ours(path, kind)]
+    return [*found, *filter(Path.is_file, (_description_path(cache, kind) for kind in LIST_KINDS))]
 
 
 def _is_ours(path: Path, kind: str) -> bool:

@@ -47,25 +47,30 @@ class Share:
 def fault_shares(flag: str, text: str) -> tuple[Share, ...]:
     """Rule of an option: KIND=PERCENT or list:KIND=PERCENT (100 % where it does not say), with commas between them."""
     shares = []
-    for part in filter(None, text.split(",")):
-        kind, given, percent = part.strip().removeprefix(LIST).partition("=")
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        kind, given, percent = part.removeprefix(LIST).partition("=")
         try:
-            shares.append(Share(Fault(kind), float(percent) if given else 100.0, part.strip().startswith(LIST)))
+            fault = Fault(kind)
         except ValueError:
-            raise _broken(flag, part) from None
-        if not 0 <= shares[-1].percent <= 100:
-            raise _broken(flag, part)
+            raise _broken(flag, part, "name a kind of fault that there is") from None
+        try:
+            share = Share(fault, float(percent) if given else 100.0, part.startswith(LIST))
+        except ValueError:
+            raise _broken(flag, part, "give the share as a number of percent") from None
+        if not 0 <= share.percent <= 100:
+            raise _broken(flag, part, "give shares of 0 to 100 percent")
+        shares.append(share)
     for of_list in (False, True):
         if sum(share.percent for share in shares if share.of_list == of_list) > 100:
-            raise _broken(flag, text)
+            raise _broken(flag, text, "share out at most 100 percent")
     return tuple(shares)
 
 
-def _broken(flag: str, part: str) -> BrokenRule:
+def _broken(flag: str, part: str, rule: str) -> BrokenRule:
     kinds = ", ".join(fault.value for fault in Fault)
     return BrokenRule(
         Problem(
-            f"{flag} must be KIND=PERCENT, with commas between them, 100 % in all",
+            f"{flag} must {rule}",
             f"received {flag} {part}",
             f"use {flag} 503=5,reset=2 or {flag} list:503; kinds: {kinds}",
         )

@@ -14,6 +14,7 @@ import argparse
 import csv
 import json
 import shlex
+import socket
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ from helpers.talk import human_bytes
 
 ROOT = Path(__file__).resolve().parent.parent  # where the commands run, so that their lines can be copied
 SHOWN_MATCHES = 4
+USUAL_PORT = 8765
 ENOUGH = 0.75  # of the cut-outs recognised: with less, something is broken
 
 
@@ -83,7 +85,7 @@ class Show:
     @contextmanager
     def stand_in(self, table: Path) -> Iterator[str]:
         """Serve the cards of `table` as Scryfall would, for as long as the block lasts; yields the address."""
-        words = [_python(), "scripts/standin_scryfall.py", "--table", str(table)]
+        words = [_python(), "scripts/standin_scryfall.py", "--table", str(table), "--port", str(_port())]
         print(f"\n$ {shlex.join(words)} &", flush=True)
         with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
             try:
@@ -94,6 +96,15 @@ class Show:
                 yield address
             finally:
                 server.kill()
+
+
+def _port() -> int:
+    """The usual port where it is free: then a second demo finds its pictures in the cache. Else any."""
+    try:
+        socket.create_server(("127.0.0.1", USUAL_PORT)).close()
+    except OSError:
+        return 0
+    return USUAL_PORT
 
 
 def _shortened(words: Sequence[str]) -> str:
@@ -130,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     show.run("make the model", "scripts/make_offline_model.py", "--out", model)
     list_flags = ("--kind", "all_cards", "--cache", cache)
     with show.stand_in(table) as address:
-        # --refresh: the list of an earlier demo names another port
+        # --refresh: the list of an earlier demo may be of other cards
         show.run("download", "download_images.py", *list_flags, "--api-url", address, "--refresh")
     model_flags = ("--model", f"local-dir:{model}", "--offline")
     show.run("embed and index", "build_embeddings.py", *list_flags, "--out", index, *model_flags)
@@ -171,9 +182,10 @@ def write_page(
     cache = ImageCache(demo / "image_cache")
 
     def matches_of(found: list[dict[str, Any]], row: dict[str, str]) -> list[Shown]:
-        return [
-            Shown(cache.path_for(m["image_url"]), f"{m['score']:.3f} {m['name']}", is_right([m], row)) for m in found
-        ]
+        verdicts = [is_right([match], row) or (None if place else False) for place, match in enumerate(found)]
+        captions = [f"{match['score']:.3f} {match['name']}" for match in found]
+        pictures = [cache.path_for(match["image_url"]) for match in found]
+        return [Shown(*shown) for shown in zip(pictures, captions, verdicts, strict=True)]
 
     rows = []
     for row, of_whole, of_cut in zip(truth, whole, cut_out, strict=True):
@@ -182,7 +194,9 @@ def write_page(
         asked = Shown(demo / "photos" / row["crop"], "cut out along its corners")
         rows.append((f"{row['name']}: cut out", [asked, *matches_of(of_cut, row)]))
     rate = f"First match right: {rates[0]} of {len(truth)} as photographed, {rates[1]} of {len(truth)} cut out."
-    html = page("What was recognised", f"{rate} Below each match its cosine; green is the right card.", rows, demo)
+    html = page(
+        "What was recognised", f"{rate} Below each match its cosine; green is right, red a wrong first.", rows, demo
+    )
     atomic_write_bytes(ROOT / demo / "report.html", html.encode())
 
 

@@ -1,0 +1,77 @@
+"""Delete what the downloads put into a cache directory: pictures, card lists, the report. They can be fetched again.
+
+Reads:  image_cache/
+Writes: nothing; deletes, and says what. Files that are not ours stay, dumps of the list put there by hand too
+Next:   download_images.py
+
+Exit codes: 0 done; 1 it could not be done, or a download is under way; 2 the directory does not exist.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import _path  # noqa: F401  # must come before helpers
+
+from helpers.artifacts import CACHE_LOCK, DOWNLOAD_REPORT
+from helpers.atomic_io import Held, disk_errors_named, sole_holder, sweep
+from helpers.cli_validation import Parser, path, run
+from helpers.errors import EXIT_OK, Category, PipelineError
+from helpers.image_cache import ImageCache
+from helpers.scryfall import kept_files
+from helpers.talk import Progress, human_bytes
+
+EXIT_NO_DIRECTORY = 2
+
+
+class ClearArgs(argparse.Namespace):
+    """The command line."""
+
+    cache: Path
+
+
+def parse_args(argv: Sequence[str] | None) -> ClearArgs:
+    """Read the command line."""
+    parser = Parser(__doc__)
+    parser.required_option("--cache", path, metavar="DIR", help="directory to clear")
+    return parser.parse(argv, ClearArgs())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Delete what is ours."""
+    cache = ImageCache(parse_args(argv).cache)
+    cache.require(EXIT_NO_DIRECTORY)
+    try:
+        with sole_holder(cache.root / CACHE_LOCK):
+            print(clear(cache))
+    except Held as error:
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            f"a download is writing into {cache.root}",
+            details=f"{CACHE_LOCK} is locked by it",
+            suggestion="wait until it is done, or stop it",
+        ) from error
+    return EXIT_OK
+
+
+def clear(cache: ImageCache) -> str:
+    """Delete the files of `cache` that are ours; say what was done."""
+    pictures = [picture for picture in cache.pictures() if cache.is_ours(picture)]
+    others = [*kept_files(cache.root), *filter(Path.is_file, [cache.root / DOWNLOAD_REPORT])]
+    size = 0
+    with Progress("Deleting", len(pictures) + len(others), "files") as progress:
+        for file in (*pictures, *others):
+            with disk_errors_named(file):
+                size += file.lstat().st_size
+                file.unlink()
+            progress.advance()
+    sweep(cache.root)
+    left = sum(entry.name != CACHE_LOCK for entry in cache.root.iterdir())
+    said = (
+        f"Deleted from {cache.root}: {len(pictures):,} pictures, {len(others)} lists and reports, {human_bytes(size)}"
+    )
+    return said + (f"; {left:,} files that are not ours stay" if left else "")
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))
