@@ -412,7 +412,7 @@ class _Maker:
 
 
 def _plain(maker: _Maker, before: list[Card]) -> Card:
-    games = ("arena",) if len(before) % DIGITAL_EVERY == DIGITAL_EVERY - 1 else ("paper", "mtgo")
+    games = ("arena",) if len(before) % DIGITAL_EVERY == DIGITAL_EVERY - 2 else ("paper", "mtgo")
     return maker.card("normal", maker.side(), games=games)
 
 
@@ -556,9 +556,9 @@ def _lost(maker: _Maker, _before: list[Card]) -> Card:
 _SPECIALS: tuple[Callable[[_Maker, list[Card]], Card], ...] = (
     _two_sided("transform"),
     _parts("split", ""),
-    _again,
     _parts("adventure", "Sorcery — Adventure"),
     _token,
+    _again,
     _translated,
     _two_sided("modal_dfc"),
     _special_frame("borderless"),

@@ -83,7 +83,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of drawn cards with their table, cards.csv."""
+    """A folder of drawn cards with their table, cards.jsonl."""
     folder = tmp_path_factory.mktemp("drawn")
     run_well("scripts/draw_cards.py", "--out", folder, "--count", DRAWN_COUNT)
     return folder
@@ -135,7 +135,7 @@ def make_built(table: Path, model: Path, folder: Path) -> Built:
 @pytest.fixture(scope="session")
 def built(drawn: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
     """The drawn cards, downloaded and built. Not to be changed: tests that change it take a copy."""
-    return make_built(drawn / "cards.csv", model, tmp_path_factory.mktemp("built"))
+    return make_built(drawn / "cards.jsonl", model, tmp_path_factory.mktemp("built"))
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ def words(address: str, folder: Path, model: Path) -> list[object]:
 
 
 def test_it_gives_the_same_files_as_both_scripts_in_turn(drawn: Path, model: Path, tmp_path: Path) -> None:
-    with serving(drawn / "cards.csv") as address:
+    with serving(drawn / "cards.jsonl") as address:
         done = all_in_one(address, tmp_path / "one", model, "--batch", 5)
         assert done.returncode == 0, done.stderr
         two = tmp_path / "two"
@@ -47,7 +47,7 @@ def test_it_gives_the_same_files_as_both_scripts_in_turn(drawn: Path, model: Pat
 
 def test_a_model_that_can_not_be_had_ends_it_before_anything_is_fetched(drawn: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with serving(drawn / "cards.csv", "--log", log) as address:
+    with serving(drawn / "cards.jsonl", "--log", log) as address:
         done = all_in_one(address, tmp_path, tmp_path / "nowhere")
     assert done.returncode == 1
     assert "holds no open_clip model" in done.stderr
@@ -63,7 +63,7 @@ def test_limit_0_is_no_valid_images(tmp_path: Path) -> None:
 
 
 def test_all_pictures_404_is_exit_code_2(drawn: Path, model: Path, tmp_path: Path) -> None:
-    with serving(drawn / "cards.csv", "--faults", "404=100") as address:
+    with serving(drawn / "cards.jsonl", "--faults", "404=100") as address:
         done = all_in_one(address, tmp_path, model)
     assert done.returncode == 2
     assert "none of the pictures could be had" in done.stderr
@@ -71,7 +71,7 @@ def test_all_pictures_404_is_exit_code_2(drawn: Path, model: Path, tmp_path: Pat
 
 
 def test_pictures_that_can_not_be_had_are_left_out(drawn: Path, model: Path, tmp_path: Path) -> None:
-    with serving(drawn / "cards.csv", "--faults", "503=40", "--fault-times", 0) as address:
+    with serving(drawn / "cards.jsonl", "--faults", "503=40", "--fault-times", 0) as address:
         done = all_in_one(address, tmp_path, model, "--max-retries", 0)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "cache" / "download_report.json").read_text())
@@ -83,7 +83,7 @@ def test_pictures_that_can_not_be_had_are_left_out(drawn: Path, model: Path, tmp
 
 def test_the_same_command_goes_on_where_it_was_stopped(drawn: Path, model: Path, tmp_path: Path) -> None:
     log, rows = tmp_path / "log", tmp_path / "out" / "checkpoint_embeddings.npy"
-    with serving(drawn / "cards.csv", "--log", log) as address:
+    with serving(drawn / "cards.jsonl", "--log", log) as address:
         run = run_until(
             lambda: rows.exists() and rows.stat().st_size > 128,
             "build_mtg_faiss.py",

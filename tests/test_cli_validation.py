@@ -18,7 +18,11 @@ SCRIPTS = sorted(
     for path in folder.glob("*.py")
     if not path.name.startswith("_")
 )
-NEEDED = {"query_index.py": ["a.jpg"], "scripts/validate_cache.py": ["--cache", "."]}  # to come as far as the flags
+NEEDED = {  # to come as far as the flags
+    "query_index.py": ["a.jpg"],
+    "scripts/validate_cache.py": ["--cache", "."],
+    "scripts/clear_cache.py": ["--cache", "."],
+}
 HEAVY = {"torch", "open_clip", "faiss", "torchvision", "timm"}
 
 
@@ -99,9 +103,24 @@ BAD_VALUES = {
         "--seed": ["x"],
         "--log": [""],
     },
-    "scripts/draw_cards.py": {"--out": [""], "--count": ["0"], "--seed": ["-1"]},
+    "scripts/draw_cards.py": {"--out": [""], "--count": ["0", "2001"], "--seed": ["-1"]},
+    "scripts/take_photographs.py": {
+        "--table": [""],
+        "--out": [""],
+        "--count": ["0"],
+        "--seed": ["-1"],
+        "--rotation": ["-1", "181"],
+        "--tilt": ["61"],
+        "--fill": ["0", "1.1", "nan"],
+        "--blur": ["-1"],
+        "--light": ["2"],
+        "--glare": ["-0.1"],
+        "--noise": ["x"],
+        "--quality": ["0", "96"],
+    },
     "scripts/make_offline_model.py": {"--out": [""]},
-    "scripts/demo.py": {"--out": [""]},
+    "scripts/clear_cache.py": {"--cache": [""]},
+    "scripts/demo.py": {"--out": [""], "--count": ["0"], "--photographs": ["0"]},
 }
 
 

@@ -209,7 +209,7 @@ def set_description(cache: Path, **fields: object) -> None:
 
 
 def test_a_fresh_list_is_not_asked_for_again(drawn: Path, tmp_path: Path, session: DownloadSession) -> None:
-    with serving(drawn / "cards.csv") as address:
+    with serving(drawn / "cards.jsonl") as address:
         path = ensure(tmp_path, address, session)
     assert len(list(iter_faces(path, "normal", None, FaceTally()))) == 13
     assert ensure(tmp_path, address, session) == path  # nobody listens there any more
@@ -219,7 +219,7 @@ def test_a_fresh_list_is_not_asked_for_again(drawn: Path, tmp_path: Path, sessio
 def test_a_list_of_another_server_is_only_used_where_it_was_downloaded(
     drawn: Path, tmp_path: Path, session: DownloadSession
 ) -> None:
-    with serving(drawn / "cards.csv") as address:
+    with serving(drawn / "cards.jsonl") as address:
         path = ensure(tmp_path, address, session)
     with pytest.raises(PipelineError, match="can't be reached"):
         ensure(tmp_path, NOBODY, session)
@@ -229,7 +229,7 @@ def test_a_list_of_another_server_is_only_used_where_it_was_downloaded(
 def test_a_new_list_that_is_damaged_does_not_replace_a_good_old_one(
     drawn: Path, tmp_path: Path, session: DownloadSession, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with serving(drawn / "cards.csv") as address:
+    with serving(drawn / "cards.jsonl") as address:
         path = ensure(tmp_path, address, session)
     with faulty_server() as server:
         entry = {"type": "unique_artwork", "updated_at": "2027", "jsonl_download_uri": f"{server.address}/list"}
@@ -246,7 +246,7 @@ def test_a_list_whose_description_is_lost_is_asked_for_again(
     drawn: Path, tmp_path: Path, session: DownloadSession, damage: bytes | None
 ) -> None:
     description = tmp_path / "unique_artwork.list.json"
-    with serving(drawn / "cards.csv") as address:
+    with serving(drawn / "cards.jsonl") as address:
         path = ensure(tmp_path, address, session)
         whole = json.loads(description.read_text())
         description.write_bytes(damage) if damage else description.unlink()
@@ -260,7 +260,7 @@ def test_an_old_list_is_fetched_again_only_where_scryfall_has_a_newer_one(
     drawn: Path, tmp_path: Path, session: DownloadSession, capsys: pytest.CaptureFixture[str]
 ) -> None:
     long_ago = (datetime.now(timezone.utc) - timedelta(hours=25)).isoformat()
-    with serving(drawn / "cards.csv") as address:
+    with serving(drawn / "cards.jsonl") as address:
         path = ensure(tmp_path, address, session)
         path.write_bytes(FORMS["jsonl.gz"]([]))  # to see whether it is replaced
 
@@ -282,9 +282,9 @@ def test_an_old_list_is_fetched_again_only_where_scryfall_has_a_newer_one(
 def test_refresh_fetches_in_any_case_and_drops_the_list_before(
     drawn: Path, tmp_path: Path, session: DownloadSession
 ) -> None:
-    with serving(drawn / "cards.csv") as address:
+    with serving(drawn / "cards.jsonl") as address:
         before = ensure(tmp_path, address, session)
-    with serving(drawn / "cards.csv") as address:
+    with serving(drawn / "cards.jsonl") as address:
         set_description(tmp_path, file=before.name)
         before.rename(tmp_path / "unique_artwork-20200101000000.jsonl.gz")
         set_description(tmp_path, file="unique_artwork-20200101000000.jsonl.gz")

@@ -22,7 +22,7 @@ from tests.conftest import ROOT, run_script, serving
 
 @pytest.fixture(scope="module")
 def address(drawn: Path) -> Iterator[str]:
-    with serving(drawn / "cards.csv") as address:
+    with serving(drawn / "cards.jsonl") as address:
         yield address
 
 
@@ -83,9 +83,62 @@ def test_every_key_is_a_picture_of_its_size_and_format(offer: dict[str, Any], ke
         assert image.getpixel((0, 0))[3] == 0  # type: ignore[index]
 
 
-def test_normal_is_the_file_as_it_is(offer: dict[str, Any], drawn: Path) -> None:
-    content = requests.get(cards(offer)[0]["image_uris"]["normal"], timeout=5).content
-    assert content == (drawn / "001a.jpg").read_bytes()
+def test_normal_is_the_file_as_it_is_where_that_is_small_enough(many: Path) -> None:
+    with serving(many) as address:
+        offers = requests.get(f"{address}/bulk-data", timeout=5).json()["data"]
+        content = requests.get(cards(offers[0])[0]["image_uris"]["normal"], timeout=5).content
+    assert content == (many.parent / "000.jpg").read_bytes()
+
+
+KIND_TABLE: list[dict[str, Any]] = [
+    {"id": "en-1", "lang": "en", "oracle_id": "o1", "illustration_id": "i1", "picture": None},
+    {"id": "de-1", "lang": "de", "oracle_id": "o1", "illustration_id": "i1", "picture": None},
+    {"id": "en-2", "lang": "en", "oracle_id": "o1", "illustration_id": "i2", "picture": None},
+    {"id": "en-3", "lang": "en", "oracle_id": "o3", "illustration_id": "i1", "picture": None},
+    {"id": "none", "lang": "en", "oracle_id": "o4", "image_status": "missing"},
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("all_cards", ["en-1", "de-1", "en-2", "en-3", "none"]),
+        ("default_cards", ["en-1", "en-2", "en-3", "none"]),
+        ("oracle_cards", ["en-1", "en-3", "none"]),
+        ("unique_artwork", ["en-1", "en-2", "none"]),
+    ],
+)
+def test_each_list_has_the_cards_of_its_kind(tmp_path: Path, kind: str, wanted: list[str]) -> None:
+    table = tmp_path / "cards.jsonl"
+    table.write_text("".join(json.dumps(card | {"name": "A"}) + "\n" for card in KIND_TABLE))
+    with serving(table) as address:
+        offers = requests.get(f"{address}/bulk-data", timeout=5).json()["data"]
+        (offer,) = (offer for offer in offers if offer["type"] == kind)
+        listed = cards(offer)
+        lost = requests.get(listed[0]["image_uris"]["normal"], timeout=5)
+    assert [card["id"] for card in listed] == wanted
+    assert "image_uris" not in listed[-1]
+    assert not any("picture" in card for card in listed)
+    assert lost.status_code == 404  # a picture of null
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("nonsense", "line 2"),
+        ("[1]", "line 2"),
+        ('{"name": "no id"}', "can't be part of an address"),
+        ('{"id": "id-1", "picture": "nothing.jpg"}', "No such file"),
+        ('{"id": "id-1", "card_faces": [{"picture": null}, {"picture": null}, {"picture": null}]}', "3 sides"),
+    ],
+)
+def test_a_list_of_objects_that_can_not_be_used_is_named(tmp_path: Path, line: str, words: str) -> None:
+    table = tmp_path / "cards.jsonl"
+    table.write_text('{"id": "id-0", "card_faces": null}\n' + line + "\n")
+    done = run_script("scripts/standin_scryfall.py", "--table", table)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_two_sided_cards_have_a_picture_a_side(offer: dict[str, Any]) -> None:
@@ -165,7 +218,7 @@ def get(url: str) -> requests.Response | None:
 @pytest.mark.parametrize("where", ["", "list:"])
 def test_it_misbehaves_as_it_is_told_and_logs_it(drawn: Path, tmp_path: Path, kind: str, where: str) -> None:
     log = tmp_path / "log"
-    with serving(drawn / "cards.csv", "--faults", where + kind, "--log", log, "--retry-after", 7) as address:
+    with serving(drawn / "cards.jsonl", "--faults", where + kind, "--log", log, "--retry-after", 7) as address:
         first = get(f"{address}/bulk-data")
         if where:
             url = f"{address}/bulk-data"
@@ -198,7 +251,7 @@ def test_it_misbehaves_as_it_is_told_and_logs_it(drawn: Path, tmp_path: Path, ki
 
 @pytest.mark.parametrize("times", [0, 2])
 def test_an_address_fails_as_often_as_it_is_told(drawn: Path, times: int) -> None:
-    with serving(drawn / "cards.csv", "--faults", "list:503", "--fault-times", times) as address:
+    with serving(drawn / "cards.jsonl", "--faults", "list:503", "--fault-times", times) as address:
         codes = [requests.get(f"{address}/bulk-data", timeout=5).status_code for _ in range(4)]
     assert codes == ([503] * 4 if times == 0 else [503, 503, 200, 200])
 
@@ -218,7 +271,7 @@ def test_a_share_of_the_addresses_fails_and_the_seed_chooses_which() -> None:
 
 
 def test_a_client_that_goes_away_is_no_reason_for_a_traceback(drawn: Path) -> None:
-    words = [sys.executable, str(ROOT / "scripts/standin_scryfall.py"), "--table", str(drawn / "cards.csv")]
+    words = [sys.executable, str(ROOT / "scripts/standin_scryfall.py"), "--table", str(drawn / "cards.jsonl")]
     with subprocess.Popen(
         [*words, "--faults", "list:slow"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as server:

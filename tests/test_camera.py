@@ -1,0 +1,131 @@
+"""What a photograph does to a card, and that it is known where the card went."""
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from helpers.camera import Conditions, Photograph, card_mask, homography, photograph
+
+PLAIN = Conditions(rotation_degrees=0, tilt_degrees=0, blur_pixels=0, light=0, glare=0, noise=0, jpeg_quality=95)
+# Corners of known colours, so that it can be seen where they went.
+QUARTERS = Image.new("RGB", (400, 560))
+for _i, _colour in enumerate(("red", "lime", "blue", "yellow")):
+    QUARTERS.paste(Image.new("RGB", (200, 280), _colour), (200 * (_i % 2), 280 * (_i // 2)))
+
+
+def taken(seed: int = 0, conditions: Conditions | None = None, card: Image.Image = QUARTERS) -> Photograph:
+    return photograph(card, np.random.default_rng(seed), conditions)
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("RGB"), np.float32)
+
+
+def opened(photo: Photograph) -> Image.Image:
+    return Image.open(BytesIO(photo.jpeg))
+
+
+def test_the_same_seed_takes_the_same_photograph() -> None:
+    assert taken(3) == taken(3)
+    assert taken(3).jpeg != taken(4).jpeg
+    assert taken(3).quad != taken(4).quad
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 999), st.floats(0, 180), st.floats(0, 60), st.floats(0.1, 1))
+def test_the_card_is_in_the_frame_and_its_corners_are_where_the_quad_says(
+    seed: int, rotation: float, tilt: float, fill: float
+) -> None:
+    conditions = Conditions(rotation_degrees=rotation, tilt_degrees=tilt, fill=fill, blur_pixels=0, noise=0, glare=0)
+    photo = taken(seed, conditions)
+    quad = np.array(photo.quad)
+    assert (quad > -0.01).all()
+    assert (quad[:, 0] < conditions.width + 0.01).all()
+    assert (quad[:, 1] < conditions.height + 0.01).all()
+    centre = quad.mean(axis=0)
+    seen = pixels(opened(photo))
+    for corner, strongest in zip(quad, ((0,), (1,), (0, 1), (2,)), strict=True):  # clockwise: red, lime, yellow, blue
+        x, y = (0.5 * corner + 0.5 * centre).astype(int)
+        colour = seen[y, x]
+        weakest_of_strong, others = min(colour[list(strongest)]), np.delete(colour, strongest)
+        assert weakest_of_strong > others.max()
+
+
+@pytest.mark.parametrize("degrees", [0, 5, 30])
+def test_it_is_turned_by_no_more_than_allowed(degrees: float) -> None:
+    conditions = Conditions(rotation_degrees=degrees, tilt_degrees=0)
+    angles = []
+    for seed in range(30):
+        (x0, y0), (x1, y1) = taken(seed, conditions, Image.new("RGB", (63, 88))).quad[:2]
+        angles.append(abs(np.degrees(np.arctan2(y1 - y0, x1 - x0))))
+    assert max(angles) <= degrees + 1e-6
+    assert max(angles) >= 0.7 * degrees
+
+
+def test_tilt_makes_a_perspective() -> None:
+    def unevenness(tilt: float) -> float:
+        quad = np.array(taken(1, Conditions(rotation_degrees=0, tilt_degrees=tilt)).quad)
+        sides = np.hypot(*(np.roll(quad, -1, axis=0) - quad).T)
+        return float(max(abs(sides[0] / sides[2] - 1), abs(sides[1] / sides[3] - 1)))
+
+    assert unevenness(0) < 1e-9
+    assert unevenness(5) < unevenness(15) < unevenness(40)
+
+
+def test_under_the_best_of_conditions_the_cut_out_is_the_card(drawn: Path) -> None:
+    card = Image.open(drawn / "001a.jpg")
+    small = card.resize((488, 680), Image.Resampling.LANCZOS)
+    inside = np.s_[20:-20, 20:-20]
+    for conditions, least, most in ((PLAIN, 0, 7), (Conditions(), 7, 60)):
+        difference = np.abs(pixels(taken(0, conditions, card).cut_out()) - pixels(small))[inside].mean()
+        assert least < difference < most
+
+
+def test_each_condition_changes_the_picture_as_it_says() -> None:
+    grey = Image.new("RGB", (400, 560), (120, 120, 120))
+
+    def card_pixels(**changes: float) -> np.ndarray:
+        changed = {name: getattr(PLAIN, name) for name in PLAIN.__slots__} | changes
+        return pixels(taken(2, Conditions(**changed), grey).cut_out())[40:-40, 40:-40]
+
+    plain = card_pixels()
+    assert plain.std() < 2
+    assert card_pixels(noise=10).std() > 3
+    lit = card_pixels(light=0.8)
+    assert np.ptp(lit[::50, ::50].mean(axis=2)) > 10
+    assert card_pixels(glare=1.0).max() > plain.max() + 20
+    sharp, soft = (pixels(opened(taken(2, Conditions(noise=0, blur_pixels=blur)))) for blur in (0.0, 4.0))
+    assert np.abs(np.diff(soft, axis=1)).max() < 0.5 * np.abs(np.diff(sharp, axis=1)).max()
+    sizes = [len(taken(2, Conditions(jpeg_quality=quality)).jpeg) for quality in (20, 60, 95)]
+    assert sizes == sorted(sizes)
+
+
+def test_a_picture_of_any_mode_can_be_photographed() -> None:
+    for mode in ("L", "RGBA", "P", "CMYK"):
+        assert opened(taken(0, PLAIN, QUARTERS.convert(mode))).size == (PLAIN.width, PLAIN.height)
+
+
+corners = st.tuples(st.floats(-40, 40), st.floats(-40, 40))
+
+
+@given(st.tuples(corners, corners, corners, corners))
+def test_the_homography_takes_corners_to_corners(moved: tuple[tuple[float, float], ...]) -> None:
+    source = ((0.0, 0.0), (200.0, 0.0), (200.0, 300.0), (0.0, 300.0))
+    target = tuple((x + dx, y + dy) for (x, y), (dx, dy) in zip(source, moved, strict=True))
+    a, b, c, d, e, f, g, h = homography(source, target)
+    for (u, v), (x, y) in zip(source, target, strict=True):
+        scale = g * x + h * y + 1
+        assert (a * x + b * y + c) / scale == pytest.approx(u, abs=1e-4)
+        assert (d * x + e * y + f) / scale == pytest.approx(v, abs=1e-4)
+
+
+def test_a_card_has_round_corners() -> None:
+    mask = np.asarray(card_mask((200, 280)))
+    assert mask[0, 0] == mask[0, -1] == mask[-1, 0] == mask[-1, -1] == 0
+    assert mask[140, 100] == mask[0, 100] == mask[140, 0] == 255
+    assert 0.99 < (mask / 255).mean() < 1

@@ -1,0 +1,188 @@
+"""The drawn cards: every family of layouts, in Scryfall's shape, the same for the same seed, read as real ones are."""
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from _catalogue import SETS, Card, card_object, make_catalogue
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from helpers.records import CardFace
+from helpers.scryfall import FaceTally, iter_faces
+from tests.conftest import run_well, serving
+
+WHOLE = 300
+# One picture for all of it, though it may have several parts; one for each side; see FACES_OF below.
+ONE_PICTURE = ("normal", "split", "flip", "adventure", "prepare", "meld", "token", "emblem", "saga", "class", "leveler")
+A_PICTURE_A_SIDE = ("transform", "modal_dfc", "double_faced_token", "art_series", "reversible_card")
+
+
+def objects(cards: list[Card]) -> list[dict[str, Any]]:
+    return [card_object(card, lambda side: "x.jpg") for card in cards]
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> list[Card]:
+    return make_catalogue(WHOLE, 1)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 60), st.integers(0, 40))
+def test_a_larger_catalogue_begins_with_the_smaller_one(seed: int, count: int, more: int) -> None:
+    assert make_catalogue(count + more, seed)[:count] == make_catalogue(count, seed)
+
+
+def test_another_seed_gives_other_cards(catalogue: list[Card]) -> None:
+    assert not {card.id for card in catalogue} & {card.id for card in make_catalogue(WHOLE, 2)}
+
+
+def test_it_has_everything_that_a_real_list_has(catalogue: list[Card]) -> None:
+    layouts = Counter(card.layout for card in catalogue)
+    assert set(layouts) == {*ONE_PICTURE, *A_PICTURE_A_SIDE, "planar", "kaleidoscope"}
+    assert {card.set.frame for card in catalogue} == {"1993", "1997", "2003", "2015"}
+    assert {card.set.border for card in catalogue} == {"black", "white"}
+    assert len({card.lang for card in catalogue}) >= 5
+    assert {card.image_status for card in catalogue} == {"highres_scan", "placeholder", "missing"}
+    assert any(card.lost for card in catalogue)
+    assert any(card.pictures == 0 for card in catalogue)
+    assert any("paper" not in card.games for card in catalogue)
+    assert len({card.id for card in catalogue}) == WHOLE
+    numbered = Counter((card.set.code, card.collector_number, card.lang) for card in catalogue)
+    assert set(numbered.values()) == {1}
+    assert {"gold", "", "W", "U", "B", "R", "G"} == {
+        "gold" if len(card.sides[0].colours) > 1 else card.sides[0].colours for card in catalogue
+    }
+    assert {card.treatment for card in catalogue} == {"", "borderless", "extendedart"}
+
+
+def test_reprints_have_the_same_art_in_another_frame(catalogue: list[Card]) -> None:
+    english = [card for card in catalogue if card.layout == "normal" and card.lang == "en"]
+    art = Counter(card.sides[0].art_seed for card in english)
+    prints = [[card for card in english if card.sides[0].art_seed == seed] for seed, count in art.items() if count > 1]
+    assert len(prints) >= 10
+    for cards in prints:
+        assert len({card.oracle_id for card in cards}) == 1
+        assert len({card.set.frame for card in cards}) > 1
+        assert len({card_object(card, str)["illustration_id"] for card in cards}) == 1
+
+
+def test_translations_keep_their_english_name(catalogue: list[Card]) -> None:
+    foreign = [card for card in catalogue if card.lang != "en"]
+    assert foreign
+    for card, listed in zip(foreign, objects(foreign), strict=True):
+        assert listed["printed_name"] != listed["name"]
+        assert any(other.lang == "en" and other.oracle_id == card.oracle_id for other in catalogue)
+
+
+@pytest.fixture(scope="module")
+def faces(catalogue: list[Card], tmp_path_factory: pytest.TempPathFactory) -> tuple[list[CardFace], FaceTally]:
+    """The whole catalogue, served as Scryfall serves its lists, through the reader of real ones."""
+    folder = tmp_path_factory.mktemp("catalogue")
+    (folder / "x.jpg").write_bytes(b"not asked for")
+    (folder / "cards.jsonl").write_text("".join(json.dumps(o) + "\n" for o in objects(catalogue)), encoding="utf-8")
+    with serving(folder / "cards.jsonl") as address:
+        offers = requests.get(f"{address}/bulk-data", timeout=5).json()["data"]
+        (offer,) = (offer for offer in offers if offer["type"] == "all_cards")
+        (folder / "list.jsonl.gz").write_bytes(requests.get(offer["jsonl_download_uri"], timeout=5).content)
+    tally = FaceTally()
+    return list(iter_faces(folder / "list.jsonl.gz", "normal", None, tally)), tally
+
+
+def test_the_reader_of_real_lists_finds_every_card_and_leaves_out_what_is_none(
+    catalogue: list[Card], faces: tuple[list[CardFace], FaceTally]
+) -> None:
+    without_scan = [card for card in catalogue if card.image_status != "highres_scan"]
+    without_picture = [card for card in catalogue if not card.pictures]
+    tally = faces[1]
+    assert (tally.cards, tally.unreadable, tally.repeated_urls) == (WHOLE, 0, 0)
+    assert (tally.placeholders, tally.without_picture) == (len(without_scan), len(without_picture))
+    found = {face.scryfall_id for face in faces[0]}
+    assert found == {card.id for card in catalogue} - {card.id for card in (*without_scan, *without_picture)}
+
+
+@pytest.mark.parametrize("layout", [*ONE_PICTURE, "planar", "kaleidoscope"])
+def test_a_layout_with_one_picture_is_one_face(
+    layout: str, catalogue: list[Card], faces: tuple[list[CardFace], FaceTally]
+) -> None:
+    cards = [card for card in catalogue if card.layout == layout and card.pictures and "high" in card.image_status]
+    assert cards
+    for card in cards:
+        (face,) = (face for face in faces[0] if face.scryfall_id == card.id)
+        assert (face.face_id, face.name, face.layout) == (card.id, card.name, layout)
+        assert face.oracle_id == card.oracle_id
+        assert (" // " in face.name) == (layout in ("split", "flip", "adventure", "prepare"))
+
+
+@pytest.mark.parametrize("layout", A_PICTURE_A_SIDE)
+def test_a_layout_with_a_picture_a_side_is_a_face_a_side(
+    layout: str, catalogue: list[Card], faces: tuple[list[CardFace], FaceTally]
+) -> None:
+    cards = [card for card in catalogue if card.layout == layout]
+    assert cards
+    for card in cards:
+        sides = [face for face in faces[0] if face.scryfall_id == card.id]
+        assert [face.face_id for face in sides] == [f"{card.id}:face:0", f"{card.id}:face:1"]
+        assert [face.name for face in sides] == [side.name for side in card.sides]
+        assert {face.oracle_id for face in sides} == {card.oracle_id}
+        assert len({face.image_url for face in sides}) == len({face.illustration_id for face in sides}) == 2
+
+
+def test_the_object_of_a_reversible_card_has_what_scryfall_s_has(catalogue: list[Card]) -> None:
+    (listed, *_) = (o for o in objects(catalogue) if o["layout"] == "reversible_card")
+    assert not {"oracle_id", "cmc", "type_line", "image_uris"} & set(listed)
+    assert all(face["oracle_id"] for face in listed["card_faces"])
+
+
+def test_the_fields_are_scryfall_s(catalogue: list[Card], real: Path) -> None:
+    known: set[str] = set()
+    for card in json.loads((real / "scryfall_cards.json").read_text(encoding="utf-8")):
+        known.update(card, *(card.get("card_faces") or []))
+    ours: set[str] = set()
+    for listed in objects(catalogue):
+        ours.update(listed, *listed.get("card_faces", []))
+    assert ours - known == {"picture"}
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha1(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def test_the_same_seed_draws_the_same_pictures(drawn: Path, tmp_path: Path) -> None:
+    run_well("scripts/draw_cards.py", "--out", tmp_path / "again", "--count", 6)
+    run_well("scripts/draw_cards.py", "--out", tmp_path / "other", "--count", 6, "--seed", 2)
+    again, other, first = digests(tmp_path / "again"), digests(tmp_path / "other"), digests(drawn)
+    pictures = {name for name in again if name[0] == "0"}
+    assert len(pictures) == 7
+    assert all(again[name] == first[name] for name in pictures)
+    assert not {other[name] for name in other if name[0] == "0"} & {again[name] for name in pictures}
+
+
+def test_a_card_for_each_way_to_draw_one_is_drawn(catalogue: list[Card]) -> None:
+    from _frames import draw_side
+
+    ways: dict[object, tuple[Card, int]] = {}
+    for card in catalogue:
+        for side in range(card.pictures):
+            ways.setdefault((card.layout, side, card.set.frame, card.treatment, card.image_status), (card, side))
+    assert len(ways) > 25
+    for card, side in ways.values():
+        image = draw_side(card, side)
+        assert (image.size, image.mode) == ((745, 1040), "RGB")
+        corners = [image.getpixel(at) for at in ((0, 0), (744, 0), (744, 1039), (0, 1039))]
+        assert set(corners) == {(246, 244, 240) if card.set.border == "white" else (14, 13, 13)}  # rounded off
+        assert len(image.resize((40, 56)).getcolors(9999) or []) > 100 or card.image_status == "placeholder"
+    assert len(SETS) == len({card_set.code for card_set in SETS})
+
+
+def test_pictures_and_table_belong_together(drawn: Path) -> None:
+    listed = [json.loads(line) for line in (drawn / "cards.jsonl").read_text(encoding="utf-8").splitlines()]
+    named = {part["picture"] for card in listed for part in (card, *card.get("card_faces", [])) if "picture" in part}
+    assert named == {path.name for path in drawn.iterdir()} - {"cards.jsonl", "contact_sheet.jpg"}
+    with Image.open(drawn / "contact_sheet.jpg") as sheet:
+        assert sheet.width == len(named) * 122

@@ -1,0 +1,40 @@
+"""What a download put into a cache goes, and nothing else."""
+
+import fcntl
+from pathlib import Path
+
+from tests.conftest import run_script, run_well, serving
+from tests.pictures import encoded, write
+
+
+def test_all_that_was_downloaded_goes_and_all_else_stays(many: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    with serving(many) as address:
+        run_well("download_images.py", "--cache", cache, "--api-url", address, "--limit", 20)
+    names = ("unique_artwork.json", "holiday.jpg", "ab.png", "notes.txt", "ABCDEF.jpg", "g" * 40 + ".jpg")
+    mine = {write(cache / name, encoded()) for name in names}
+    (cache / "folder").mkdir()
+    said = run_well("scripts/clear_cache.py", "--cache", cache)
+    assert "20 pictures, 3 lists and reports" in said
+    assert "7 files that are not ours stay" in said
+    assert set(cache.iterdir()) == mine | {cache / "folder"}
+
+
+def test_it_can_be_filled_again(many: Path, tmp_path: Path) -> None:
+    with serving(many) as address:
+        words = ("download_images.py", "--cache", tmp_path, "--api-url", address, "--limit", 5)
+        first = run_well(*words)
+        run_well("scripts/clear_cache.py", "--cache", tmp_path)
+        assert not list(tmp_path.iterdir())
+        assert "fetched: 5" in run_well(*words)
+        assert "fetched: 5" in first
+
+
+def test_nothing_is_deleted_under_a_running_download(many: Path, tmp_path: Path) -> None:
+    picture = write(tmp_path / ("ab" * 20 + ".jpg"), encoded())
+    with open(tmp_path / ".lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        done = run_script("scripts/clear_cache.py", "--cache", tmp_path)
+    assert (done.returncode, "a download is writing" in done.stderr) == (1, True)
+    assert picture.exists()
+    assert run_script("scripts/clear_cache.py", "--cache", tmp_path / "none").returncode == 2

@@ -1,0 +1,59 @@
+"""The demo, small: what it says is so, and its page shows what there is."""
+
+import csv
+import re
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, run_well
+
+CARDS, PHOTOGRAPHS = 30, 4
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    folder = tmp_path_factory.mktemp("demo") / "a demo"
+    return run_well("scripts/demo.py", "--out", folder, "--count", CARDS, "--photographs", PHOTOGRAPHS), folder
+
+
+def test_it_ends_with_how_many_were_right_how_long_it_took_what_is_where_and_what_is_next(
+    shown: tuple[str, Path],
+) -> None:
+    said, folder = shown
+    end = said[said.index("photographs asked") :]
+    rates = re.findall(rf"^ +(\d+) of {PHOTOGRAPHS}  ", end, re.MULTILINE)
+    assert len(rates) == 2
+    assert int(rates[1]) == PHOTOGRAPHS  # cut out, all are recognised
+    for stage in ("draw the cards", "download", "embed and index", "export", "photograph", "all together"):
+        assert re.search(rf"^  {stage} +\d+\.\d$", end, re.MULTILINE)
+    written = end.partition("Written to")[2].partition("Next")[0]
+    for name in re.findall(r"^  (\S+) +[\d.]+ [KMG]?B  ", written, re.MULTILINE):
+        assert (folder / name).exists()
+    assert len(re.findall(r"^  \S+\.?\w* ", written, re.MULTILINE)) == len(list(folder.iterdir()))
+    assert "query_index.py PICTURE" in end
+    assert "build_mtg_faiss.py --limit 200" in end
+
+
+def test_the_commands_it_shows_are_those_of_the_readme(shown: tuple[str, Path]) -> None:
+    commands = re.findall(r"^\$ \S+ (\S+\.py)", shown[0], re.MULTILINE)
+    assert commands[:3] == ["scripts/draw_cards.py", "scripts/make_offline_model.py", "scripts/standin_scryfall.py"]
+    assert {"download_images.py", "build_embeddings.py", "export_for_browser.py", "query_index.py"} <= set(commands)
+    assert all((ROOT / command).is_file() for command in commands)
+
+
+def test_its_page_shows_each_photograph_beside_its_matches(shown: tuple[str, Path]) -> None:
+    _, folder = shown
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    pictures = [unescape(name) for name in re.findall(r'<img src="([^"]+)"', page)]
+    assert len(pictures) == 2 * PHOTOGRAPHS * (1 + 4)
+    assert all((folder / name).is_file() for name in pictures)
+    with open(folder / "photos" / "photos.csv", newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            assert f"photos/{row['photo']}" in pictures
+            assert f"photos/{row['crop']}" in pictures
+            assert row["name"] in unescape(page)
+    right = [int(rate) for rate in re.findall(rf"(\d+) of {PHOTOGRAPHS} (?:as|cut)", unescape(page))]
+    firsts = re.findall(r'(?:as photographed|corners)</figcaption></figure><figure><img [^>]*class="(\w+)"', page)
+    assert [firsts[::2].count("right"), firsts[1::2].count("right")] == right

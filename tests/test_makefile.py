@@ -1,0 +1,165 @@
+"""Make's chains, seen by dry runs: what they would call, the scripts take."""
+
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.pictures import encoded, write
+
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+TARGETS = re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE)
+DEVICES = ("auto", "cpu", "cuda", "mps")
+ISSUE_ASKS_FOR = {
+    *("download", "embed", "export", "query", "validate", "serve", "lint", "test", "demo", "build", "build-cpu"),
+    *("build-cuda", "build-mps", "conda-cpu", "conda-gpu", "conda-mps", "clean", "clean-cache"),
+}
+
+
+def make(*words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run make as a user without settings of his own would."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "CONDA", "MFLAGS"))}
+    return subprocess.run(
+        ["make", "--no-print-directory", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=kept | environment,
+        check=False,
+    )
+
+
+def dry_run(*words: str, **environment: str) -> list[list[str]]:
+    """The commands that make would run, as words; the environment counts as installed."""
+    done = make("--dry-run", "--assume-old=.venv/.installed", *words, **environment)
+    assert done.returncode == 0, done.stderr
+    return [shlex.split(line) for line in done.stdout.replace("\\\n", " ").splitlines()]
+
+
+def scripts_of(commands: list[list[str]]) -> list[list[str]]:
+    """Of these the calls of our scripts: the script and its arguments."""
+    calls = [words for words in commands if len(words) > 1 and words[1].endswith(".py")]
+    assert all(words[0] == ".venv/bin/python" for words in calls)
+    return [words[1:] for words in calls]
+
+
+def parsed(call: list[str]) -> object:
+    """What the script makes of its arguments; PipelineError where it does not take them."""
+    script, *arguments = call
+    module = script.removesuffix(".py").replace("/", ".").removeprefix("scripts.")
+    sys.path.insert(0, str(ROOT))
+    try:
+        return importlib.import_module(module).parse_args(arguments)
+    finally:
+        sys.path.remove(str(ROOT))
+
+
+def test_every_target_is_there() -> None:
+    assert set(TARGETS) >= ISSUE_ASKS_FOR
+    phony = MAKEFILE.replace("\\\n", " ").partition(".PHONY:")[2].partition("\n")[0].split()
+    assert sorted(phony) == sorted(TARGETS)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_runs_dry_and_every_script_takes_what_it_is_given(target: str) -> None:
+    commands = dry_run(target, "IMG=a photo.jpg")
+    assert commands
+    for call in scripts_of(commands):
+        assert (ROOT / call[0]).is_file()
+        assert parsed(call)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_help_names_every_target(target: str) -> None:
+    assert re.search(rf"^  make {target} +\S", make().stdout, re.MULTILINE)
+
+
+CHAINS = {
+    "download": ["download_images.py"],
+    "embed": ["build_embeddings.py"],
+    "export": ["export_for_browser.py"],
+    "build": ["build_mtg_faiss.py", "export_for_browser.py"],
+    "build-cuda": ["build_mtg_faiss.py", "export_for_browser.py"],
+    "query": ["query_index.py"],
+    "validate": ["scripts/validate_cache.py"],
+    "demo": ["scripts/demo.py"],
+    "clean-cache": ["scripts/clear_cache.py"],
+}
+
+
+@pytest.mark.parametrize("target", CHAINS)
+def test_chains_call_their_scripts_in_order(target: str) -> None:
+    assert [call[0] for call in scripts_of(dry_run(target, "IMG=a.jpg"))] == CHAINS[target]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("target", ["build", "embed", "query"])
+def test_the_device_is_handed_on(target: str, device: str) -> None:
+    arguments = parsed(scripts_of(dry_run(target, f"DEVICE={device}", "IMG=a.jpg"))[0])
+    assert getattr(arguments, "device") == device  # noqa: B009  # the type is not known here
+
+
+@pytest.mark.parametrize("device", DEVICES[1:])
+def test_a_build_for_a_device_means_it(device: str) -> None:
+    for words in ([f"build-{device}"], [f"build-{device}", "DEVICE=auto"]):
+        assert f"--device {device}" in shlex.join(scripts_of(dry_run(*words))[0])
+
+
+def test_variables_reach_the_scripts_whatever_they_hold() -> None:
+    odd = "it's a; folder $HOME"
+    for target in ("download", "embed", "export", "build", "query", "validate", "clean-cache"):
+        words = dry_run(
+            target, f"CACHE={odd.replace('$', '$$')}", f"OUT={odd.replace('$', '$$')}", "IMG=a.jpg", "KIND=all_cards"
+        )
+        for call in scripts_of(words):
+            assert odd in call
+    (call,) = scripts_of(dry_run("download", "ARGS=--limit 7 --workers 2"))
+    arguments = vars(parsed(call))
+    assert (arguments["limit"], arguments["workers"]) == (7, 2)
+
+
+def test_query_asks_for_a_picture() -> None:
+    done = make("query", "--assume-old=.venv/.installed")
+    assert done.returncode == 2
+    assert done.stderr.startswith("ERROR: Invalid Arguments: IMG is required\n  Details: ")
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu", "mps"])
+def test_conda_is_given_the_file_of_the_machine(kind: str) -> None:
+    (words,) = dry_run(f"conda-{kind}", "CONDA=mamba")
+    assert words[:3] == ["mamba", "env", "update"]
+    assert f"environment-{kind}.yml" in words
+
+
+def test_an_activated_conda_environment_of_ours_is_used() -> None:
+    ours = {"CONDA_DEFAULT_ENV": "mtg-image-db-gpu", "CONDA_PREFIX": "/opt/conda/envs/mtg"}
+    assert dry_run("download", **ours)[0][0] == "/opt/conda/envs/mtg/bin/python"
+    other = ours | {"CONDA_DEFAULT_ENV": "base"}
+    assert dry_run("download", **other)[0][0] == ".venv/bin/python"
+
+
+def test_clean_never_touches_pictures_index_or_environment(tmp_path: Path) -> None:
+    """Run for real, in a copy of the Makefile's own."""
+    kept = ["image_cache/a.jpg", "index_out/build_manifest.json", ".venv/bin/python", "my.jpg"]
+    gone = ["demo/cards/001a.jpg", ".pytest_cache/x", "helpers/__pycache__/x.pyc"]
+    for name in (*kept, *gone):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    write(tmp_path / "Makefile", MAKEFILE.encode())
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
+    assert all((tmp_path / name).is_file() for name in kept)
+    assert not any((tmp_path / name).exists() for name in gone)
+
+
+def test_clean_cache_says_what_it_deletes(tmp_path: Path) -> None:
+    picture = write(tmp_path / ("ab" * 20 + ".jpg"), encoded())
+    done = make("clean-cache", f"CACHE={tmp_path}", f"VENV={sys.prefix}", f"--assume-old={sys.prefix}/.installed")
+    assert done.returncode == 0, done.stderr
+    assert "1 pictures" in done.stdout
+    assert not picture.exists()
