@@ -11,8 +11,10 @@ another frame, translations, tokens, placeholders, a card without a picture, and
 
 import argparse
 import json
+import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -88,7 +90,7 @@ def picture_name(place: int, side: int) -> str:
 
 def draw(cards: Sequence[Card], folder: Path) -> list[Path]:
     """Draw every side that has a picture, on all cores; return the files in the cards' order."""
-    pool = ProcessPoolExecutor(min(len(cards), os.cpu_count() or 1), initializer=leave_signals_to_the_parent)
+    pool = ProcessPoolExecutor(min(len(cards), os.cpu_count() or 1), initializer=become_a_worker)
     try:
         with Progress("Drawing", len(cards), "cards") as progress:
             drawn: list[Path] = []
@@ -100,10 +102,17 @@ def draw(cards: Sequence[Card], folder: Path) -> list[Path]:
         pool.shutdown(cancel_futures=True)
 
 
-def leave_signals_to_the_parent() -> None:
-    """Ctrl-C reaches all processes of a terminal; the parent answers for them."""
+def become_a_worker() -> None:
+    """Leave signals to the parent, for Ctrl-C reaches all processes of a terminal; and don't outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def draw_card(place: int, card: Card, folder: Path) -> list[Path]:
