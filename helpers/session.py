@@ -7,6 +7,7 @@ Scryfall's rules: https://scryfall.com/docs/api (10 requests a second, 429 means
 """
 
 import email.utils
+import queue
 import random
 import threading
 import time
@@ -100,7 +101,8 @@ class DownloadSession:
 
     def reachable(self, url: str) -> bool:
         """Whether there is a server at `url`. One that is slow or drops the connection is: that is for the retries."""
-        return probe(url, str(self._http.headers["User-Agent"]), self._timeout[0]) is not None
+        within = self._timeout[0] + PROBE_TIMEOUT_SECONDS
+        return probe(url, str(self._http.headers["User-Agent"]), self._timeout[0], within) is not None
 
     def close(self) -> None:
         """Wake every worker that waits, make those under way stop at their next chunk, drop the connections."""
@@ -278,12 +280,29 @@ def retry_after_seconds(header: str | None) -> float | None:
         return None
 
 
-def probe(url: str, user_agent: str, connect_timeout: float = PROBE_TIMEOUT_SECONDS) -> int | None:
+def probe(
+    url: str,
+    user_agent: str,
+    connect_timeout: float = PROBE_TIMEOUT_SECONDS,
+    within: float = PROBE_TIMEOUT_SECONDS,
+) -> int | None:
     """The HTTP status that the server of `url` answers one HEAD with, 0 where it is there but does not answer well.
 
-    None where its name is unknown or nobody listens there. One try, so that a run that can't work ends within seconds.
+    None where its name is unknown, nobody listens there, or nothing is known after `within` seconds: a name server that
+    is silent, or several addresses that are, would hold requests up for longer than any timeout of its own. One try, so
+    that a run that can't work ends within seconds.
     """
+    answers: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     timeout = (connect_timeout, PROBE_TIMEOUT_SECONDS)
+    ask = threading.Thread(target=lambda: answers.put(_head_status(url, user_agent, timeout)), daemon=True)
+    ask.start()
+    try:
+        return answers.get(timeout=within)
+    except queue.Empty:
+        return None
+
+
+def _head_status(url: str, user_agent: str, timeout: tuple[float, float]) -> int | None:
     try:
         with requests.head(url, timeout=timeout, allow_redirects=False, headers={"User-Agent": user_agent}) as answer:
             return answer.status_code

@@ -1,3 +1,4 @@
+import socket
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -16,6 +17,7 @@ from helpers.session import (
     MissingPicture,
     Stopped,
     backoff_seconds,
+    probe,
     retry_after_seconds,
 )
 from tests.faulty_server import FaultyServer, Reply, faulty_server
@@ -268,3 +270,16 @@ def test_close_wakes_a_worker_that_waits(server: FaultyServer) -> None:
     session.close()
     worker.join(10)  # the pause would last 30 s
     assert ended
+
+
+def test_a_silent_name_server_does_not_hold_up_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a limit of its own this test would hang: the lookup does not return before the probe has."""
+    answered = threading.Event()
+
+    def lookup(*_: object, **__: object) -> list[object]:
+        answered.wait()
+        raise OSError("too late")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    assert probe("https://example.org", "Tests/1", within=0.2) is None
+    answered.set()
