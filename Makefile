@@ -6,13 +6,14 @@ PIP_ARGS ?=
 CONDA ?= conda
 
 # What the chains work on, for example: make build DEVICE=cuda KIND=default_cards
-DEVICE ?= auto
-KIND ?= unique_artwork
-CACHE ?= image_cache
-OUT ?= index_out
-PORT ?= 8000
+DEVICE = auto
+KIND = unique_artwork
+CACHE = image_cache
+OUT = index_out
+PORT = 8000
+IMG =
 # More flags of the script, for example: make download ARGS="--limit 200"
-ARGS ?=
+ARGS =
 
 ifneq (,$(filter mtg-image-db-%,$(CONDA_DEFAULT_ENV)))
 BIN := $(CONDA_PREFIX)/bin
@@ -55,7 +56,7 @@ demo: $(INSTALLED) ## run the whole pipeline on a built-in sample, in demo/ (two
 	$(BIN)/python scripts/demo.py $(ARGS)
 
 build: $(INSTALLED) ## download, embed and index, then export: everything (DEVICE=auto|cpu|cuda|mps)
-	$(BIN)/python build_mtg_faiss.py $(LIST_FLAGS) --out $(call quoted,$(OUT)) --device $(DEVICE) $(ARGS)
+	$(BIN)/python build_mtg_faiss.py $(LIST_FLAGS) --out $(call quoted,$(OUT)) --device $(call quoted,$(DEVICE)) $(ARGS)
 	$(BIN)/python export_for_browser.py --input-dir $(call quoted,$(OUT)) --output-dir $(call quoted,$(OUT))
 
 build-cpu: override DEVICE := cpu
@@ -71,24 +72,29 @@ download: $(INSTALLED) ## step 1: Scryfall's list and pictures -> CACHE
 	$(BIN)/python download_images.py $(LIST_FLAGS) $(ARGS)
 
 embed: $(INSTALLED) ## step 2: CACHE -> vectors, metadata, index in OUT (DEVICE=...)
-	$(BIN)/python build_embeddings.py $(LIST_FLAGS) --out $(call quoted,$(OUT)) --device $(DEVICE) $(ARGS)
+	$(BIN)/python build_embeddings.py $(LIST_FLAGS) --out $(call quoted,$(OUT)) --device $(call quoted,$(DEVICE)) $(ARGS)
 
 export: $(INSTALLED) ## step 3: OUT -> the browser's files, in OUT too
 	$(BIN)/python export_for_browser.py --input-dir $(call quoted,$(OUT)) --output-dir $(call quoted,$(OUT)) $(ARGS)
 
-query: $(INSTALLED) ## which card is it? make query IMG=photo.jpg
+query: $(if $(IMG),$(INSTALLED)) ## which card is it? make query IMG=photo.jpg
 	@[ -n $(call quoted,$(IMG)) ] || \
 		{ echo "ERROR: Invalid Arguments: IMG is required" >&2; \
 		  echo "  Details: received no IMG" >&2; \
 		  echo "  Suggestion: name a picture: make query IMG=photo.jpg" >&2; \
 		  exit 1; }
-	$(BIN)/python query_index.py $(call quoted,$(IMG)) --index $(call quoted,$(OUT)) --device $(DEVICE) $(ARGS)
+	$(BIN)/python query_index.py $(call quoted,$(IMG)) --index $(call quoted,$(OUT)) --device $(call quoted,$(DEVICE)) $(ARGS)
 
 validate: $(INSTALLED) ## is every picture in CACHE whole? (ARGS=--fix deletes those that are not)
 	$(BIN)/python scripts/validate_cache.py --cache $(call quoted,$(CACHE)) $(ARGS)
 
 serve: $(INSTALLED) ## serve OUT on http://127.0.0.1:PORT, for a browser client
-	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(call quoted,$(OUT))
+	@[ -d $(call quoted,$(OUT)) ] || \
+		{ echo "ERROR: Configuration Error: there is nothing to serve" >&2; \
+		  echo "  Details: "$(call quoted,$(OUT))" is no directory" >&2; \
+		  echo "  Suggestion: make build first, or name the directory: make serve OUT=demo/index_out" >&2; \
+		  exit 1; }
+	$(BIN)/python -m http.server $(call quoted,$(PORT)) --bind 127.0.0.1 --directory $(call quoted,$(OUT))
 
 conda-cpu: ## make or update the conda environment mtg-image-db-cpu
 	$(CONDA) env update --file environment-cpu.yml --prune
@@ -113,9 +119,15 @@ prove-kill: $(INSTALLED) ## kill -9 twenty times over 1,050 real cards (three mi
 prove-checkpoint: $(INSTALLED) ## what checkpoints cost, up to 540,000 rows (one minute)
 	$(BIN)/python -m pytest -s tests/prove_checkpoint.py
 
-clean: ## remove what demo, tests and tools made (never CACHE, OUT or the environment)
+clean: ## remove demo/ and what tests and tools made (never CACHE, OUT or the environment)
+	@for kept in $(call quoted,$(CACHE)) $(call quoted,$(OUT)) $(call quoted,$(VENV)); do \
+		case "$$kept" in demo|demo/*|./demo|./demo/*) \
+			echo "ERROR: Invalid Arguments: clean removes demo/, and CACHE, OUT or VENV lies there" >&2; \
+			echo "  Details: received $$kept" >&2; \
+			echo "  Suggestion: leave it out to remove demo/ with all that is in it" >&2; \
+			exit 1;; esac; done
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	rm -rf __pycache__ helpers/__pycache__ scripts/__pycache__ tests/__pycache__
 
 clean-cache: $(INSTALLED) ## delete the pictures and lists in CACHE, and say what was deleted
 	$(BIN)/python scripts/clear_cache.py --cache $(call quoted,$(CACHE))

@@ -29,15 +29,17 @@ Pixels = NDArray[np.floating[Any]]  # [height, width, 3], 0..255
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """How bad a photograph may be. Each photograph draws its own values up to these."""
+    """How bad a photograph may be: each draws its own values up to these, but for noise and quality, which are so."""
 
     width: int = 720  # pixels
     height: int = 960
-    fill: float = 0.95  # share of the frame that the card spans, in the direction where it fits worse
+    fill: float = (
+        0.95  # share of the frame that the card spans in the direction where it fits worse, down to 0.93 of it
+    )
     rotation_degrees: float = 5.0  # in the plane, either way
     tilt_degrees: float = 10.0  # of the card away from the camera's plane, about a random axis: the perspective
     blur_pixels: float = 1.5  # sigma
-    light: float = 0.25  # how much darker the dark side of the frame is
+    light: float = 0.25  # how uneven the light is, 0..1: up to so much between sides, and less for corners and exposure
     glare: float = 0.35  # white that a reflection adds at its brightest
     noise: float = 4.0  # sigma, of 255
     jpeg_quality: int = 60

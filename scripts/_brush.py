@@ -115,7 +115,7 @@ class Brush:
         at, reach = self._at(x, y), radius * self._scale
         far = math.ceil(reach * 3)  # beyond that it can't be seen
         box = np.s_[max(0, int(at[1]) - far) : int(at[1]) + far + 1, max(0, int(at[0]) - far) : int(at[0]) + far + 1]
-        yy, xx = (grid[box] for grid in grid(self.pixels))
+        yy, xx = (numbers[box] for numbers in grid(self.pixels))
         share = strength * np.exp(-((xx - at[0]) ** 2 + (yy - at[1]) ** 2) / (2 * reach**2))
         self.pixels[box] = mix(self.pixels[box], colour, np.asarray(share, np.float32))
 

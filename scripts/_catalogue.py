@@ -1,7 +1,7 @@
 """Which cards are drawn: made-up cards in Scryfall's shape, of every layout family, with reprints and translations.
 
-A catalogue is a list of card objects as Scryfall's bulk list has them, but for one thing: where Scryfall has
-`image_uris`, they have `picture`, the name of a file. The stand-in puts the addresses in.
+A catalogue is a list of card objects as Scryfall's bulk list has them, but for one thing: where Scryfall has the
+addresses of pictures, they have `picture`, the name of a file. The stand-in puts the addresses in.
 """
 
 import itertools
@@ -85,7 +85,7 @@ SPELLS = {
     "Litany": "runes",
     "Omen": "skull",
 }
-LANDS = {
+LAND_NAMES = {
     "Keep": "castle",
     "Spires": "city",
     "Grove": "woods",
@@ -193,6 +193,10 @@ class Side:
     artist: str = ""
     printed: tuple[str, str, str] | None = None  # name, type line and text in another language
 
+    def renamed(self, name: str) -> "Side":
+        """The same side under another name, in its text too."""
+        return replace(self, name=name, text=self.text.replace(self.name.split(",")[0], name))
+
     @property
     def shown(self) -> tuple[str, str, str]:
         """Name, type line and text as printed."""
@@ -238,7 +242,7 @@ def make_catalogue(count: int, seed: int) -> list[Card]:
 def card_object(card: Card, picture_of: Callable[[int], str | None]) -> dict[str, Any]:
     """`card` as Scryfall lists it, with `picture` (of the side with that index) in place of `image_uris`."""
     own_pictures = card.pictures > 1
-    faces = [_face_object(side, card.layout) for side in card.sides]
+    faces = [_face_object(side) for side in card.sides]
     common = {
         "object": "card",
         "id": card.id,
@@ -259,6 +263,7 @@ def card_object(card: Card, picture_of: Callable[[int], str | None]) -> dict[str
         "games": list(card.games),
         "digital": "paper" not in card.games,
         "artist": card.sides[0].artist,
+        **({"frame_effects": [card.treatment]} if card.treatment == "extendedart" else {}),
         **card.more,
     }
     if own_pictures:
@@ -282,7 +287,7 @@ def _picture(card: Card, picture_of: Callable[[int], str | None]) -> dict[str, A
     return {"picture": picture_of(0)} if card.pictures else {}
 
 
-def _face_object(side: Side, layout: str) -> dict[str, Any]:
+def _face_object(side: Side) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "object": "card_face",
         "name": side.name,
@@ -297,8 +302,6 @@ def _face_object(side: Side, layout: str) -> dict[str, Any]:
         fields["power"], fields["toughness"] = side.power_toughness.split("/")
     if side.printed:
         fields |= dict(zip(("printed_name", "printed_type_line", "printed_text"), side.printed, strict=True))
-    if layout == "split" and not side.mana_cost:
-        del fields["mana_cost"]
     return fields
 
 
@@ -353,7 +356,7 @@ class _Maker:
         colours = "".join(sorted(colours, key=COLOURS.index))
         first = colours[:1]
         legendary = kind == "creature" and rng.random() < 0.2
-        subjects = {"creature": CREATURES, "artifact": THINGS, "land": LANDS}.get(kind, SPELLS)
+        subjects = {"creature": CREATURES, "artifact": THINGS, "land": LAND_NAMES}.get(kind, SPELLS)
         noun = rng.choice(list(subjects))
         name = self.name(first, noun, legendary=legendary)
         type_line = {
@@ -440,7 +443,8 @@ def _parts(layout: str, second_type: str) -> Callable[[_Maker, list[Card]], Card
         other = replace(
             other, type_line=second_type or other.type_line, mana_cost="" if layout == "flip" else other.mana_cost
         )
-        return maker.card(layout, one, other, card_set=maker.rng.choice(SETS[2:] if layout == "split" else SETS[4:]))
+        sets = {"split": SETS[2:], "flip": SETS[4:5]}.get(layout, SETS[4:])
+        return maker.card(layout, one, other, card_set=maker.rng.choice(sets))
 
     return make
 
@@ -458,14 +462,17 @@ def _token(maker: _Maker, _before: list[Card]) -> Card:
     side = maker.side("creature")
     noun = side.type_line.rpartition(" ")[2]
     token_set = replace(NEWEST, code="t" + NEWEST.code, name=NEWEST.name + " Tokens")
-    side = replace(side, name=noun, type_line=f"Token Creature — {noun}", mana_cost="", flavour="")
-    return maker.card("token", side, card_set=token_set)
+    side = side.renamed(noun)
+    return maker.card(
+        "token", replace(side, type_line=f"Token Creature — {noun}", mana_cost="", flavour=""), card_set=token_set
+    )
 
 
 def _emblem(maker: _Maker, _before: list[Card]) -> Card:
-    name = f"{maker.rng.choice(GIVEN_NAMES)} of {maker.rng.choice(PLACES)} Emblem"
-    side = replace(maker.side("enchantment", ""), name=name, type_line="Emblem", mana_cost="", subject="runes")
-    return maker.card("emblem", side, card_set=NEWEST)
+    side = maker.side("enchantment", "").renamed(
+        f"{maker.rng.choice(GIVEN_NAMES)} of {maker.rng.choice(PLACES)} Emblem"
+    )
+    return maker.card("emblem", replace(side, type_line="Emblem", mana_cost="", subject="runes"), card_set=NEWEST)
 
 
 def _double_faced_token(maker: _Maker, before: list[Card]) -> Card:
@@ -478,7 +485,10 @@ def _art_series(maker: _Maker, _before: list[Card]) -> Card:
         maker.side("creature"), type_line="Card", text="", mana_cost="", flavour="", power_toughness="", colours=""
     )
     art_set = replace(NEWEST, code="a" + NEWEST.code, name=NEWEST.name + " Art Series")
-    return maker.card("art_series", art, replace(art, subject="-"), card_set=art_set, pictures=2)
+    back = replace(
+        art, art_seed=maker.rng.getrandbits(32)
+    )  # only text is printed there; Scryfall gives it an id of its own
+    return maker.card("art_series", art, back, card_set=art_set, pictures=2)
 
 
 def _reversible(maker: _Maker, _before: list[Card]) -> Card:
@@ -497,26 +507,27 @@ def _one(layout: str, kind: str, type_line: str) -> Callable[[_Maker, list[Card]
     return make
 
 
+def _scanned(before: list[Card]) -> list[Card]:
+    """The plain cards in English so far that have a picture."""
+    there = (card for card in before if card.layout == "normal" and card.lang == "en" and card.pictures)
+    return [card for card in there if card.image_status == "highres_scan" and not card.lost]
+
+
 def _again(maker: _Maker, before: list[Card]) -> Card:
     """A reprint: the same card and art in the frame of another set."""
-    old = maker.rng.choice([card for card in before if card.layout == "normal" and card.pictures and card.lang == "en"])
+    old = maker.rng.choice(_scanned(before))
     card_set = maker.rng.choice([other for other in SETS if other.frame != old.set.frame])
     treatment = maker.rng.choice(("", "", "borderless")) if card_set.frame == "2015" else ""
-    return replace(
-        old, id=maker.id(), set=card_set, collector_number=maker.number(card_set), treatment=treatment, lost=False
-    )
+    return replace(old, id=maker.id(), set=card_set, collector_number=maker.number(card_set), treatment=treatment)
 
 
 def _translated(maker: _Maker, before: list[Card]) -> Card:
-    """The same card in another language: another picture, the same art, set and number."""
-    old = next(
-        card
-        for card in before
-        if card.layout == "normal"
-        and card.lang == "en"
-        and card.sides[0].power_toughness
-        and not any(other.lang != "en" and other.oracle_id == card.oracle_id for other in before)
+    """A creature in another language: another picture, the same art, set and number."""
+    translated = {card.oracle_id for card in before if card.lang != "en"}
+    creatures = (
+        card for card in _scanned(before) if card.sides[0].power_toughness and card.oracle_id not in translated
     )
+    old = next(creatures, None) or maker.card("normal", maker.side("creature"))  # that one is in no other language
     lang, *printed = maker.translation()
     side = replace(old.sides[0], printed=(printed[0], printed[1], printed[2]))
     return replace(old, id=maker.id(), lang=lang, sides=(side,))

@@ -71,7 +71,7 @@ _STYLES = {
 
 
 def draw_side(card: Card, index: int) -> Image.Image:
-    """The picture of the side with `index` (0 where all parts share one), RGB, 745 x 1040, black behind its corners."""
+    """The picture of the side with `index` (0 where all parts share one): RGB, 745 x 1040, with round corners."""
     side = card.sides[index]
     if card.image_status == "placeholder":
         drawn = _placeholder(card)
@@ -105,9 +105,9 @@ def _paper() -> Image.Image:
 
 
 def _plain(card: Card, side: Side, _index: int) -> Image.Image:
-    image = _blank(card, side)
     if card.treatment == "borderless":
         return _on_full_art(card, side)
+    image = _blank(card, side)
     style = _STYLES[card.set.frame]
     if card.treatment == "extendedart":
         style = replace(style, art=(0, 114, 745, 576))
@@ -135,12 +135,14 @@ def _side_by_side(card: Card, _side: Side, _index: int) -> Image.Image:
 
 def _upside_down(card: Card, _side: Side, _index: int) -> Image.Image:
     """One part above the art, the other below it, upside down."""
-    image = _blank(card, card.sides[0])
+    side = card.sides[0]
+    image = _blank(card, side)
+    style = replace(_STYLES["2003"], text=(58, 110, 687, 262), type_line=(46, 266, 699, 318))
     for part in card.sides:
-        style = replace(_STYLES["2003"], text=(58, 110, 687, 262), type_line=(46, 266, 699, 318), collector_line=False)
-        _print(image, card, part, style, power_at=(560, 268))
+        _print(image, card, part, style, power_at=(560, 208), small_print=False)
         image = image.transpose(Image.Transpose.ROTATE_180)
-    _paste_art(image, card.sides[0], (58, 326, 687, 714))
+    _paste_art(image, side, (58, 326, 687, 714))
+    _write(image, (72, 684, 600, 710), _credit(card, side), 20, colour=WHITE)
     return image
 
 
@@ -151,15 +153,15 @@ def _with_page(card: Card, side: Side, _index: int) -> Image.Image:
     left, top, right, bottom = style.text
     middle, page = (left + right) // 2, card.sides[1]
     _panel(image, (left, top, middle - 4, bottom), (225, 205, 170))
-    _write(image, (left + 12, top + 4, middle - 12, top + 40), page.name, 28, "Bold")
-    _cost(image, page.mana_cost, middle - 10, top + 22, 12)
+    width = _cost(image, page.mana_cost, middle - 10, top + 22, 12)
+    _write(image, (left + 12, top + 4, middle - width - 18, top + 40), page.name, 28, "Bold")
     _write(image, (left + 12, top + 40, middle - 12, top + 66), page.type_line, 22)
     _text_block(image, (left + 12, top + 70, middle - 14, bottom - 10), page.shown[2], "")
     _text_block(image, (middle + 8, top + 10, right - 10, bottom - 40), side.shown[2], "")
     return image
 
 
-def _token(card: Card, side: Side, index: int) -> Image.Image:
+def _token(card: Card, side: Side, _index: int) -> Image.Image:
     style = replace(_STYLES["2015"], art=(48, 60, 697, 742), type_line=(42, 746, 703, 804), text=(54, 810, 691, 948))
     image = _blank(card, side)
     _paste_art(image, side, style.art)
@@ -191,8 +193,11 @@ def _lying(card: Card, side: Side, _index: int) -> Image.Image:
     image = Image.new("RGB", (SIZE[1], SIZE[0]), BLACK)
     image.paste(_art(side, (SIZE[1] - 60, 520)), (30, 30))
     _panel(image, (30, 560, SIZE[1] - 30, SIZE[0] - 30), (222, 210, 190))
-    _write(image, (60, 566, 980, 622), side.name, 44, "Bold", centred=True)
-    _text_block(image, (70, 628, 970, 705), side.shown[2], side.flavour)
+    _write(image, (60, 562, 560, 610), side.name, 40, "Bold")
+    _write(image, (580, 562, 900, 610), side.type_line, 30, "Bold")
+    _set_symbol(image, card, (960, 586))
+    _text_block(image, (60, 614, 980, 680), side.shown[2], side.flavour)
+    _write(image, (60, 684, 980, 712), _credit(card, side), 22, "Italic")
     return image.transpose(Image.Transpose.ROTATE_90)
 
 
@@ -278,6 +283,7 @@ def _print(
     *,
     power_at: tuple[int, int] | None = None,
     centred: bool = False,
+    small_print: bool = True,
 ) -> None:
     """Title, cost, type line, set symbol, text, power and toughness, artist."""
     name, type_line, text = side.shown
@@ -297,7 +303,8 @@ def _print(
     left, top, right, bottom = style.text
     _text_block(image, (left + 14, top + 12, right - 14, bottom - (40 if style.power_box else 12)), text, side.flavour)
     _power(image, side, style, power_at)
-    _small_print(image, card, side, style)
+    if small_print:
+        _small_print(image, card, side, style)
 
 
 def _panel(image: Image.Image, box: Box, colour: Colour, radius: int = 6) -> None:
@@ -333,10 +340,15 @@ def _small_print(image: Image.Image, card: Card, side: Side, style: _Style) -> N
         line = f"{card.collector_number:0>4} {card.rarity[0].upper()}  {card.set.code.upper()} • {card.lang.upper()}"
         _write(image, (48, 966, 420, 992), line, 22, colour=(220, 216, 210))
         _write(image, (48, 990, 420, 1014), side.artist, 20, "Italic", (220, 216, 210))
-    elif card.set.frame != "2003" or not style.bars:
-        _write(image, (70, 944, 580, 990), f"Illus. © {side.artist}", 26, colour=_readable_on(_frame_colour(side)))
+    elif not style.bars:
+        ink = _readable_on(_frame_colour(side))
+        _write(image, (70, 944, 580, 990), f"Illus. © {side.artist}", 26, colour=ink)
     else:
-        _write(image, (60, 956, 560, 996), f"{side.artist}   {card.collector_number}/{card.set.code.upper()}", 24)
+        _write(image, (60, 956, 560, 996), _credit(card, side), 24)
+
+
+def _credit(card: Card, side: Side) -> str:
+    return f"{side.artist}   {card.collector_number}/{card.set.code.upper()}"
 
 
 def _set_symbol(image: Image.Image, card: Card, centre: tuple[int, int]) -> None:
@@ -368,7 +380,7 @@ def _on_full_art(card: Card, side: Side) -> Image.Image:
 
 @functools.lru_cache(maxsize=4)
 def _painted(subject: str, mood: str, seed: int, tall: bool) -> Image.Image:
-    return paint(subject, mood, seed, (480, 640) if tall else (480, 352))
+    return paint(subject, mood, seed, (440, 588) if tall else (440, 322))
 
 
 def _art(side: Side, size: tuple[int, int]) -> Image.Image:
@@ -391,7 +403,8 @@ def _paste_art(image: Image.Image, side: Side, box: Box) -> None:
 def _font(size: int, cut: str = "") -> ImageFont.FreeTypeFont:
     import font_caladea
 
-    return ImageFont.truetype(font_caladea.font_files["Caladea" + cut], size)
+    # Raqm, where a machine has it, would set the same text a little narrower: then cards would differ by machine
+    return ImageFont.truetype(font_caladea.font_files["Caladea" + cut], size, layout_engine=ImageFont.Layout.BASIC)
 
 
 def _write(

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from helpers.camera import smooth_noise
 
-# hue of the sky, of the land and of the subject's light: 0..1, and how bright and saturated it all is
+# hues of the sky and of the land, in turns of the colour wheel, and how bright and saturated it all is
 MOODS = {
     "day": ((0.52, 0.62), (0.18, 0.40), 0.95, 0.55),
     "dawn": ((0.95, 1.10), (0.05, 0.15), 0.90, 0.60),
@@ -37,6 +37,8 @@ def paint(subject: str, mood: str, seed: int, size: tuple[int, int] = (480, 352)
     light = Light(rng, size, sky_hues, brightness, saturation)
     pixels = _sky(rng, size, light)
     land_hue = rng.uniform(*land_hues)
+    if subject not in SUBJECTS and subject not in LANDS:
+        raise KeyError(subject)
     land = subject if subject in LANDS else str(rng.choice(list(LANDS)))
     pixels = LANDS[land](rng, pixels, light, land_hue)
     if subject in SUBJECTS:

@@ -28,7 +28,7 @@ def read_table(table: Path) -> list[CardObject]:
             _check_card(card)
             for side in sides(card):
                 if side["picture"] is not None:
-                    side["picture"] = table.parent / str(side["picture"])
+                    side["picture"] = table.parent / side["picture"]
                     side["picture"].open("rb").close()  # OSError where it can't be read
         return cards
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -96,13 +96,25 @@ def _check_card(card: CardObject) -> None:
     card_id = card.get("id")
     if not isinstance(card_id, str) or not re.fullmatch(r"[\w-]{2,}", card_id):
         raise _bad_table(f"{card_id!r} can't be part of an address: letters, digits, - and _, at least two")
+    if not isinstance(card.get("card_faces") or [], list) or not all(isinstance(part, dict) for part in parts(card)):
+        raise _bad_table(f"the faces of card {card_id} are no list of objects")
+    for part in parts(card):
+        if not isinstance(part.get("name"), str):
+            raise _bad_table(f"card {card_id}, or a face of it, has no name")
+        if not isinstance(part.get("picture"), str | None):
+            raise _bad_table(f"a picture of card {card_id} is no name of a file")
     if len(sides(card)) > len(SIDES):
         raise _bad_table(f"card {card_id} has {len(sides(card))} sides; a card has one or two")
 
 
+def parts(card: CardObject) -> list[dict[str, Any]]:
+    """The card object itself, and its faces where it has any."""
+    return [card, *(card.get("card_faces") or [])]
+
+
 def sides(card: CardObject) -> list[dict[str, Any]]:
     """The parts of a card object that have a picture of their own: its faces, or itself."""
-    return [part for part in (card, *(card.get("card_faces") or [])) if "picture" in part]
+    return [part for part in parts(card) if "picture" in part]
 
 
 def _bad_table(details: str) -> PipelineError:

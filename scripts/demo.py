@@ -29,8 +29,9 @@ from _page import Shown, page
 
 from helpers.artifacts import IndexFolder
 from helpers.atomic_io import atomic_write_bytes
+from helpers.camera import Conditions
 from helpers.cli_validation import Parser, number, path, run
-from helpers.errors import EXIT_ERROR, EXIT_OK, Category, PipelineError
+from helpers.errors import EXIT_ERROR, EXIT_OK, Category, PipelineError, Problem
 from helpers.image_cache import ImageCache
 from helpers.talk import human_bytes
 
@@ -56,11 +57,22 @@ def parse_args(argv: Sequence[str] | None) -> DemoArgs:
     parser.option(
         "--photographs", number(int, 1, 2000, suggest=20), default=20, metavar="N", help="photographs to ask about"
     )
+    parser.cross_rule(("count", "photographs"), _enough_cards)
     args = parser.parse(argv, DemoArgs())
     args.out = args.out.absolute()
     if args.out.is_relative_to(ROOT):
         args.out = args.out.relative_to(ROOT)  # as a user in the project's directory would type it
     return args
+
+
+def _enough_cards(args: DemoArgs) -> Problem | None:
+    if 2 * args.photographs <= args.count:
+        return None
+    return Problem(
+        "--photographs must be at most half of --count: some cards have no picture",
+        f"received --photographs {args.photographs} --count {args.count}",
+        f"use --count {2 * args.photographs} or more",
+    )
 
 
 @dataclass(slots=True)
@@ -203,8 +215,10 @@ def write_page(
 def sum_up(demo: Path, show: Show, rates: Sequence[int], asked: int) -> None:
     """The table at the end: how many were right, how long it took, what is where, what to do next."""
     rows = len(IndexFolder(ROOT / demo / "index_out").metadata.read_bytes().splitlines())
-    print(f"\n{asked} photographs asked, of an index of {rows}: turned by up to 5 degrees, tilted by up to 10, with")
-    print("  blur, uneven light, glare and noise, JPEG quality 60. First match right:")
+    usual = Conditions()
+    print(f"\n{asked} photographs asked, of an index of {rows}: turned by up to {usual.rotation_degrees:g} degrees,")
+    print(f"  tilted by up to {usual.tilt_degrees:g}, with blur, uneven light, glare and noise, as a JPEG of quality")
+    print(f"  {usual.jpeg_quality}. First match right:")
     print(f"  {rates[0]:>4} of {asked}  as photographed, the whole frame")
     print(f"  {rates[1]:>4} of {asked}  cut out along the card's corners: find the card first, then ask")
     print("\nSeconds")

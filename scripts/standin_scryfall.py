@@ -41,7 +41,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import _path  # noqa: F401  # must come before helpers
 from _faults import Fault, FaultPlan, RequestLog, Share, fault_shares
-from _table import SIDES, CardObject, made_up_id, read_table, sides
+from _table import SIDES, CardObject, made_up_id, parts, read_table, sides
 from PIL import Image
 
 from helpers.camera import card_mask
@@ -137,9 +137,7 @@ def listed(card: CardObject, address: str) -> dict[str, Any]:
 
 
 def _image_uris(card_id: str, side: int, picture: Path | None, address: str) -> dict[str, str]:
-    # Scryfall's ?<epoch>: another picture has another one
-    digest = hashlib.sha1(picture.read_bytes() if picture else b"").digest()
-    version = 1_600_000_000 + int.from_bytes(digest[:3], "big")
+    version = _version(picture)
 
     def uri(key: str) -> str:
         ending = "webp" if key in WEBP_KEYS else "png" if key == "png" else "jpg"
@@ -147,6 +145,13 @@ def _image_uris(card_id: str, side: int, picture: Path | None, address: str) -> 
         return f"{address}/{folder}/{card_id}.{ending}?{version}"
 
     return {key: uri(key) for key in IMAGE_KEYS}
+
+
+@functools.cache
+def _version(picture: Path | None) -> int:
+    """Scryfall's ?<epoch>: another picture has another one."""
+    digest = hashlib.sha1(picture.read_bytes() if picture else b"").digest()
+    return 1_600_000_000 + int.from_bytes(digest[:3], "big")
 
 
 def of_kind(cards: Sequence[CardObject], kind: str) -> Iterator[CardObject]:
@@ -157,7 +162,7 @@ def of_kind(cards: Sequence[CardObject], kind: str) -> Iterator[CardObject]:
             continue
         if kind in ("oracle_cards", "unique_artwork"):
             what = "oracle_id" if kind == "oracle_cards" else "illustration_id"
-            ids = {part[what] for part in (card, *card.get("card_faces", [])) if part.get(what)} or {card["id"]}
+            ids = {part[what] for part in parts(card) if part.get(what)} or {card["id"]}
             if ids <= seen:
                 continue
             seen |= ids
@@ -169,7 +174,8 @@ def picture_bytes(file: Path, key: str) -> bytes:
     """The picture in `file` as `key` has it: in its pixels and format; `normal` as it is where it is a small JPEG."""
     data = file.read_bytes()
     image: Image.Image = Image.open(BytesIO(data))
-    if key == "normal" and image.format == "JPEG" and max(image.size) <= max(PIXELS["normal"]):
+    width, height = PIXELS["normal"]
+    if key == "normal" and image.format == "JPEG" and image.width <= width and image.height <= height:
         return data
     image = image.convert("RGB")
     if key in ("art_crop", "art"):

@@ -5,8 +5,8 @@ Writes: demo/photos/ - NNN.jpg, the photographs; NNN_cut.jpg, the card cut out o
         perfect card detector would hand it on; photos.csv: which card is on which and where its corners are
 Next:   query_index.py demo/photos/000.jpg
 
-Each photograph draws its own rotation, tilt, light and so on, up to what the flags allow; the same --seed takes the
-same photographs. With all of them 0 and --quality 95 it is nearly a flat-bed scanner.
+Each photograph draws its own rotation, tilt, fill, blur, light and glare, up to what the flags allow; the same --seed
+takes the same photographs.
 """
 
 import argparse
@@ -15,21 +15,19 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import _path  # noqa: F401  # must come before helpers
+import numpy as np
 from _table import CardObject, read_table, sides
 from PIL import Image
 
 from helpers.atomic_io import atomic_path, atomic_write_bytes, writable_folder
+from helpers.camera import Conditions, Photograph, photograph
 from helpers.cli_validation import Parser, number, path, run
 from helpers.errors import EXIT_OK, Category, PipelineError
 from helpers.records import PLACEHOLDER_STATUS
 from helpers.talk import Progress
 from helpers.validation import BrokenImage, read_image
-
-if TYPE_CHECKING:
-    from helpers.camera import Conditions, Photograph
 
 TABLE = "photos.csv"
 COLUMNS = ("photo", "crop", "name", "set", "collector_number", "scryfall_id", "reference", "quad_tl_tr_br_bl")
@@ -70,17 +68,21 @@ def parse_args(argv: Sequence[str] | None) -> PhotographArgs:
     parser.option("--out", path, default=demo / "photos", metavar="DIR", help="directory of the photographs")
     parser.option("--count", number(int, 1, 9999, suggest=20), default=20, metavar="N", help="photographs to take")
     parser.option("--seed", number(int, 0, suggest=1), default=1, metavar="N", help="what they depend on")
+    usual = Conditions()
     for flag, rule, default, metavar, text in (
-        ("--rotation", number(float, 0, 180, suggest=5), 5.0, "DEGREES", "turned by at most this, either way"),
-        ("--tilt", number(float, 0, 60, suggest=10), 10.0, "DEGREES", "tilted away from the camera by at most this"),
-        ("--fill", number(float, 0.1, 1, suggest=0.95), 0.95, "SHARE", "share of the frame that the card spans"),
-        ("--blur", number(float, 0, 20, suggest=1.5), 1.5, "PIXELS", "sigma of the blur, at most"),
-        ("--light", number(float, 0, 1, suggest=0.25), 0.25, "SHARE", "how much darker one side may be"),
-        ("--glare", number(float, 0, 1, suggest=0.35), 0.35, "SHARE", "white that a reflection adds, at most"),
-        ("--noise", number(float, 0, 50, suggest=4), 4.0, "LEVELS", "sigma of the sensor's noise, of 255"),
-        ("--quality", number(int, 1, 95, suggest=60), 60, "N", "quality of the JPEG"),
+        ("--rotation", (0, 180), usual.rotation_degrees, "DEGREES", "turned by at most this, either way"),
+        ("--tilt", (0, 60), usual.tilt_degrees, "DEGREES", "tilted away from the camera by at most this"),
+        ("--fill", (0.1, 1), usual.fill, "SHARE", "share of the frame that the card spans at most"),
+        ("--blur", (0, 20), usual.blur_pixels, "PIXELS", "sigma of the blur, at most"),
+        ("--light", (0, 1), usual.light, "SHARE", "how uneven the light is, at most"),
+        ("--glare", (0, 1), usual.glare, "SHARE", "white that a reflection adds, at most"),
+        ("--noise", (0, 50), usual.noise, "LEVELS", "sigma of the sensor's noise, of 255"),
     ):
-        parser.option(flag, rule, default=default, metavar=metavar, help=text)
+        parser.option(flag, number(float, *rule, suggest=default), default=default, metavar=metavar, help=text)
+    quality = usual.jpeg_quality
+    parser.option(
+        "--quality", number(int, 1, 95, suggest=quality), default=quality, metavar="N", help="of the JPEG, 1 to 95"
+    )
     return parser.parse(argv, PhotographArgs())
 
 
@@ -98,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def choose(cards: Sequence[CardObject], args: PhotographArgs) -> list[Sitter]:
     """`--count` different sides of cards, by lot; PipelineError where there are not so many."""
     there = [
-        Sitter(side["picture"], side["name"] if side is not card else card["name"], card)
+        Sitter(side["picture"], side["name"], card)
         for card in cards
         for side in sides(card)
         if side["picture"] and card.get("image_status") not in PLACEHOLDER_STATUS
@@ -115,10 +117,6 @@ def choose(cards: Sequence[CardObject], args: PhotographArgs) -> list[Sitter]:
 
 def take(chosen: Sequence[Sitter], folder: Path, args: PhotographArgs) -> list[dict[str, str]]:
     """Photograph each card; return the rows of the table."""
-    import numpy as np  # with helpers.camera; not for --help
-
-    from helpers.camera import photograph
-
     conditions, rows = _conditions(args), []
     with Progress("Photographing", len(chosen), "cards") as progress:
         for i, sitter in enumerate(chosen):
@@ -143,9 +141,7 @@ def _opened(picture: Path) -> Image.Image:
         ) from error
 
 
-def _conditions(args: PhotographArgs) -> "Conditions":
-    from helpers.camera import Conditions
-
+def _conditions(args: PhotographArgs) -> Conditions:
     return Conditions(
         fill=args.fill,
         rotation_degrees=args.rotation,
@@ -158,7 +154,7 @@ def _conditions(args: PhotographArgs) -> "Conditions":
     )
 
 
-def _row(i: int, sitter: Sitter, taken: "Photograph") -> dict[str, str]:
+def _row(i: int, sitter: Sitter, taken: Photograph) -> dict[str, str]:
     card, corners = sitter.card, ",".join(f"{value:.1f}" for corner in taken.quad for value in corner)
     printed = (str(card.get("set", "")), str(card.get("collector_number", "")), card["id"])
     values = (f"{i:03}.jpg", f"{i:03}_cut.jpg", sitter.name, *printed)

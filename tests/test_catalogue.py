@@ -3,12 +3,15 @@
 import hashlib
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import requests
-from _catalogue import SETS, Card, card_object, make_catalogue
+from _catalogue import MOST_CARDS, SETS, Card, card_object, make_catalogue
+from _frames import draw_side
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -163,21 +166,67 @@ def test_the_same_seed_draws_the_same_pictures(drawn: Path, tmp_path: Path) -> N
     assert not {other[name] for name in other if name[0] == "0"} & {again[name] for name in pictures}
 
 
-def test_a_card_for_each_way_to_draw_one_is_drawn(catalogue: list[Card]) -> None:
-    from _frames import draw_side
-
+def ways_to_draw(catalogue: list[Card]) -> list[tuple[Card, int]]:
+    """One side for each layout, frame, treatment and status there is."""
     ways: dict[object, tuple[Card, int]] = {}
     for card in catalogue:
         for side in range(card.pictures):
             ways.setdefault((card.layout, side, card.set.frame, card.treatment, card.image_status), (card, side))
+    return list(ways.values())
+
+
+def test_every_way_to_draw_a_card_draws_one(catalogue: list[Card]) -> None:
+    ways = ways_to_draw(catalogue)
     assert len(ways) > 25
-    for card, side in ways.values():
+    for card, side in ways:
         image = draw_side(card, side)
         assert (image.size, image.mode) == ((745, 1040), "RGB")
-        corners = [image.getpixel(at) for at in ((0, 0), (744, 0), (744, 1039), (0, 1039))]
-        assert set(corners) == {(246, 244, 240) if card.set.border == "white" else (14, 13, 13)}  # rounded off
+        corners = {image.getpixel(at) for at in ((0, 0), (744, 0), (744, 1039), (0, 1039))}
+        assert len(corners) == 1  # rounded off
+        assert sum(corners.pop()) > 600 or card.set.border == "black"  # type: ignore[arg-type]
         assert len(image.resize((40, 56)).getcolors(9999) or []) > 100 or card.image_status == "placeholder"
-    assert len(SETS) == len({card_set.code for card_set in SETS})
+
+
+@pytest.mark.parametrize(
+    "layout", ["split", "flip", "adventure", "token", "art_series", "saga", "planar", "kaleidoscope"]
+)
+def test_a_layout_of_its_own_looks_another_than_a_plain_card(layout: str, catalogue: list[Card]) -> None:
+    card = next(card for card in catalogue if card.layout == layout)
+    own, plain = (np.asarray(draw_side(c, 0), np.float32) for c in (card, replace(card, layout="normal", treatment="")))
+    assert np.abs(own - plain).mean() > 5
+
+
+def test_a_two_sided_card_s_pictures_differ_and_a_reprint_s_art_does_not(catalogue: list[Card]) -> None:
+    card = next(card for card in catalogue if card.layout == "transform")
+    front, back = (np.asarray(draw_side(card, side), np.float32) for side in (0, 1))
+    assert np.abs(front - back).mean() > 10
+    old = next(
+        card for card in catalogue if card.layout == "normal" and card.set.frame == "2003" and not card.treatment
+    )
+    other = next(
+        card for card in catalogue if card.layout == "normal" and card.sides[0].subject != old.sides[0].subject
+    )
+    new = replace(old, set=SETS[5])
+    drawn = [np.asarray(draw_side(c, 0), np.float32) for c in (old, new, replace(other, set=SETS[5], treatment=""))]
+    same_art, other_art = (np.abs(drawn[0] - drawn[i])[150:550, 100:640].mean() for i in (1, 2))
+    assert same_art < 0.5 * other_art
+    assert np.abs(drawn[0] - drawn[1])[960:].mean() > 12  # but another frame
+
+
+def test_no_seed_and_no_count_is_too_odd() -> None:
+    """Seed 2996 has no creature among its first seventeen cards, which once was one too few to translate."""
+    assert len(make_catalogue(60, 2996)) == 60
+    for seed in range(40):
+        cards = make_catalogue(150, seed)
+        reprinted = [card for card in cards if card.lang != "en"]
+        assert all(card.image_status == "highres_scan" and card.pictures for card in reprinted)
+    assert len(make_catalogue(MOST_CARDS, 0)) == MOST_CARDS
+
+
+def test_it_is_the_catalogue_that_figures_were_published_of(catalogue: list[Card]) -> None:
+    """Change this, and README's figures about the demo are to be measured again."""
+    table = json.dumps(objects(catalogue), ensure_ascii=False)
+    assert hashlib.sha1(table.encode()).hexdigest() == "84e8a093892f1e03f5c6cf53fda57385acac1aeb"
 
 
 def test_pictures_and_table_belong_together(drawn: Path) -> None:

@@ -157,6 +157,34 @@ def test_clean_never_touches_pictures_index_or_environment(tmp_path: Path) -> No
     assert not any((tmp_path / name).exists() for name in gone)
 
 
+@pytest.mark.parametrize("variable", ["CACHE=demo/image_cache", "OUT=demo", "VENV=./demo/env"])
+def test_clean_refuses_to_remove_what_is_named(tmp_path: Path, variable: str) -> None:
+    (tmp_path / "demo").mkdir()
+    write(tmp_path / "Makefile", MAKEFILE.encode())
+    done = subprocess.run(["make", "clean", variable], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, "lies there" in done.stderr) == (2, True)
+    assert (tmp_path / "demo").is_dir()
+
+
+def test_settings_of_the_shell_do_not_change_what_a_target_works_on() -> None:
+    (call,) = scripts_of(
+        dry_run("download", OUT="/elsewhere", CACHE="/elsewhere", KIND="nonsense", DEVICE="tpu", ARGS="-x")
+    )
+    assert "/elsewhere" not in call
+    assert parsed(call)
+
+
+def test_nothing_is_installed_only_to_ask_for_a_picture(tmp_path: Path) -> None:
+    done = make("query", f"VENV={tmp_path / 'none'}")
+    assert done.stderr.startswith("ERROR: Invalid Arguments: IMG is required")
+    assert not (tmp_path / "none").exists()
+
+
+def test_serve_says_where_there_is_nothing(tmp_path: Path) -> None:
+    done = make("serve", f"OUT={tmp_path / 'none'}", "--assume-old=.venv/.installed")
+    assert (done.returncode, "nothing to serve" in done.stderr) == (2, True)
+
+
 def test_clean_cache_says_what_it_deletes(tmp_path: Path) -> None:
     picture = write(tmp_path / ("ab" * 20 + ".jpg"), encoded())
     done = make("clean-cache", f"CACHE={tmp_path}", f"VENV={sys.prefix}", f"--assume-old={sys.prefix}/.installed")

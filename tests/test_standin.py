@@ -95,7 +95,7 @@ KIND_TABLE: list[dict[str, Any]] = [
     {"id": "de-1", "lang": "de", "oracle_id": "o1", "illustration_id": "i1", "picture": None},
     {"id": "en-2", "lang": "en", "oracle_id": "o1", "illustration_id": "i2", "picture": None},
     {"id": "en-3", "lang": "en", "oracle_id": "o3", "illustration_id": "i1", "picture": None},
-    {"id": "none", "lang": "en", "oracle_id": "o4", "image_status": "missing"},
+    {"id": "none", "lang": "en", "oracle_id": "o4", "image_status": "missing", "card_faces": None},
 ]
 
 
@@ -122,19 +122,28 @@ def test_each_list_has_the_cards_of_its_kind(tmp_path: Path, kind: str, wanted: 
     assert lost.status_code == 404  # a picture of null
 
 
+FACE = '{"name": "A", "picture": null}'
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
         ("nonsense", "line 2"),
         ("[1]", "line 2"),
+        ('{"id": "id-1"}', "has no name"),
+        ('{"id": "id-1", "name": "A", "card_faces": ["x"]}', "no list of objects"),
+        ('{"id": "id-1", "name": "A", "picture": 7}', "no name of a file"),
         ('{"name": "no id"}', "can't be part of an address"),
-        ('{"id": "id-1", "picture": "nothing.jpg"}', "No such file"),
-        ('{"id": "id-1", "card_faces": [{"picture": null}, {"picture": null}, {"picture": null}]}', "3 sides"),
+        ('{"id": "id-1", "name": "A", "picture": "nothing.jpg"}', "No such file"),
+        (
+            '{"id": "id-1", "name": "A", "card_faces": [' + '{"name": "A", "picture": null}, ' * 2 + FACE + "]}",
+            "3 sides",
+        ),
     ],
 )
 def test_a_list_of_objects_that_can_not_be_used_is_named(tmp_path: Path, line: str, words: str) -> None:
     table = tmp_path / "cards.jsonl"
-    table.write_text('{"id": "id-0", "card_faces": null}\n' + line + "\n")
+    table.write_text('{"id": "id-0", "name": "A", "card_faces": null}\n' + line + "\n")
     done = run_script("scripts/standin_scryfall.py", "--table", table)
     assert done.returncode == 1
     assert words in done.stderr
