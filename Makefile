@@ -28,14 +28,15 @@ quoted = '$(subst ','\'',$(1))'
 LIST_FLAGS = --kind $(call quoted,$(KIND)) --cache $(call quoted,$(CACHE))
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL: # download, embed and export follow each other, whatever -j says
 .PHONY: help env demo build build-cpu build-cuda build-mps download embed export query validate serve \
 	conda-cpu conda-gpu conda-mps test lint prove-kill prove-checkpoint clean clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Variables: DEVICE=auto|cpu|cuda|mps KIND=$(KIND) CACHE=$(CACHE) OUT=$(OUT) PORT=$(PORT)"
-	@echo "             ARGS=\"more flags\" for the script, VENV=$(VENV) PYTHON=$(PYTHON) PIP_ARGS for pip"
+	@echo "  Variables: DEVICE=auto|cpu|cuda|mps KIND=unique_artwork CACHE=image_cache OUT=index_out PORT=8000"
+	@echo "             ARGS=\"more flags\" for the script, VENV=.venv PYTHON=python3 PIP_ARGS for pip"
 
 env: $(INSTALLED) ## make the environment in .venv (VENV=DIR for another place, PIP_ARGS=... for pip)
 
@@ -96,13 +97,22 @@ serve: $(INSTALLED) ## serve OUT on http://127.0.0.1:PORT, for a browser client
 		  exit 1; }
 	$(BIN)/python -m http.server $(call quoted,$(PORT)) --bind 127.0.0.1 --directory $(call quoted,$(OUT))
 
+HAVE_CONDA = @command -v $(CONDA) >/dev/null || \
+	{ echo "ERROR: Configuration Error: there is no $(CONDA) here" >&2; \
+	  echo "  Details: the shell finds no program of that name" >&2; \
+	  echo "  Suggestion: install miniforge, name another program (make conda-cpu CONDA=mamba), or use pip: make env" >&2; \
+	  exit 1; }
+
 conda-cpu: ## make or update the conda environment mtg-image-db-cpu
+	$(HAVE_CONDA)
 	$(CONDA) env update --file environment-cpu.yml --prune
 
 conda-gpu: ## the same for an NVIDIA GPU: mtg-image-db-gpu
+	$(HAVE_CONDA)
 	$(CONDA) env update --file environment-gpu.yml --prune
 
 conda-mps: ## the same for a Mac: mtg-image-db-mps
+	$(HAVE_CONDA)
 	$(CONDA) env update --file environment-mps.yml --prune
 
 test: $(INSTALLED) ## run the tests

@@ -10,12 +10,11 @@ Exit codes: 0 done; 1 bad arguments or no usable index; 2 some picture could not
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 import helpers.interrupts  # noqa: F401  # first of ours, see there
 from helpers.artifacts import IndexFolder
@@ -84,7 +83,7 @@ def show_json(answer: Answer, engine: QueryEngine) -> None:
         line["cards"] = [{"quad": None, "matches": [_match_fields(match) for match in answer.matches]}]
     else:
         line["error"] = answer.error
-    print(msgspec.json.encode(line).decode(), flush=True)
+    print(json.dumps(line, ensure_ascii=False), flush=True)
 
 
 def show_table(answer: Answer, engine: QueryEngine) -> None:

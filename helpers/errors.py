@@ -42,6 +42,10 @@ class PipelineError(Exception):
         self.problems = tuple(problems)
         self.exit_code = exit_code
 
+    def __reduce__(self) -> tuple[type["PipelineError"], tuple[Category, tuple[Problem, ...], int]]:
+        """What another process needs to raise it here: an exception would be made of its message alone."""
+        return PipelineError, (self.category, self.problems, self.exit_code)
+
     @classmethod
     def of(
         cls, category: Category, message: str, *, details: str, suggestion: str, exit_code: int = EXIT_ERROR

@@ -144,7 +144,7 @@ class StoredIndex:
                 + (", a build was interrupted" if folder.checkpoint_meta.exists() else ""),
                 suggestion="run the same build again, it goes on where it was"
                 if folder.checkpoint_meta.exists()
-                else "build one with build_embeddings.py, or name its directory",
+                else "build one with build_embeddings.py, or name the directory of one (make demo: demo/index_out)",
             ) from error
         except (msgspec.MsgspecError, OSError) as error:
             raise disagreement(folder.manifest, str(error)) from error

@@ -113,7 +113,8 @@ def ensure_card_list(
                 Category.NETWORK,
                 f"there is no {kind} list in {cache} and --offline forbids to fetch it",
                 details=f"received --offline --cache {cache}",
-                suggestion=f"run download_images.py --kind {kind} without --offline, or name a cache that has the list",
+                suggestion=_other_kinds(cache)
+                or f"run download_images.py --kind {kind} without --offline, or name a cache that has the list",
             )
         return path
     foreign = kept is not None and kept.api_url != api_url and keep_for is not None
@@ -126,6 +127,11 @@ def ensure_card_list(
             raise
         warn(f"{error}; going on with the list kept in {path}")
         return path
+
+
+def _other_kinds(cache: Path) -> str:
+    there = [kind for kind in LIST_KINDS if _newest_dump(cache, kind)]
+    return f"use --kind {there[0]}, the list that was downloaded there" if there else ""
 
 
 def _is_fresh(path: Path, kind: str, kept: KeptList | None, keep_for: timedelta | None) -> bool:

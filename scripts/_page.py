@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from html import escape
 from os.path import relpath
 from pathlib import Path
+from urllib.parse import quote
 
 _HEAD = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -37,5 +38,5 @@ def page(title: str, explanation: str, rows: list[tuple[str, list[Shown]]], fold
 
 def _figure(shown: Shown, folder: Path) -> str:
     verdict = {None: "", True: ' class="right"', False: ' class="wrong"'}[shown.right]
-    source, caption = escape(Path(relpath(shown.picture, folder)).as_posix()), escape(shown.caption)
+    source, caption = quote(Path(relpath(shown.picture, folder)).as_posix()), escape(shown.caption)
     return f'<figure><img src="{source}" alt="{caption}"{verdict}><figcaption>{caption}</figcaption></figure>'

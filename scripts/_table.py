@@ -6,6 +6,7 @@ A card is Scryfall's object with `picture` in place of `image_uris`, on the card
 import csv
 import json
 import re
+import stat
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,12 +25,13 @@ def read_table(table: Path) -> list[CardObject]:
     """The cards of a table, in its order; PipelineError where it or one of its pictures can't be read."""
     try:
         cards = _read_objects(table) if table.suffix == ".jsonl" else _read_csv(table)
+        seen: set[str] = set()
         for card in cards:
-            _check_card(card)
+            _check_card(card, seen)
             for side in sides(card):
                 if side["picture"] is not None:
                     side["picture"] = table.parent / side["picture"]
-                    side["picture"].open("rb").close()  # OSError where it can't be read
+                    _check_picture(side["picture"])
         return cards
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _bad_table(str(error)) from error
@@ -37,11 +39,14 @@ def read_table(table: Path) -> list[CardObject]:
 
 def _read_objects(table: Path) -> list[CardObject]:
     cards = []
-    with open(table, encoding="utf-8") as file:
+    with open(table, encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
             try:
                 cards.append(dict(json.loads(line)))
-            except (ValueError, TypeError) as error:
+                json.dumps(cards[-1], ensure_ascii=False).encode()  # what is served must be text
+            except (ValueError, TypeError, RecursionError) as error:
                 raise _bad_table(f"{table}, line {number}: {error}") from error
     return cards
 
@@ -92,19 +97,30 @@ def _object_of_rows(card_id: str, rows: Sequence[dict[str, str]]) -> CardObject:
     return fields | {key: faces[0][key] for key in ("artist", "illustration_id", "colors", "picture")}
 
 
-def _check_card(card: CardObject) -> None:
+def _check_card(card: CardObject, seen: set[str]) -> None:
     card_id = card.get("id")
-    if not isinstance(card_id, str) or not re.fullmatch(r"[\w-]{2,}", card_id):
+    if not isinstance(card_id, str) or not re.fullmatch(r"[\w-]{2,}", card_id, re.ASCII):
         raise _bad_table(f"{card_id!r} can't be part of an address: letters, digits, - and _, at least two")
+    if card_id in seen:
+        raise _bad_table(f"card {card_id} is there twice")
+    seen.add(card_id)
     if not isinstance(card.get("card_faces") or [], list) or not all(isinstance(part, dict) for part in parts(card)):
         raise _bad_table(f"the faces of card {card_id} are no list of objects")
     for part in parts(card):
         if not isinstance(part.get("name"), str):
             raise _bad_table(f"card {card_id}, or a face of it, has no name")
-        if not isinstance(part.get("picture"), str | None):
-            raise _bad_table(f"a picture of card {card_id} is no name of a file")
+        for field in ("picture", "oracle_id", "illustration_id"):
+            if not isinstance(part.get(field), str | None) or "\0" in (part.get(field) or ""):
+                raise _bad_table(f"{field} of card {card_id} is no text that can stand there")
     if len(sides(card)) > len(SIDES):
         raise _bad_table(f"card {card_id} has {len(sides(card))} sides; a card has one or two")
+
+
+def _check_picture(picture: Path) -> None:
+    """PipelineError, or OSError, where it can't be read."""
+    if not stat.S_ISREG(picture.stat().st_mode):
+        raise _bad_table(f"{picture} is no regular file")
+    picture.open("rb").close()
 
 
 def parts(card: CardObject) -> list[dict[str, Any]]:

@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Delete what is ours."""
     cache = ImageCache(parse_args(argv).cache)
     cache.require(EXIT_NO_DIRECTORY)
+    require_our_lock(cache.root / CACHE_LOCK)
     try:
         with sole_holder(cache.root / CACHE_LOCK):
             print(clear(cache))
@@ -54,6 +55,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_OK
 
 
+def require_our_lock(lock: Path) -> None:
+    """PipelineError where something else lies in the place of the downloads' lock, which is an empty file."""
+    if lock.is_symlink() or (lock.exists() and not (lock.is_file() and lock.stat().st_size == 0)):
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            "this does not look like a cache of downloaded pictures",
+            details=f"{lock} is no lock of ours",
+            suggestion="check --cache; if it is right, move that file away",
+        )
+
+
 def clear(cache: ImageCache) -> str:
     """Delete the files of `cache` that are ours; say what was done."""
     pictures = [picture for picture in cache.pictures() if cache.is_ours(picture)]
@@ -65,7 +77,7 @@ def clear(cache: ImageCache) -> str:
                 size += file.lstat().st_size
                 file.unlink()
             progress.advance()
-    sweep(cache.root)
+    sweep(cache.root, "[0-9a-f]" * 40 + ".")  # pictures whose download was killed
     left = sum(entry.name != CACHE_LOCK for entry in cache.root.iterdir())
     said = (
         f"Deleted from {cache.root}: {len(pictures):,} pictures, {len(others)} lists and reports, {human_bytes(size)}"

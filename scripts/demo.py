@@ -28,7 +28,7 @@ import _path  # noqa: F401  # must come before helpers
 from _page import Shown, page
 
 from helpers.artifacts import IndexFolder
-from helpers.atomic_io import atomic_write_bytes
+from helpers.atomic_io import Held, atomic_write_bytes, sole_holder, writable_folder
 from helpers.camera import Conditions
 from helpers.cli_validation import Parser, number, path, run
 from helpers.errors import EXIT_ERROR, EXIT_OK, Category, PipelineError, Problem
@@ -38,6 +38,7 @@ from helpers.talk import human_bytes
 ROOT = Path(__file__).resolve().parent.parent  # where the commands run, so that their lines can be copied
 SHOWN_MATCHES = 4
 USUAL_PORT = 8765
+LOCK = ".demo.lock"
 ENOUGH = 0.75  # of the cut-outs recognised: with less, something is broken
 
 
@@ -86,13 +87,18 @@ class Show:
         words = [_python(), script, *map(str, arguments)]
         print(f"\n$ {_shortened(words)}", flush=True)
         started = time.monotonic()
-        done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+        with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                said = process.communicate()[0]
+            except BaseException:  # Ctrl-C, SIGTERM: it shall end as it does for a user
+                process.terminate()
+                raise
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - started
-        if done.stdout and not quietly:
-            print(done.stdout, end="", flush=True)
-        if done.returncode:
-            raise _failed(script, done.returncode)
-        return done.stdout
+        if said and not quietly:
+            print(said, end="", flush=True)
+        if process.returncode:
+            raise _failed(script, process.returncode)
+        return said
 
     @contextmanager
     def stand_in(self, table: Path) -> Iterator[str]:
@@ -144,8 +150,29 @@ def _failed(script: str, code: int) -> PipelineError:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draw, serve, download, build, export, photograph, ask, sum up."""
+    """Draw, serve, download, build, export, photograph, ask, sum up; as the only one in --out."""
     args = parse_args(argv)
+    with sole_demo(args.out):
+        return run_demo(args)
+
+
+@contextmanager
+def sole_demo(demo: Path) -> Iterator[None]:
+    """Be the only one that writes into `demo`; PipelineError where another demo does."""
+    try:
+        with sole_holder(writable_folder(ROOT / demo, "--out") / LOCK):
+            yield
+    except Held as error:
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            f"another demo is writing into {demo}",
+            details=f"{LOCK} is locked by it",
+            suggestion="wait until it is done, or name another directory with --out",
+        ) from error
+
+
+def run_demo(args: DemoArgs) -> int:
+    """All the steps, one after the other; the exit code."""
     demo, show = args.out, Show()
     cards, model, cache, index, photos = (demo / n for n in ("cards", "model", "image_cache", "index_out", "photos"))
     table = cards / "cards.jsonl"

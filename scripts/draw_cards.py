@@ -17,6 +17,7 @@ import signal
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import _path  # noqa: F401  # must come before helpers
@@ -98,6 +99,13 @@ def draw(cards: Sequence[Card], folder: Path) -> list[Path]:
                 drawn += files
                 progress.advance()
             return drawn
+    except BrokenProcessPool as error:
+        raise PipelineError.of(
+            Category.BUILD,
+            "a process that draws was killed",
+            details=str(error),
+            suggestion="see whether the machine is short of memory, then run the same command again",
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -48,6 +48,8 @@ from helpers.camera import card_mask
 from helpers.cli_validation import Parser, number, path, run
 from helpers.errors import EXIT_OK, Category, PipelineError
 from helpers.records import IMAGE_KEYS, LIST_KINDS
+from helpers.talk import warn
+from helpers.validation import DECODE_ERRORS
 
 HOST = "127.0.0.1"  # never anything else: this is for trying out and for tests
 PIXELS = {
@@ -350,8 +352,14 @@ class _Handler(BaseHTTPRequestHandler):
         if file is None or key not in IMAGE_KEYS:
             self._answer(404, b"no such picture", "text/plain")
             return
+        try:
+            picture = picture_bytes(file, key)
+        except DECODE_ERRORS as error:  # the table's fault; OSError is one of them
+            warn(f"{file} can't be served: {error}")
+            self._answer(500, b"no picture", "text/plain")
+            return
         ending = Path(urlsplit(self.path).path).suffix
-        self._answer(200, picture_bytes(file, key), CONTENT_TYPES[ending], {"Cache-Control": "max-age=31536000"})
+        self._answer(200, picture, CONTENT_TYPES[ending], {"Cache-Control": "max-age=31536000"})
 
     def _answer(
         self, status: int, body: bytes, content_type: str | None, headers: dict[str, str] | None = None

@@ -38,3 +38,22 @@ def test_nothing_is_deleted_under_a_running_download(many: Path, tmp_path: Path)
     assert (done.returncode, "a download is writing" in done.stderr) == (1, True)
     assert picture.exists()
     assert run_script("scripts/clear_cache.py", "--cache", tmp_path / "none").returncode == 2
+
+
+def test_a_lock_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    cache, outside = tmp_path / "cache", tmp_path / "outside"
+    cache.mkdir()
+    for make in (lambda: (cache / ".lock").write_text("mine"), lambda: (cache / ".lock").symlink_to(outside)):
+        make()
+        done = run_script("scripts/clear_cache.py", "--cache", cache)
+        assert (done.returncode, "no lock of ours" in done.stderr) == (1, True)
+        assert (cache / ".lock").is_symlink() or (cache / ".lock").read_text() == "mine"
+        assert not outside.exists()
+        (cache / ".lock").unlink()
+
+
+def test_what_a_killed_download_left_goes_and_what_a_build_writes_stays(tmp_path: Path) -> None:
+    left = write(tmp_path / ("ab" * 20 + ".jpg.123-0123abcd.part"), b"half")
+    being_written = write(tmp_path / "checkpoint.npz.123-0123abcd.part", b"half")
+    run_well("scripts/clear_cache.py", "--cache", tmp_path)
+    assert (left.exists(), being_written.exists()) == (False, True)

@@ -132,9 +132,14 @@ def test_query_asks_for_a_picture() -> None:
 
 @pytest.mark.parametrize("kind", ["cpu", "gpu", "mps"])
 def test_conda_is_given_the_file_of_the_machine(kind: str) -> None:
-    (words,) = dry_run(f"conda-{kind}", "CONDA=mamba")
+    *_, words = dry_run(f"conda-{kind}", "CONDA=mamba")
     assert words[:3] == ["mamba", "env", "update"]
     assert f"environment-{kind}.yml" in words
+
+
+def test_a_machine_without_conda_is_told() -> None:
+    done = make("conda-cpu", "CONDA=no-such-conda")
+    assert (done.returncode, "there is no no-such-conda here" in done.stderr) == (2, True)
 
 
 def test_an_activated_conda_environment_of_ours_is_used() -> None:

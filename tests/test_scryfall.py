@@ -305,3 +305,10 @@ def test_offline_without_a_list_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="--offline") as caught:
         ensure(tmp_path, NOBODY, None)
     assert "download_images.py" in caught.value.problems[0].suggestion
+
+
+def test_a_list_of_another_kind_that_is_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "all_cards.jsonl").write_bytes(as_lines([card("a")]))
+    with pytest.raises(PipelineError) as caught:
+        ensure_card_list(tmp_path, "unique_artwork", NOBODY, None, refresh=False, keep_for=None)
+    assert "use --kind all_cards" in caught.value.problems[0].suggestion

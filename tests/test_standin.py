@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import socket
 import struct
 import subprocess
@@ -132,7 +133,13 @@ FACE = '{"name": "A", "picture": null}'
         ("[1]", "line 2"),
         ('{"id": "id-1"}', "has no name"),
         ('{"id": "id-1", "name": "A", "card_faces": ["x"]}', "no list of objects"),
-        ('{"id": "id-1", "name": "A", "picture": 7}', "no name of a file"),
+        ('{"id": "id-1", "name": "A", "picture": 7}', "picture of card id-1"),
+        ('{"id": "id-1", "name": "A", "picture": "a\\u0000"}', "picture of card id-1"),
+        ('{"id": "id-1", "name": "A", "oracle_id": []}', "oracle_id of card id-1"),
+        ('{"id": "id-1", "name": "\\ud800"}', "line 2"),
+        ('{"id": "id-0", "name": "again"}', "is there twice"),
+        ('{"id": "日本é", "name": "A"}', "can't be part of an address"),
+        ("[" * 100_000, "line 2"),
         ('{"name": "no id"}', "can't be part of an address"),
         ('{"id": "id-1", "name": "A", "picture": "nothing.jpg"}', "No such file"),
         (
@@ -180,7 +187,7 @@ def test_a_table_that_can_not_be_used_is_named(tmp_path: Path) -> None:
     assert "No such file" in refused(tmp_path, HEADER + "nothing.jpg,A,s,1,id-1\n")
     assert "can't be part of an address" in refused(tmp_path, HEADER + "a.jpg,A,s,1,i/1\n")
     assert "3 sides" in refused(tmp_path, HEADER + "a.jpg,A,s,1,id-1\n" * 3)
-    assert "Is a directory" in refused(tmp_path, HEADER + "\n\n,,\n")
+    assert "no regular file" in refused(tmp_path, HEADER + "\n\n,,\n")
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path, address: str) -> None:
@@ -295,3 +302,17 @@ def test_a_client_that_goes_away_is_no_reason_for_a_traceback(drawn: Path) -> No
         _, stderr = server.communicate(timeout=9)
     assert server.returncode == 143
     assert "Traceback" not in stderr
+
+
+def test_a_picture_that_can_not_be_read_is_the_server_s_fault(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    (tmp_path / "cards.csv").write_text(HEADER + "a.jpg,A,s,1,id-1\n")
+    with serving(tmp_path / "cards.csv") as address:
+        offers = requests.get(f"{address}/bulk-data", timeout=5).json()["data"]
+        (listed,) = cards(offers[0])
+        assert requests.get(listed["image_uris"]["png"], timeout=5).status_code == 500
+
+
+def test_a_fifo_in_the_place_of_a_picture_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    assert "no regular file" in refused(tmp_path, HEADER + "a.jpg,A,s,1,id-1\n")
