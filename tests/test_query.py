@@ -63,7 +63,14 @@ def test_the_table_shows_metric_scores_names_sets_numbers_and_links(built: Built
     record = built.records()[2]
     done = ask(built, picture_of(built, 2), "--ef-search", 77, "--k", 2)
     assert done.returncode == 0
-    for words in ("inner_product", "efSearch 77", "1.0000", record["name"], "DRW", record["scryfall_uri"]):
+    for words in (
+        "inner_product",
+        "efSearch 77",
+        "1.0000",
+        record["name"],
+        record["set"].upper(),
+        record["scryfall_uri"],
+    ):
         assert words in done.stdout
     assert f"[DRW {record['collector_number']}]" in done.stdout
 
