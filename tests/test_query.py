@@ -72,7 +72,7 @@ def test_the_table_shows_metric_scores_names_sets_numbers_and_links(built: Built
         record["scryfall_uri"],
     ):
         assert words in done.stdout
-    assert f"[DRW {record['collector_number']}]" in done.stdout
+    assert f"[{record['set'].upper()} {record['collector_number']}]" in done.stdout
 
 
 def test_what_can_not_be_answered_is_said_and_the_others_are_answered(built: Built, tmp_path: Path) -> None:
