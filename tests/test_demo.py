@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import ROOT, run_well
 
-CARDS, PHOTOGRAPHS = 30, 4
+CARDS, PHOTOGRAPHS = 15, 3
 
 
 @pytest.fixture(scope="module")

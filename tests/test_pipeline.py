@@ -9,6 +9,7 @@ import numpy as np
 from helpers.image_cache import ImageCache
 from tests.conftest import Built, run_script, run_well, serving
 from tests.pictures import BROKEN
+from tests.test_export import read_as_a_client
 
 
 def test_1050_real_cards_become_1050_rows(real_built: Built) -> None:
@@ -33,6 +34,24 @@ def test_50_real_cards_asked_about_themselves_come_first(real_built: Built) -> N
         assert best["score"] >= 0.99
         found = row_of[best["face_id"]]
         assert found == row or float(rows[found] @ rows[row]) >= 1 - 1e-6  # itself or an identical twin
+
+
+def test_a_client_finds_every_real_card(real_built: Built) -> None:
+    decoded, records = read_as_a_client(real_built.index)
+    rows = np.load(real_built.index / "mtg_embeddings.npy")
+    exact, approximate = rows @ rows.T, rows @ decoded.T
+    assert records == real_built.records()
+    assert np.abs(approximate - exact).max() <= 0.02
+    best = approximate.argmax(axis=1)
+    itself_or_its_twin = exact[np.arange(len(rows)), best] >= 1 - 1e-6
+    assert itself_or_its_twin.all()
+    true_ten, found_ten = np.argsort(-exact, axis=1)[:, :10], np.argsort(-approximate, axis=1)[:, :10]
+    recall = np.mean([len(set(t) & set(f)) / 10 for t, f in zip(true_ten, found_ten, strict=True)])
+    print(
+        f"int8 against float32, {len(rows):,} real rows of width {rows.shape[1]}: recall@10 {recall:.4f}, "
+        f"largest score error {np.abs(approximate - exact).max():.4f}, first is itself {itself_or_its_twin.mean():.4f}"
+    )
+    assert recall >= 0.90
 
 
 def test_five_broken_pictures_of_a_hundred_cost_five_rows_and_no_other_its_name(
