@@ -9,6 +9,7 @@ PICTURE_SUFFIXES = (".jpg", ".png", ".webp")
 # image cache, beside the pictures
 DOWNLOAD_REPORT = "download_report.json"
 CACHE_LOCK = ".lock"
+LIST_LOCK = ".list.lock"  # there only while a list is being fetched
 
 STALE_SUFFIX = ".stale"  # a checkpoint of another build, put aside
 

@@ -4,6 +4,7 @@ Temporary names end in `.part`, which no reader looks at. `shared_folder` lets s
 folder and lets the one that is alone in it sweep what a killed one left.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -21,7 +22,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from helpers.artifacts import PART_SUFFIX
-from helpers.errors import NO_SPACE, Category, PipelineError
+from helpers.errors import NO_SPACE, Category, DiskFull, PipelineError
 from helpers.talk import human_bytes
 
 _OUR_PART = re.compile(rf"\.\d+-[0-9a-f]{{8}}{re.escape(PART_SUFFIX)}$")  # others may keep their own .part files here
@@ -150,6 +151,12 @@ def utc_timestamp() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
+def filesystem_time_ns(path: Path) -> int:
+    """Now, by the clock of the disk that `path` lies on, as other files there have it; `path` gets it as its own."""
+    os.utime(path)
+    return path.stat().st_mtime_ns
+
+
 def writable_folder(folder: Path, flag: str) -> Path:
     """Create `folder` where it is missing; a PipelineError names `flag` where it can't be had or written to."""
     try:
@@ -228,13 +235,16 @@ def disk_errors_named(path: Path) -> Iterator[None]:
 
 def _unwritable(path: Path, error: OSError) -> PipelineError:
     free = human_bytes(shutil.disk_usage(path.parent).free) if path.parent.is_dir() else "nothing"
-    return PipelineError.of(
+    kind, suggestion = PipelineError, "check that the directory is there and may be written to, or name another"
+    if error.errno in NO_SPACE or error.errno is None:
+        kind, suggestion = DiskFull, "make room and run the same command again; what was finished is kept"
+    elif error.errno in (errno.EMFILE, errno.ENFILE):
+        suggestion = "allow more open files (ulimit -n 1024), or use fewer --workers"
+    return kind.of(
         Category.CONFIGURATION,
         f"{path.parent} can't be written to",
         details=f"{path.name}: {error.strerror or error}; {free} free there",
-        suggestion="make room and run the same command again; what was finished is kept"
-        if error.errno in NO_SPACE or error.errno is None
-        else "check that the directory is there and may be written to, or name another",
+        suggestion=suggestion,
     )
 
 

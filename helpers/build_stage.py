@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from helpers.about import VERSION
 from helpers.artifacts import IndexFolder
 from helpers.atomic_io import Held, atomic_set, disk_errors_named, sole_holder, sweep, utc_timestamp, writable_folder
+from helpers.card_list import told_faces
 from helpers.checkpoint import Checkpoint, Settings
 from helpers.cli_validation import (
     DEFAULT_CONNECT_TIMEOUT_SECONDS,
@@ -49,10 +50,10 @@ from helpers.index_store import (
 from helpers.lookahead import in_order
 from helpers.model_source import find_model
 from helpers.preprocess import Preparation
-from helpers.scryfall import ensure_card_list, told_faces
+from helpers.scryfall import ensure_card_list
 from helpers.session import DownloadSession
 from helpers.talk import Progress, percent, say, warn
-from helpers.validation import BrokenImage, read_image
+from helpers.validation import MOST_CARD_PIXELS, BrokenImage, read_image
 from helpers.vectors import check_unit_rows
 
 if TYPE_CHECKING:
@@ -212,6 +213,7 @@ def build(args: BuildArgs, embedder: Embedder, report: BuildReport) -> str:
 def _card_list(args: BuildArgs) -> Path:
     """The kept list, whatever its age: the faces must be those that were downloaded."""
     session = DownloadSession(
+        api_url=args.api_url,
         user_agent=args.user_agent,
         workers=1,
         connect_timeout=DEFAULT_CONNECT_TIMEOUT_SECONDS,
@@ -229,7 +231,9 @@ def _faces(card_list: Path, args: BuildArgs) -> Records:
     They are needed again when the rows are done, hours later, and a list may be replaced in the meantime.
     """
     with disk_errors_named(args.out / "faces"), tempfile.TemporaryFile(dir=args.out) as file:
-        file.writelines(face.to_json() + b"\n" for face in told_faces(card_list, args.image_key, args.limit))
+        file.writelines(
+            face.to_json() + b"\n" for face in told_faces(card_list, args.image_key, args.limit, args.filters)
+        )
         file.flush()
         return Records(file, card_list)
 
@@ -286,7 +290,7 @@ def _loaded(
 
     def prepare(place: int) -> torch.Tensor:
         path = cache.path_for(faces[place].image_url)
-        return embedder.prepare(read_image(path, verify=args.validate_cache))
+        return embedder.prepare(read_image(path, verify=args.validate_cache, most_pixels=MOST_CARD_PIXELS))
 
     with closing(in_order(prepare, places, workers=LOADERS, ahead=2 * args.batch)) as coming:
         for place, future in coming:
@@ -376,6 +380,7 @@ def _manifest(
             image_key=args.image_key,
             fit=args.fit,
             limit=args.limit,
+            filters=args.filters.to_json(),
         ),
         statistics=report.statistics(),
         environment=Environment(

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from helpers.about import DEFAULT_USER_AGENT, VERSION
 from helpers.errors import EXIT_ERROR, NO_SPACE, Category, PipelineError, Problem
-from helpers.records import IMAGE_KEYS, LIST_KINDS
+from helpers.records import GAMES, IMAGE_KEYS, LIST_KINDS, Filters
 from helpers.talk import say
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -93,6 +93,22 @@ def one_of(choices: Sequence[str], *, suggest: str) -> Rule:
     return rule
 
 
+def codes(choices: Sequence[str] | None) -> Rule:
+    """Scryfall's codes with commas between them, in lower case as Scryfall has them; of `choices`, if there are any."""
+    allowed = one_of(choices, suggest=choices[0]) if choices else None
+
+    def rule(flag: str, text: str) -> frozenset[str]:
+        found = frozenset(code.strip().lower() for code in text.split(","))
+        for code in sorted(found):
+            if allowed:
+                allowed(flag, code)
+            elif not re.fullmatch(r"[a-z0-9_]{1,40}", code):
+                raise _broken(f"{flag} must be codes with commas between them", flag, text, f"use {flag} abc,def")
+        return found
+
+    return rule
+
+
 def path(flag: str, text: str) -> Path:
     """A path; `~` is the home directory."""
     if not text or "\0" in text:
@@ -158,7 +174,7 @@ def _broken(message: str, flag: str, text: str, suggestion: str) -> BrokenRule:
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default is None or isinstance(action.default, bool | list | tuple):
+        if action.default is None or isinstance(action.default, bool | list | tuple | frozenset):
             return action.help  # `default: True` or an empty list tells nobody anything
         return super()._get_help_string(action)
 
@@ -286,10 +302,22 @@ class CardListArgs(argparse.Namespace):
     user_agent: str
     refresh: bool
     offline: bool
+    lang: frozenset[str]
+    set: frozenset[str]
+    layout: frozenset[str]
+    games: frozenset[str]
+    exclude_digital: bool
+
+    @property
+    def filters(self) -> Filters:
+        """Which cards of the list are wanted."""
+        return Filters(self.lang, self.set, self.layout, self.games, self.exclude_digital)
 
 
 class DownloadArgs(CardListArgs):
     """How pictures are fetched."""
+
+    retry_failed: bool
 
     workers: int
     timeout_connect: float
@@ -357,13 +385,44 @@ def add_card_list_options(parser: Parser) -> None:
         metavar="TEXT",
         help="who asks; Scryfall wants a name and a contact",
     )
+    _add_filters(parser)
     parser.add_argument("--refresh", action="store_true", help="fetch the card list again, however fresh it is")
     parser.add_argument("--offline", action="store_true", help="never use the network")
     parser.cross_rule(("refresh", "offline"), _refresh_needs_network)
 
 
+def _add_filters(parser: Parser) -> None:
+    """--lang, --set, --layout, --games, --exclude-digital."""
+    for flag, what, example in (
+        ("--lang", "languages", "en,de"),
+        ("--set", "sets", "lea,leb"),
+        ("--layout", "layouts", "normal,transform"),
+    ):
+        parser.option(
+            flag,
+            codes(None),
+            default=frozenset(),
+            metavar="CODE,...",
+            help=f"only cards of these {what}, by Scryfall's codes, for example {example}",
+        )
+    parser.option(
+        "--games",
+        codes(GAMES),
+        default=frozenset(),
+        metavar="GAME,...",
+        help=f"only cards that are in one of these games: {', '.join(GAMES)}",
+    )
+    parser.add_argument("--exclude-digital", action="store_true", help="leave out cards that were never printed")
+
+
 def add_download_options(parser: Parser) -> None:
-    """--workers, --timeout-connect, --timeout-read, --max-retries, --max-failures."""
+    """--retry-failed, --workers, --timeout-connect, --timeout-read, --max-retries, --max-failures."""
+    parser.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="ask only for what the last download_report.json lists; the card list is not read",
+    )
+    parser.cross_rule(("retry_failed", "refresh", "offline"), _retry_needs_only_the_network)
     parser.option(
         "--workers",
         number(int, 1, 128, suggest=16),
@@ -485,6 +544,15 @@ def _refresh_needs_network(args: CardListArgs) -> Problem | None:
         return None
     return Problem(
         "--refresh and --offline exclude each other", "received --refresh --offline", "leave one of the two out"
+    )
+
+
+def _retry_needs_only_the_network(args: DownloadArgs) -> Problem | None:
+    other = "--offline" if args.offline else "--refresh" if args.refresh else None
+    if not args.retry_failed or other is None:
+        return None
+    return Problem(
+        f"--retry-failed and {other} exclude each other", f"received --retry-failed {other}", "leave one of the two out"
     )
 
 

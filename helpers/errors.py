@@ -7,6 +7,10 @@ import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 EXIT_OK = 0
 EXIT_ERROR = 1
@@ -44,12 +48,12 @@ class PipelineError(Exception):
 
     def __reduce__(self) -> tuple[type["PipelineError"], tuple[Category, tuple[Problem, ...], int]]:
         """What another process needs to raise it here: an exception would be made of its message alone."""
-        return PipelineError, (self.category, self.problems, self.exit_code)
+        return type(self), (self.category, self.problems, self.exit_code)
 
     @classmethod
     def of(
         cls, category: Category, message: str, *, details: str, suggestion: str, exit_code: int = EXIT_ERROR
-    ) -> "PipelineError":
+    ) -> "Self":
         """The usual case: a single problem."""
         return cls(category, [Problem(message, details, suggestion)], exit_code)
 
@@ -61,3 +65,7 @@ class PipelineError(Exception):
             f"  Suggestion: {problem.suggestion}"
             for problem in self.problems
         )
+
+
+class DiskFull(PipelineError):
+    """A disk takes no more (Configuration Error)."""

@@ -5,7 +5,7 @@ import mmap
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, overload
+from typing import Any, BinaryIO, overload
 
 import msgspec
 import numpy as np
@@ -33,6 +33,7 @@ class Parameters(msgspec.Struct, frozen=True):
     image_key: str
     fit: str
     limit: int | None
+    filters: dict[str, Any] = {}  # msgspec copies it; indexes of before have none
 
 
 class Statistics(msgspec.Struct, frozen=True):

@@ -1,5 +1,7 @@
 """What a card face is, and which of Scryfall's words choose it and its picture."""
 
+from typing import Any
+
 import msgspec
 
 LIST_KINDS = ("unique_artwork", "default_cards", "all_cards", "oracle_cards")
@@ -11,6 +13,24 @@ _ART = ("art_crop", "art")
 IMAGE_KEYS = tuple(key for size in (*_WHOLE_CARD, _BORDERLESS, _ART) for key in size)
 
 PLACEHOLDER_STATUS = ("missing", "placeholder")  # of `image_status`: what is shown is no picture of the card
+
+FILTERS = ("lang", "set", "layout", "games")  # fields of a card that choose among them
+GAMES = ("paper", "arena", "mtgo")
+
+# Scryfall's mean picture in bytes (2026), to tell beforehand how much room a download needs.
+MEAN_BYTES = {
+    "small": 15_000,
+    "thumb": 9_000,
+    "normal": 111_000,
+    "grid": 62_000,
+    "large": 181_000,
+    "display": 93_000,
+    "png": 1_355_000,
+    "border_crop": 100_000,
+    "crop": 63_000,
+    "art_crop": 79_000,
+    "art": 58_000,
+}
 
 # The picture to show to a person: sharp on a high-resolution screen, a tenth of a PNG's bytes.
 SHOWN_KEY = "large"
@@ -35,6 +55,32 @@ def image_key_order(wanted: str) -> tuple[str, ...]:
 
 def _wanted_first(wanted: str, row: tuple[str, ...]) -> tuple[str, ...]:
     return (wanted, *(key for key in row if key != wanted))
+
+
+class Filters(msgspec.Struct, frozen=True):
+    """Which cards of a list are wanted, by Scryfall's codes; an empty set wants all. A card must pass each of them."""
+
+    lang: frozenset[str] = frozenset()
+    set: frozenset[str] = frozenset()
+    layout: frozenset[str] = frozenset()
+    games: frozenset[str] = frozenset()  # it is in one of them
+    exclude_digital: bool = False
+
+    def __bool__(self) -> bool:
+        return self != NO_FILTERS
+
+    def __str__(self) -> str:
+        """The flags that make it."""
+        flags = [f"--{name} {','.join(sorted(getattr(self, name)))}" for name in FILTERS if getattr(self, name)]
+        return " ".join([*flags, *(["--exclude-digital"] if self.exclude_digital else [])])
+
+    def to_json(self) -> dict[str, Any]:
+        """What files record: only what was asked for, in a fixed order."""
+        asked: dict[str, Any] = {name: sorted(getattr(self, name)) for name in FILTERS if getattr(self, name)}
+        return asked | ({"exclude_digital": True} if self.exclude_digital else {})
+
+
+NO_FILTERS = Filters()
 
 
 class CardFace(msgspec.Struct, frozen=True, gc=False):

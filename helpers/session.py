@@ -1,45 +1,58 @@
-"""The HTTP session that all workers share: one connection pool, one way to retry, one pause. Only user of requests.
+"""The HTTP session that all workers share: one connection pool, one way to retry, one throttle. Only user of requests.
 
 A request ends in one of three ways: its bytes, `MissingPicture` (the server says there is none; never retried) or
-`FetchFailed` (after the last retry). urllib3's Retry is not used: its first wait is 0 s, it can't retry a body that
-does not decode, and each worker would sit out a 429 by itself while the others go on and earn a ban.
+`FetchFailed` (after the last retry). Retries are ours, not urllib3's Retry: its first wait is 0 s, it can't retry a
+body that does not decode, and it can't make all workers pause. Sending is urllib3's: requests finds the way (proxies,
+certificates, both from the environment), but its own sending costs 1 to 2 ms of CPU a picture, half a core at 400/s.
 Scryfall's rules: https://scryfall.com/docs/api (10 requests a second, 429 means to stop for a while).
 """
 
 import email.utils
+import functools
+import ipaddress
 import queue
 import random
+import re
+import socket
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar, cast
 from urllib.parse import urljoin, urlsplit
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import NewConnectionError
+from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError
 
 from helpers.errors import Category, PipelineError
-from helpers.talk import human_bytes, warn
+from helpers.resumable import Resumable
+from helpers.talk import Progress, human_bytes
+from helpers.throttle import NAME_YOURSELF, Stopped, Throttle
 from helpers.validation import LARGEST_PICTURE_BYTES
 
 T = TypeVar("T")
-B = TypeVar("B", bytes, Path)
+B = TypeVar("B")
 
 PASSING_STATUS = frozenset({500, 502, 503, 504})
 GONE_STATUS = frozenset({404, 410})
+REFUSED_STATUS = frozenset({400, 401, 403})
 PLACEHOLDER_HOST = "errors.scryfall.com"  # where Scryfall redirects to for a picture it does not have
 
 LIST_INTERVAL_SECONDS = 0.1  # at most 10 requests a second for the list and its description
 LONGEST_WAIT_SECONDS = 60.0
 PAUSE_SECONDS = 30.0  # after a 429 that does not say how long
 SHORTEST_PAUSE_SECONDS = 1.0  # "Retry-After: 0" is no leave to hammer
-LONGEST_PAUSE_SECONDS = 600.0
-MOST_PAUSES_IN_A_ROW = 10  # a server that answers nothing but 429 ends the run
+MOST_PAUSES_FOR_ONE = 10  # a picture that gets a 429 each time is given up, though others go well
 PROBE_TIMEOUT_SECONDS = 4.0
 MOST_REDIRECTS = 5
 LARGEST_DESCRIPTION_BYTES = 4_000_000
+LARGEST_LIST_BYTES = 4_000_000_000  # gzipped; all_cards has 390 MB
+SLOWEST_BYTES_PER_SECOND = 1000  # over a minute or more; less is an answer that never ends
+PATIENCE_SECONDS = 60.0
+_STEP_BYTES = 1_000_000  # a list that came so much further is going well: its tries begin anew
 _CHUNK_BYTES = 1 << 16
 
 
@@ -55,25 +68,53 @@ class BadBody(Exception):
     """Raised by a caller's `accept`: the bytes came, but they are not what was asked for."""
 
 
-class Stopped(Exception):
-    """The session was closed while a request was waiting or under way."""
+class _Refused(FetchFailed):
+    """400, 401, 403: it is about who asks."""
 
 
 class _Passing(Exception):
     """A failure that another try may mend."""
 
+    got_further = False  # it came after a good part of a large file, so it does not count as a try
 
-class _TooManyRequests(Exception):
-    def __init__(self, pause_seconds: float) -> None:
-        self.pause_seconds = pause_seconds
+
+class _PauseWanted(Exception):
+    def __init__(self, seconds: float, why: str, *, is_try: bool) -> None:
+        self.seconds, self.why, self.is_try = seconds, why, is_try
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """How requests to one origin go: through which pool, and whether a proxy wants the whole URL."""
+
+    pool: urllib3.HTTPConnectionPool
+    whole_url: bool
+
+
+class _Router(HTTPAdapter):
+    """requests' knowledge of proxies and certificates, asked once for each origin."""
+
+    def route(self, session: requests.Session, url: str) -> _Route:
+        request = requests.Request("GET", url).prepare()
+        found = session.merge_environment_settings(url, {}, True, None, None)
+        pool = self.get_connection_with_tls_context(request, found["verify"], found["proxies"], found["cert"])
+        self.cert_verify(pool, url, found["verify"], found["cert"])  # type: ignore[no-untyped-call]
+        return _Route(
+            cast(urllib3.HTTPConnectionPool, pool), self.request_url(request, found["proxies"]) != request.path_url
+        )
 
 
 class DownloadSession:
-    """A pooled session for `workers` threads. All times are in seconds; `now` and `sleep` are there for tests."""
+    """A pooled session for `workers` threads. All times are in seconds; `now` and `sleep` are there for tests.
+
+    Where `api_url` names a public server, private addresses are refused, wherever they come from: neither a list nor a
+    redirect may make us ask the machines around us.
+    """
 
     def __init__(
         self,
         *,
+        api_url: str,
         user_agent: str,
         workers: int,
         connect_timeout: float,
@@ -85,56 +126,73 @@ class DownloadSession:
         self._stop = threading.Event()
         self._sleep = sleep or self._stop.wait
         self._now = now
-        self._timeout = (connect_timeout, read_timeout)
+        self._api_url = api_url
+        self._timeout = urllib3.Timeout(connect=connect_timeout, read=read_timeout)
+        self._connect_timeout = connect_timeout
         self._max_retries = max_retries
+        self._throttle = Throttle(workers, now, self._sleep)
         self._lock = threading.Lock()
         self._next_list_request = -float("inf")
-        self._paused_until = -float("inf")
-        self._pauses_in_a_row = 0
         self._http = requests.Session()
-        # A pool smaller than the workers would throw connections away; retries are ours, see above.
-        adapter = HTTPAdapter(pool_connections=workers, pool_maxsize=workers, max_retries=0)
-        self._http.mount("https://", adapter)
-        self._http.mount("http://", adapter)
+        # A pool smaller than the workers would throw connections away.
+        self._router = _Router(pool_connections=workers, pool_maxsize=workers)
+        self._http.mount("https://", self._router)
+        self._http.mount("http://", self._router)
+        self._routes: dict[tuple[str, str], _Route] = {}
         # identity: a gzip file must arrive as it is, to be decoded exactly once.
-        self._http.headers.update({"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"})
+        self._headers = {"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
 
     def reachable(self, url: str) -> bool:
         """Whether there is a server at `url`. One that is slow or drops the connection is: that is for the retries."""
-        within = self._timeout[0] + PROBE_TIMEOUT_SECONDS
-        return probe(url, str(self._http.headers["User-Agent"]), self._timeout[0], within) is not None
+        within = self._connect_timeout + PROBE_TIMEOUT_SECONDS
+        return probe(url, self._headers["User-Agent"], self._connect_timeout, within) is not None
 
     def close(self) -> None:
         """Wake every worker that waits, make those under way stop at their next chunk, drop the connections."""
         self._stop.set()
+        self._throttle.stop()
         self._http.close()
 
     def get_picture(self, url: str, accept: Callable[[bytes], T]) -> T:
         """Fetch `url` and return what `accept` makes of its bytes; a BadBody from `accept` is retried.
 
-        Raises MissingPicture, FetchFailed, Stopped; PipelineError where the server wants us gone.
+        Raises MissingPicture, FetchFailed, Stopped; TurnedAway where the server wants us gone.
         """
-        return self._with_retries(lambda: _accepted(accept, self._read(url, LARGEST_PICTURE_BYTES)))
+        return self._with_retries(lambda: self._read(url, LARGEST_PICTURE_BYTES), accept)
+
+    def content_length(self, url: str) -> int | None:
+        """The size in bytes that the server says the picture of `url` has; None where it does not say."""
+        try:
+            with self._throttle.turn(), self._send("HEAD", url) as response:
+                length = response.headers.get("Content-Length", "")
+                return int(length) if response.status == 200 and length.isdecimal() else None
+        except (FetchFailed, _Passing):
+            return None
 
     def get_small(self, url: str) -> bytes:
         """Fetch a description, at most 10 requests a second; PipelineError (Network Error) where it can't be had."""
-        return self._list_request(url, lambda: self._read(url, LARGEST_DESCRIPTION_BYTES))
+        return self._list_request(url, lambda: self._read(url, LARGEST_DESCRIPTION_BYTES), lambda body: body)
 
-    def get_large(self, url: str, target: Path, accept: Callable[[Path], T]) -> T:
-        """Fetch `url` into the file `target` and return what `accept` makes of that; a BadBody from it is retried.
+    def get_large(self, target: Resumable, size: int | None, accept: Callable[[Resumable], T]) -> T:
+        """Fetch `target.url` into `target` and return what `accept` makes of that; a BadBody from it is retried.
 
-        At most 10 requests a second; PipelineError (Network Error) where it can't be had.
+        What is there already is not fetched again (Range with If-Range, RFC 9110). `size` is what the whole must have,
+        in bytes, if that is known. At most 10 requests a second; PipelineError (Network Error) where it can't be had.
         """
 
-        def once() -> T:
-            with self._open(url) as response, open(target, "wb") as file:
-                self._copy(response, file.write)
-            return _accepted(accept, target)
+        def accepted(_: None) -> T:
+            try:
+                if size is not None and target.size != size:
+                    raise BadBody(f"it has {target.size:,} bytes; the server's description says {size:,}")
+                return accept(target)
+            except BadBody:
+                target.discard()
+                raise
 
-        return self._list_request(url, once)
+        return self._list_request(target.url, lambda: self._read_rest(target, size), accepted)
 
-    def _list_request(self, url: str, once: Callable[[], T]) -> T:
-        def paced() -> T:
+    def _list_request(self, url: str, once: Callable[[], B], accept: Callable[[B], T]) -> T:
+        def paced() -> B:
             with self._lock:
                 start = max(self._now(), self._next_list_request)
                 self._next_list_request = start + LIST_INTERVAL_SECONDS
@@ -142,108 +200,147 @@ class DownloadSession:
             return once()
 
         try:
-            return self._with_retries(paced)
+            return self._with_retries(paced, accept)
         except (MissingPicture, FetchFailed) as error:
             raise PipelineError.of(
                 Category.NETWORK,
                 "the card list could not be had",
                 details=f"{url}: {error}",
-                suggestion="check the connection and --api-url; with a list in the cache, --offline uses that",
+                suggestion=NAME_YOURSELF
+                if isinstance(error, _Refused)
+                else "check the connection and --api-url; with a list in the cache, --offline uses that",
             ) from error
 
-    def _with_retries(self, once: Callable[[], T]) -> T:
-        tries = 0
+    def _with_retries(self, once: Callable[[], B], accept: Callable[[B], T]) -> T:
+        tries = pauses = 0
         while True:
-            self._sit_out_pause()
             try:
-                answer = once()
-            except _TooManyRequests as error:
-                self._pause_everyone(error.pause_seconds)  # no try is used up: the picture is not to blame
-                continue
-            except _Passing as failure:
-                tries += 1
+                with self._throttle.turn():
+                    body = self._one_try(once)
+                return accept(body)  # no turn is held: what a picture costs to decode keeps nobody from asking
+            except _PauseWanted as wanted:
+                pauses += 1
+                tries += wanted.is_try
+                self._throttle.pause(wanted.seconds, wanted.why)
+                if tries > self._max_retries or pauses > MOST_PAUSES_FOR_ONE:
+                    raise FetchFailed(f"{wanted.why} each time ({pauses} pauses)") from wanted
+            except (_Passing, BadBody) as failure:
+                tries = 1 if getattr(failure, "got_further", False) else tries + 1
                 if tries > self._max_retries:
                     raise FetchFailed(f"{failure} ({tries} {'try' if tries == 1 else 'tries'})") from failure
                 self._wait(backoff_seconds(tries))
-                continue
-            self._pauses_in_a_row = 0
-            return answer
 
-    def _open(self, url: str) -> requests.Response:
-        """One GET; redirects are followed by hand, since the placeholder must be seen before it is fetched."""
+    def _one_try(self, once: Callable[[], B]) -> B:
+        try:
+            body = once()
+        except MissingPicture:
+            self._throttle.answered()
+            raise
+        except _Refused as refusal:
+            self._throttle.refused(str(refusal))
+            raise
+        self._throttle.answered()
+        return body
+
+    # ----------------------------------------------------------------------------------------- one request, one answer
+
+    def _send(self, method: str, url: str, headers: dict[str, str] | None = None) -> urllib3.BaseHTTPResponse:
+        """One request; _Passing or FetchFailed where there is no answer to it. The caller closes the response."""
+        try:
+            parts = urlsplit(url)
+            self._require_public(parts.hostname or "", url)
+            origin = (parts.scheme, parts.netloc)
+            route = self._routes.get(origin)
+            if route is None:
+                route = self._routes[origin] = self._router.route(self._http, url)
+            path = url if route.whole_url else (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            return route.pool.urlopen(
+                method,
+                path,
+                headers=self._headers | (headers or {}),
+                redirect=False,
+                retries=False,
+                assert_same_host=False,
+                timeout=self._timeout,
+                preload_content=False,
+                decode_content=False,
+            )
+        except LocationValueError as error:
+            raise FetchFailed(_reason(error)) from error
+        except (HTTPError, requests.ConnectionError) as error:
+            raise self._passing(error) from error
+        except (requests.RequestException, ValueError) as error:  # ValueError: an address that is none
+            raise FetchFailed(_reason(error)) from error
+
+    def _require_public(self, host: str, url: str) -> None:
+        if _is_private(host) and not _is_private(urlsplit(self._api_url).hostname or ""):
+            raise FetchFailed(f"refused: {url} names a private address, and --api-url does not")
+
+    def _passing(self, error: Exception) -> Exception:
+        return Stopped() if self._stop.is_set() else _Passing(_reason(error))
+
+    @contextmanager
+    def _open(self, url: str, headers: dict[str, str] | None = None) -> Iterator[urllib3.BaseHTTPResponse]:
+        """One GET; redirects are followed by hand, since each must be looked at before it is followed."""
         for _ in range(MOST_REDIRECTS + 1):
-            try:
-                response = self._http.get(url, stream=True, allow_redirects=False, timeout=self._timeout)
-            except (requests.ConnectionError, requests.Timeout) as error:
-                raise _Passing(_reason(error)) from error
-            except (requests.RequestException, ValueError) as error:  # ValueError: an address that is none
-                raise FetchFailed(_reason(error)) from error
-            if not response.is_redirect:
-                return self._judged(response)
-            response.close()
-            try:
-                url = urljoin(url, response.headers["location"])
-                host = urlsplit(url).hostname
-            except ValueError as error:
-                raise FetchFailed(f"redirected to no address: {error}") from error
-            if host == PLACEHOLDER_HOST:
-                raise MissingPicture("redirected to Scryfall's placeholder")
+            with self._send("GET", url, headers) as response:
+                location = response.get_redirect_location()
+                if not location:
+                    _judge(response)
+                    yield response
+                    return
+            url = _next_hop(url, location)
         raise FetchFailed(f"more than {MOST_REDIRECTS} redirects")
-
-    def _judged(self, response: requests.Response) -> requests.Response:
-        status = response.status_code
-        if status == 200:
-            return response
-        retry_after = response.headers.get("Retry-After")
-        response.close()
-        if status == 429:
-            asked = retry_after_seconds(retry_after)
-            raise _TooManyRequests(PAUSE_SECONDS if asked is None else max(SHORTEST_PAUSE_SECONDS, asked))
-        if status in GONE_STATUS:
-            raise MissingPicture(f"HTTP {status}")
-        raise (_Passing if status in PASSING_STATUS else FetchFailed)(f"HTTP {status}")
 
     def _read(self, url: str, most_bytes: int) -> bytes:
         body = bytearray()
-
-        def add(chunk: bytes) -> None:
-            body.extend(chunk)
-            if len(body) > most_bytes:
-                raise FetchFailed(f"the body is larger than {human_bytes(most_bytes)}")
-
         with self._open(url) as response:
-            self._copy(response, add)
+            self._copy(response, body.extend, most_bytes)
         return bytes(body)
 
-    def _copy(self, response: requests.Response, write: Callable[[bytes], object]) -> None:
+    def _read_rest(self, target: Resumable, size: int | None) -> None:
+        """Fetch what `target` lacks, or all of it where the server has another version now."""
+        if target.size and target.size == size:
+            return  # an earlier run was killed between the last byte and the check
+        etag, before = target.etag(), target.size
+        headers = {"Range": f"bytes={before}-", "If-Range": etag} if etag else {}
+        most_bytes = LARGEST_LIST_BYTES if size is None else size
         try:
-            for chunk in response.iter_content(_CHUNK_BYTES):
+            with self._open(target.url, headers) as response:
+                if not (etag and _continues(response, before)):
+                    target.begin(response.headers.get("ETag"))
+                    before = 0
+                steps = (size or 0) // _STEP_BYTES
+                with Progress("Fetching the list", steps, "MB", before=before // _STEP_BYTES) as bar:
+
+                    def write(chunk: bytes) -> None:
+                        had = target.size
+                        target.write(chunk)
+                        bar.advance(target.size // _STEP_BYTES - had // _STEP_BYTES)
+
+                    self._copy(response, write, most_bytes - before)
+        except _Passing as failure:
+            failure.got_further = target.size - before >= _STEP_BYTES
+            raise
+        finally:
+            target.pause()
+
+    def _copy(self, response: urllib3.BaseHTTPResponse, write: Callable[[bytes], object], most_bytes: int) -> None:
+        """Hand the body to `write`, as it comes; not more than `most_bytes`, and not for ever."""
+        started, count = self._now(), 0
+        try:
+            while chunk := response.read1(_CHUNK_BYTES):
                 if self._stop.is_set():
                     raise Stopped
+                count += len(chunk)
+                if count > most_bytes:
+                    raise FetchFailed(f"the body is larger than {human_bytes(most_bytes)}")
                 write(chunk)
-        except requests.RequestException as error:  # a short body too: urllib3 compares it with Content-Length
-            raise _Passing(f"broken off: {_reason(error)}") from error
-
-    # --------------------------------------------------------------------------------------------- waiting
-
-    def _pause_everyone(self, seconds: float) -> None:
-        if seconds > LONGEST_PAUSE_SECONDS:
-            raise _turned_away(f"the server asks for a pause of {seconds:.0f} s (429 with Retry-After)")
-        with self._lock:
-            now = self._now()
-            if now >= self._paused_until:  # the first worker to be told; the others were already on their way
-                self._pauses_in_a_row += 1
-                warn(f"429 Too Many Requests: every worker pauses for {seconds:.0f} s")
-            self._paused_until = max(self._paused_until, now + seconds)
-            if self._pauses_in_a_row > MOST_PAUSES_IN_A_ROW:
-                raise _turned_away(f"{MOST_PAUSES_IN_A_ROW} pauses in a row ended in another 429")
-
-    def _sit_out_pause(self) -> None:
-        while True:
-            seconds = self._paused_until - self._now()
-            self._wait(seconds)
-            if seconds <= 0:
-                return
+                seconds = self._now() - started
+                if seconds > PATIENCE_SECONDS and count < SLOWEST_BYTES_PER_SECOND * seconds:
+                    raise _Passing(f"too slow: {human_bytes(count)} in {seconds:.0f} s")
+        except HTTPError as error:  # a short body too: urllib3 compares it with Content-Length
+            raise self._passing(error) from error
 
     def _wait(self, seconds: float) -> None:
         if seconds > 0:
@@ -252,11 +349,64 @@ class DownloadSession:
             raise Stopped
 
 
-def _accepted(accept: Callable[[B], T], body: B) -> T:
+def _judge(response: urllib3.BaseHTTPResponse) -> None:
+    """Raise what the status means, unless it is an answer with the bytes that were asked for."""
+    status = response.status
+    if status in (200, 206):
+        return
+    asked = retry_after_seconds(response.headers.get("Retry-After"), response.headers.get("Date"))
+    if status == 429:
+        pause = PAUSE_SECONDS if asked is None else max(SHORTEST_PAUSE_SECONDS, asked)
+        raise _PauseWanted(pause, "429 Too Many Requests", is_try=False)  # the picture is not to blame
+    if status == 503 and asked:
+        raise _PauseWanted(max(SHORTEST_PAUSE_SECONDS, asked), "503 Service Unavailable", is_try=True)
+    if status in GONE_STATUS:
+        raise MissingPicture(f"HTTP {status}")
+    if status in REFUSED_STATUS:
+        raise _Refused(f"HTTP {status}")
+    raise (_Passing if status in PASSING_STATUS else FetchFailed)(f"HTTP {status}")
+
+
+def _continues(response: urllib3.BaseHTTPResponse, start: int) -> bool:
+    """Whether this is the part from byte `start` on, to the end; else it is the whole file."""
+    if response.status != 206:
+        return False
+    where = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    if not where or int(where[1]) != start:
+        raise FetchFailed(f"asked for the bytes from {start:,}, got {response.headers.get('Content-Range')!r}")
+    return True
+
+
+def _next_hop(url: str, location: str) -> str:
+    """Where a redirect leads; MissingPicture where that is the placeholder, FetchFailed where it is not followed."""
     try:
-        return accept(body)
-    except BadBody as error:
-        raise _Passing(str(error)) from error
+        target = urljoin(url, location)
+        parts = urlsplit(target)
+        host = parts.hostname
+    except ValueError as error:
+        raise FetchFailed(f"redirected to no address: {error}") from error
+    if host == PLACEHOLDER_HOST:
+        raise MissingPicture("redirected to Scryfall's placeholder")
+    if parts.scheme != urlsplit(url).scheme:
+        raise FetchFailed(f"refused: redirected to another scheme, {target}")
+    return target
+
+
+def _is_private(host: str) -> bool:
+    """Whether `host` is, or its name leads to, an address that is not for the whole world.
+
+    A name that can't be looked up is none: it is reached through a proxy, which looks it up itself, or not at all.
+    """
+    try:
+        return _leads_home(host)
+    except (OSError, ValueError):  # ValueError: no name at all
+        return False
+
+
+@functools.lru_cache(maxsize=1000)
+def _leads_home(host: str) -> bool:
+    found = socket.getaddrinfo(host, None)
+    return any(not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global for *_, address in found)
 
 
 def backoff_seconds(failures: int) -> float:
@@ -267,17 +417,24 @@ def backoff_seconds(failures: int) -> float:
     return min(float(2 ** min(failures - 1, 6)) * (1 + random.random() / 4), LONGEST_WAIT_SECONDS)
 
 
-def retry_after_seconds(header: str | None) -> float | None:
-    """Read a Retry-After header, seconds or an HTTP date (RFC 9110, 10.2.3); None where it says nothing usable."""
+def retry_after_seconds(header: str | None, date: str | None = None) -> float | None:
+    """Read a Retry-After header, seconds or an HTTP date (RFC 9110, 10.2.3); None where it says nothing usable.
+
+    A date is compared with the answer's own `date`, if it has one: this machine's clock may be wrong, or jump.
+    """
     if not header:
         return None
     if header.strip().isdecimal() and header.isascii():
         return float(header)
     try:
-        when = email.utils.parsedate_to_datetime(header)
-        return max(0.0, when.timestamp() - time.time())
+        until = email.utils.parsedate_to_datetime(header).timestamp()
     except (ValueError, OverflowError):
         return None
+    try:
+        now = email.utils.parsedate_to_datetime(date or "").timestamp()
+    except (ValueError, OverflowError):
+        now = time.time()
+    return max(0.0, until - now)
 
 
 def probe(
@@ -312,15 +469,6 @@ def _head_status(url: str, user_agent: str, timeout: tuple[float, float]) -> int
         return None if isinstance(_innermost(error), NewConnectionError) else 0
     except (requests.RequestException, ValueError):
         return 0
-
-
-def _turned_away(details: str) -> PipelineError:
-    return PipelineError.of(
-        Category.NETWORK,
-        "the server does not want more requests for now",
-        details=details,
-        suggestion="run the same command again later, with fewer --workers; what was fetched is kept",
-    )
 
 
 def _reason(error: Exception) -> str:

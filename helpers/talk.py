@@ -17,11 +17,21 @@ tqdm.set_lock(threading.RLock())  # its own is made at the first word, and a sig
 
 def say(text: str) -> None:
     """A line for the user; a log that takes no more lines is no reason to stop."""
+    text = printable(text)
     with suppress(OSError):
         if sys.stderr.isatty():
             tqdm.write(text, file=sys.stderr)  # above a bar
         else:
             print(text, file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """`text` without what a terminal would take for commands: a card's name comes from the network."""
+    return (
+        text
+        if text.isprintable()
+        else "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    )
 
 
 def warn(text: str) -> None:
@@ -71,6 +81,15 @@ class Progress:
             elif time.monotonic() - self._last_line >= LINE_EVERY_SECONDS:
                 self._last_line = time.monotonic()
                 say(self._line())
+
+    def already(self, count: int = 1) -> None:
+        """`count` more were done before: they count as done, not for the rate."""
+        with self._lock:
+            self._before += count
+            self._done += count
+            if self._bar is not None:
+                self._bar.initial += count
+                self._bar.update(count)
 
     def _line(self) -> str:
         rate = (self._done - self._before) / max(time.monotonic() - self._started, 1e-9)

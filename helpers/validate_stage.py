@@ -10,7 +10,7 @@ from helpers.errors import Category, PipelineError
 from helpers.image_cache import ImageCache
 from helpers.lookahead import in_order
 from helpers.talk import Progress, percent, say, warn
-from helpers.validation import BrokenImage, UnreadableImage, read_image
+from helpers.validation import BrokenImage, UnreadableImage, check_file
 
 REPORT_VERSION = "1.0.0"
 EXIT_INVALID = 1
@@ -137,7 +137,7 @@ def _look(path: Path) -> Invalid | None:
     stat = None
     try:
         stat = path.lstat()
-        read_image(path)
+        check_file(path)
     except FileNotFoundError:
         return Invalid(path, "does not exist", stat)
     except UnreadableImage as error:

@@ -18,7 +18,8 @@ from helpers.talk import human_bytes
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP")
 LARGEST_PICTURE_BYTES = 64_000_000
-MOST_PIXELS = 120_000_000  # 360 MB decoded; a card has one million
+MOST_PIXELS = 120_000_000  # 360 MB decoded: a photograph to ask about
+MOST_CARD_PIXELS = 24_000_000  # 72 MB decoded: a card scanned at 1,600 dpi; Scryfall's largest has one million
 
 # What Pillow's decoders are known to raise on damaged data.
 DECODE_ERRORS = (
@@ -39,6 +40,7 @@ DECODE_ERRORS = (
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _JPEG_END = b"\xff\xd9"
 _PNG_END = b"IEND\xae\x42\x60\x82"
+_WITHOUT_CHECKSUMS = ("JPEG", "WEBP")  # there Pillow's verify() does nothing
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit is checked before the first pixel is decoded
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged EXIF data and the like: no reason to lose a picture
@@ -52,17 +54,33 @@ class UnreadableImage(BrokenImage):
     """The file could not be read, so nobody knows whether it is whole."""
 
 
-def decode_image(data: bytes, *, verify: bool = True) -> Image.Image:
+def decode_image(data: bytes, *, verify: bool = True, most_pixels: int = MOST_PIXELS) -> Image.Image:
     """Decode `data` to its last row; BrokenImage says what is wrong with it.
 
     `verify` adds Pillow's check of the file's own structure (checksums of PNG chunks), which decoding skips over.
     """
+    return _decoded(data, verify=verify, most_pixels=most_pixels, reduced=False)
+
+
+def check_image(data: bytes) -> None:
+    """Decode the picture of a card to its last row and throw it away; BrokenImage says what is wrong with it.
+
+    Half the time of `decode_image`, with the same verdict: a JPEG is brought out at an eighth of its size, in grey.
+    Every bit of its data is read and decoded for that too; what is left out is arithmetic, which can't fail.
+    """
+    _decoded(data, verify=True, most_pixels=MOST_CARD_PIXELS, reduced=True)
+
+
+def _decoded(data: bytes, *, verify: bool, most_pixels: int, reduced: bool) -> Image.Image:
     if not data:
         raise BrokenImage("empty file")
     try:
-        if verify:
-            _open(data).verify()  # leaves the object unusable: the second open is Pillow's own advice
-        image = _open(data)
+        image = _open(data, most_pixels)
+        if verify and image.format not in _WITHOUT_CHECKSUMS:
+            image.verify()  # leaves the object unusable: opening it once more is Pillow's own advice
+            image = _open(data, most_pixels)
+        if reduced:
+            image.draft("L", (1, 1))  # only JPEGs heed it
         image.load()
     except UnidentifiedImageError:
         raise BrokenImage(f"not a JPEG, PNG or WebP picture: {_looks_like(data)}") from None
@@ -71,16 +89,24 @@ def decode_image(data: bytes, *, verify: bool = True) -> Image.Image:
     return image
 
 
-def read_image(path: Path, *, verify: bool = True) -> Image.Image:
+def read_image(path: Path, *, verify: bool = True, most_pixels: int = MOST_PIXELS) -> Image.Image:
     """`decode_image` of a file; UnreadableImage where it can't be read. FileNotFoundError passes."""
+    return decode_image(_read(path), verify=verify, most_pixels=most_pixels)
+
+
+def check_file(path: Path) -> None:
+    """`check_image` of a file; UnreadableImage where it can't be read. FileNotFoundError passes."""
+    check_image(_read(path))
+
+
+def _read(path: Path) -> bytes:
     try:
         with _open_regular(path) as file:
-            data = file.read()
+            return file.read()
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise UnreadableImage(f"can't be read: {getattr(error, 'strerror', None) or error}") from error
-    return decode_image(data, verify=verify)
 
 
 def _open_regular(path: Path) -> BinaryIO:
@@ -96,20 +122,28 @@ def _open_regular(path: Path) -> BinaryIO:
 
 
 def is_whole_file(path: Path, checked_until_ns: int = 0) -> bool:
-    """Whether the picture at `path` is there and whole.
-
-    It is decoded if it was changed at or after `checked_until_ns`. An older one was decoded before, and what happens to
-    such a file later (a full disk, a broken copy) shows at its two ends: 54,000 are judged in 15 s this way.
-    """
+    """Whether the picture at `path` is there and whole; it is decoded unless it `is_unchanged`."""
+    if is_unchanged(path, checked_until_ns):
+        return True
     try:
-        with _open_regular(path) as file:
-            unchanged = os.fstat(file.fileno()).st_mtime_ns < checked_until_ns
-            if unchanged and _ends_are_whole(file):
-                return True
-        read_image(path)  # also where the ends look odd: some encoders leave bytes behind the end of the picture
+        check_file(path)  # also where the ends look odd: some encoders leave bytes behind the end of the picture
     except (BrokenImage, OSError):
         return False
     return True
+
+
+def is_unchanged(path: Path, checked_until_ns: int) -> bool:
+    """Whether the picture at `path` was last changed before `checked_until_ns`, when it was found whole.
+
+    What happens to such a file later (a full disk, a broken copy) shows at its two ends: 54,000 are judged in seconds.
+    """
+    if not checked_until_ns:
+        return False
+    try:
+        with _open_regular(path) as file:
+            return os.fstat(file.fileno()).st_mtime_ns < checked_until_ns and _ends_are_whole(file)
+    except (BrokenImage, OSError):
+        return False
 
 
 def _ends_are_whole(file: BinaryIO) -> bool:
@@ -122,11 +156,11 @@ def _ends_are_whole(file: BinaryIO) -> bool:
     return head.startswith(_BEGINNINGS) and tail.endswith((_JPEG_END, _PNG_END))
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes, most_pixels: int) -> Image.Image:
     image = Image.open(BytesIO(data), formats=PICTURE_FORMATS)
     width, height = image.size
-    if width * height > MOST_PIXELS:
-        raise BrokenImage(f"{width}x{height} pixels are more than the {MOST_PIXELS:,} that are read")
+    if width * height > most_pixels:
+        raise BrokenImage(f"{width}x{height} pixels are more than the {most_pixels:,} that are read")
     return image
 
 

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from helpers.card_list import FaceTally, iter_faces
 from helpers.records import CardFace
-from helpers.scryfall import FaceTally, iter_faces
 from tests.conftest import run_well, serving
 
 WHOLE = 300

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from helpers.card_list import FaceTally, iter_faces
 from helpers.errors import PipelineError
 from helpers.records import CardFace
-from helpers.scryfall import FRESH_FOR, FaceTally, ensure_card_list, iter_faces
+from helpers.scryfall import FRESH_FOR, ensure_card_list
 from helpers.session import DownloadSession
 from tests.conftest import serving
 from tests.faulty_server import Reply, faulty_server
@@ -192,7 +193,9 @@ def test_one_odd_card_does_not_cost_the_others(tmp_path: Path) -> None:
 
 @pytest.fixture
 def session() -> DownloadSession:
-    return DownloadSession(user_agent="test", workers=1, connect_timeout=5, read_timeout=5, max_retries=0)
+    return DownloadSession(
+        api_url=NOBODY, user_agent="test", workers=1, connect_timeout=5, read_timeout=5, max_retries=0
+    )
 
 
 def ensure(

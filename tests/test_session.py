@@ -10,18 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.errors import PipelineError
+from helpers.resumable import Resumable
 from helpers.session import (
     BadBody,
     DownloadSession,
     FetchFailed,
     MissingPicture,
-    Stopped,
     backoff_seconds,
     probe,
     retry_after_seconds,
 )
+from helpers.throttle import Stopped
 from tests.faulty_server import FaultyServer, Reply, faulty_server
 
+LOOPBACK = "http://127.0.0.1"
 GOOD = Reply(body=b"picture")
 
 
@@ -55,6 +57,7 @@ def clock() -> Clock:
 
 def make_session(clock: Clock, max_retries: int = 5) -> DownloadSession:
     return DownloadSession(
+        api_url=LOOPBACK,
         user_agent="Tests/1 (test)",
         workers=4,
         connect_timeout=5,
@@ -178,6 +181,7 @@ def test_429_pauses_every_worker(server: FaultyServer) -> None:
         time = 30.0
 
     session = DownloadSession(
+        api_url=LOOPBACK,
         user_agent="t",
         workers=2,
         connect_timeout=5,
@@ -247,13 +251,16 @@ def test_lists_are_asked_for_at_most_ten_times_a_second_and_pictures_at_any_rate
 
 
 def test_a_list_that_can_not_be_had_says_what_to_do(server: FaultyServer, clock: Clock, tmp_path: Path) -> None:
+    target = Resumable(tmp_path / "list", server.answer("/list", Reply(404)))
     with pytest.raises(PipelineError, match="could not be had") as caught:
-        make_session(clock).get_large(server.answer("/list", Reply(404)), tmp_path / "list", Path.read_bytes)
+        make_session(clock).get_large(target, None, lambda _: None)
     assert "--offline" in caught.value.problems[0].suggestion
 
 
 def test_close_wakes_a_worker_that_waits(server: FaultyServer) -> None:
-    session = DownloadSession(user_agent="t", workers=1, connect_timeout=5, read_timeout=5, max_retries=5)
+    session = DownloadSession(
+        api_url=LOOPBACK, user_agent="t", workers=1, connect_timeout=5, read_timeout=5, max_retries=5
+    )
     url = server.answer("/a.jpg", Reply(429))
     ended: list[BaseException] = []
 

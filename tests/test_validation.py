@@ -1,12 +1,13 @@
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from helpers.validation import BrokenImage, decode_image, is_whole_file, read_image
+from helpers.validation import BrokenImage, check_file, check_image, decode_image, is_whole_file, read_image
 from tests.pictures import BROKEN, encoded, write
 
 
@@ -23,6 +24,8 @@ def test_a_broken_picture_is_refused_with_a_reason(how: str, verify: bool, tmp_p
     with pytest.raises(BrokenImage) as caught:
         read_image(path, verify=verify)
     assert str(caught.value)
+    with pytest.raises(BrokenImage):
+        check_file(path)
     assert not is_whole_file(path)
 
 
@@ -41,6 +44,40 @@ def test_no_bytes_whatever_raise_anything_else(data: bytes) -> None:
         decode_image(b"\xff\xd8\xff" + data)
 
 
+def made(form: str, **options: object) -> bytes:
+    file = BytesIO()
+    Image.open(BytesIO(encoded(seed=3))).save(file, form, **options)
+    return file.getvalue()
+
+
+FORMS = {
+    "baseline": made("JPEG"),
+    "progressive": made("JPEG", progressive=True),
+    "grey": made("JPEG", quality=30, subsampling=0, optimize=True),
+    "png": made("PNG"),
+    "webp": made("WEBP"),
+    "lossless webp": made("WEBP", lossless=True),
+}
+
+
+def refuses(check: Callable[[bytes], object], data: bytes) -> bool:
+    try:
+        check(data)
+    except BrokenImage:
+        return True
+    return False
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(sorted(FORMS)), st.floats(0, 1), st.integers(1, 40), st.binary(max_size=8))
+def test_the_quick_check_gives_the_verdict_of_a_full_decode(form: str, where: float, cut: int, new: bytes) -> None:
+    data = FORMS[form]
+    assert not refuses(check_image, data)
+    at = int(where * len(data))
+    for damaged in (data[:at], data[:at] + new + data[at + len(new) :], data[:at] + new + data[at + cut :]):
+        assert refuses(check_image, damaged) == refuses(decode_image, damaged)
+
+
 def test_verify_finds_a_checksum_that_decoding_skips() -> None:
     data = bytearray(encoded("PNG"))
     end = data.rindex(b"IEND")
@@ -56,6 +93,15 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded() -> None:
     Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
     with pytest.raises(BrokenImage, match="20000x20000"):
         decode_image(bomb.getvalue())
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "JPEG"])
+def test_a_card_of_more_pixels_than_any_scan_has_is_refused_where_a_photograph_is_not(form: str) -> None:
+    made = BytesIO()
+    Image.new("L", (5000, 5000)).save(made, form)
+    assert decode_image(made.getvalue()).size == (5000, 5000)
+    with pytest.raises(BrokenImage, match="5000x5000"):
+        check_image(made.getvalue())
 
 
 def test_damage_between_the_ends_is_found_in_a_file_that_was_changed_since_it_was_checked(tmp_path: Path) -> None:

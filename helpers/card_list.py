@@ -1,0 +1,316 @@
+"""A card list, read as a stream of card faces.
+
+Two forms are read: one object a line (`*.jsonl.gz`, since 2026-07-20) and the JSON array of before, which has one
+object a line too; either may be gzipped. Rules: https://scryfall.com/docs/api/layouts. A list comes from the network,
+so what it may cost is bounded, and so are the addresses that are taken from it.
+"""
+
+import hashlib
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from gzip import BadGzipFile
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+from urllib.parse import urlsplit
+
+import msgspec
+from isal import igzip
+
+from helpers.errors import Category, PipelineError
+from helpers.records import NO_FILTERS, PLACEHOLDER_STATUS, SHOWN_KEY, CardFace, Filters, image_key_order
+from helpers.talk import human_bytes, say
+
+PLACEHOLDER_NAME = "soon.jpg"  # https://errors.scryfall.com/soon.jpg
+MOST_LINE_BYTES = 4_000_000  # the longest card has 100 KB
+MOST_TIMES_LARGER = 100  # text to gzip; Scryfall's lists are 8 times as large
+FREE_TEXT_BYTES = 100_000_000  # a small list may be as repetitive as it likes
+_SHOWN_KEYS = image_key_order(SHOWN_KEY)
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+# --------------------------------------------------------------------------------------- the shape of Scryfall's JSON
+# Only what is read is declared, and nearly all of it may be missing or null: layouts come and go, and none may stop us.
+
+
+class _Face(msgspec.Struct, gc=False):
+    name: str | None = None
+    oracle_id: str | None = None
+    illustration_id: str | None = None
+    colors: list[str] | None = None
+    artist: str | None = None
+    image_uris: dict[str, Any] | None = None
+
+
+class _Card(msgspec.Struct, gc=False):
+    id: str
+    name: str
+    oracle_id: str | None = None
+    illustration_id: str | None = None
+    set: str | None = None
+    collector_number: str | None = None
+    frame: str | None = None
+    layout: str | None = None
+    lang: str | None = None
+    games: list[str] | None = None
+    digital: bool | None = None
+    colors: list[str] | None = None
+    artist: str | None = None
+    scryfall_uri: str | None = None
+    image_status: str | None = None
+    image_uris: dict[str, Any] | None = None
+    card_faces: list[_Face] | None = None
+
+
+@dataclass(slots=True)
+class FaceTally:
+    """What a pass over a list met."""
+
+    cards: int = 0
+    faces: int = 0
+    placeholders: int = 0
+    without_picture: int = 0
+    repeated_urls: int = 0
+    filtered_out: int = 0  # cards
+    refused: int = 0  # addresses that are not asked for, whoever lists them
+    refused_example: str = ""
+    unreadable: int = 0  # lines that are JSON, but no card as we know it
+    unreadable_example: str = ""
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.cards:,} cards, {self.faces:,} faces; left out: {self.placeholders:,} placeholders, "
+            f"{self.without_picture:,} without a picture, {self.repeated_urls:,} repeated pictures"
+        )
+        if self.filtered_out:
+            text += f", {self.filtered_out:,} cards by the filters"
+        if self.refused:
+            text += f", {self.refused:,} addresses that are refused (the first: {self.refused_example})"
+        if self.unreadable:
+            text += f", {self.unreadable:,} unreadable cards (the first: {self.unreadable_example})"
+        return text
+
+
+def iter_faces(
+    path: Path, image_key: str, limit: int | None, tally: FaceTally, filters: Filters = NO_FILTERS
+) -> Iterator[CardFace]:
+    """Yield the faces of the list at `path` in its order, at most `limit`, counting into `tally` what is left out.
+
+    One picture is one face: a URL that was seen before is left out. A card of a shape that we don't know is left out
+    too, for one oddity must not cost the other 100,000. Raises PipelineError (Validation Error) with the line where the
+    list is damaged, or where no card at all can be read.
+    """
+    return islice(_distinct_faces(path, image_key, tally, filters), limit)
+
+
+def told_faces(path: Path, image_key: str, limit: int | None, filters: Filters) -> Iterator[CardFace]:
+    """`iter_faces`; says at the end what was met and what was left out."""
+    tally = FaceTally()
+    yield from iter_faces(path, image_key, limit, tally, filters)
+    say(f"{path.name}: {tally}")
+    if filters and not tally.faces:
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            "the filters leave nothing of the card list",
+            details=f"received {filters}; {path.name}: {tally}",
+            suggestion="use Scryfall's codes (--set lea, --lang en, --layout normal), or another --kind: "
+            "only all_cards has every language",
+        )
+
+
+def all_addresses(path: Path) -> Iterator[str]:
+    """Every address of a picture that the list at `path` names, of whatever key, usable or not."""
+    for card in _read_cards(path, FaceTally(), shown_as=str(path)):
+        for uris in (card.image_uris, *(face.image_uris for face in card.card_faces or [])):
+            yield from (url for url in (uris or {}).values() if isinstance(url, str))
+
+
+def count_cards(path: Path, shown_as: str) -> int:
+    """Read the list at `path` to its end; PipelineError (Validation Error) where it is damaged."""
+    return sum(1 for _ in _read_cards(path, FaceTally(), shown_as))
+
+
+def _distinct_faces(path: Path, image_key: str, tally: FaceTally, filters: Filters) -> Iterator[CardFace]:
+    seen: set[bytes] = set()  # digests: 540,000 URLs would be three times the memory
+    keys = image_key_order(image_key)
+    for card in _read_cards(path, tally, shown_as=str(path)):
+        tally.cards += 1
+        if filters and not _passes(card, filters):
+            tally.filtered_out += 1
+            continue
+        for face in _faces_of(card, keys, tally):
+            digest = hashlib.sha1(face.image_url.encode()).digest()
+            if digest in seen:
+                tally.repeated_urls += 1
+                continue
+            seen.add(digest)
+            tally.faces += 1
+            yield face
+
+
+def _passes(card: _Card, filters: Filters) -> bool:
+    """Whether `filters` take the card; what it does not say of itself, it has not."""
+    return (
+        (not filters.lang or card.lang in filters.lang)
+        and (not filters.set or card.set in filters.set)
+        and (not filters.layout or card.layout in filters.layout)
+        and (not filters.games or not filters.games.isdisjoint(card.games or ()))
+        and not (filters.exclude_digital and card.digital)
+    )
+
+
+def _faces_of(card: _Card, keys: tuple[str, ...], tally: FaceTally) -> Iterator[CardFace]:
+    """One face for each side that has pictures of its own, else one for the card."""
+    sides = [(i, face) for i, face in enumerate(card.card_faces or []) if face.image_uris]
+    if not sides:
+        yield from _face_of(card, None, card.card_faces or [], keys, tally)
+        return
+    tally.without_picture += len(card.card_faces or []) - len(sides)
+    for i, side in sides:
+        yield from _face_of(card, i, [side], keys, tally)
+
+
+def _face_of(
+    card: _Card, side: int | None, faces: list[_Face], keys: tuple[str, ...], tally: FaceTally
+) -> Iterator[CardFace]:
+    """The face with index `side` (None: the whole card, whose `faces` share its picture), if it has a picture."""
+    own = faces[0] if side is not None else None
+    uris = (own.image_uris if own else card.image_uris) or {}
+    image_url = _pick(uris, keys, tally, card.name)
+    if image_url is None:
+        tally.without_picture += 1
+        return
+    if card.image_status in PLACEHOLDER_STATUS or image_url.partition("?")[0].endswith("/" + PLACEHOLDER_NAME):
+        tally.placeholders += 1
+        return
+    first = faces[0] if faces else _Face()
+    colors = own.colors if own and own.colors is not None else card.colors
+    yield CardFace(
+        name=(own and own.name) or card.name,
+        scryfall_id=card.id,
+        face_id=card.id if side is None else f"{card.id}:face:{side}",
+        oracle_id=card.oracle_id or first.oracle_id,
+        illustration_id=first.illustration_id if own else card.illustration_id or first.illustration_id,
+        set=card.set or "",
+        collector_number=card.collector_number or "",
+        frame=card.frame,
+        layout=card.layout,
+        lang=card.lang,
+        colors=colors or [],
+        image_url=image_url,
+        card_url=_pick(uris, _SHOWN_KEYS) or image_url,
+        scryfall_uri=card.scryfall_uri,
+        card_name=card.name,
+        artist=(own and own.artist) or card.artist,
+    )
+
+
+def _pick(uris: dict[str, Any], keys: tuple[str, ...], tally: FaceTally | None = None, card: str = "") -> str | None:
+    """The address of the best of `keys`; those that are refused are counted into `tally`."""
+    for key in keys:
+        url = uris.get(key)
+        if not isinstance(url, str):
+            continue
+        if _may_be_asked(url):
+            return url
+        if tally is not None:
+            tally.refused += 1
+            tally.refused_example = tally.refused_example or f"{card}: {url[:200]!r}"
+    return None
+
+
+def _may_be_asked(url: str) -> bool:
+    """Whether `url` is to be fetched: of http(s), without steps up its path, and such as urlsplit can take apart."""
+    if not url.startswith(("https://", "http://")) or "/.." in url or not url.isprintable() or " " in url:
+        return False
+    if "[" not in url and "]" not in url:  # what urlsplit stumbles over; the test keeps it out of the common way
+        return True
+    try:
+        return bool(urlsplit(url).hostname)
+    except ValueError:
+        return False
+
+
+def _read_cards(path: Path, tally: FaceTally, shown_as: str) -> Iterator[_Card]:
+    """Decode the list card by card, counting the unreadable into `tally`."""
+    decode = msgspec.json.Decoder(_Card).decode
+    number = read = 0
+    with _open_list(path) as lines:
+        try:
+            for number, raw in enumerate(_bounded_lines(lines, path.stat().st_size), 1):
+                line = raw.strip().rstrip(b",")
+                if number == 1:
+                    line = line.removeprefix(b"\xef\xbb\xbf")
+                if line in (b"", b"[", b"]", b"[]"):
+                    continue
+                if line[:1] == b"[":  # an array whose first or last object shares its line with the bracket
+                    line = line[1:]
+                if line[-1:] == b"]":
+                    line = line[:-1]
+                try:
+                    card = decode(line)
+                except msgspec.ValidationError as error:
+                    tally.unreadable += 1
+                    tally.unreadable_example = tally.unreadable_example or f"line {number:,}: {error}"
+                    continue
+                read += 1
+                yield card
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            _damaged(shown_as, number, str(error))
+        except _TooLarge as error:
+            _damaged(shown_as, number + 1, str(error))
+        except (EOFError, BadGzipFile, zlib.error) as error:
+            _damaged(shown_as, number + 1, f"the gzip data is broken off or damaged: {error}")
+    if tally.unreadable and not read:
+        _damaged(shown_as, number, f"no card can be read; {tally.unreadable_example}")
+
+
+@contextmanager
+def _open_list(path: Path) -> Iterator[BinaryIO]:
+    """Open a list, decoding gzip exactly once where the file begins like it, whatever its name says."""
+    try:
+        file = open(path, "rb")  # noqa: SIM115  # held by the block below
+    except OSError as error:
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            "the card list can't be read",
+            details=f"{path}: {error.strerror or error}",
+            suggestion="run the same command again; another run may just have replaced it by a newer one",
+        ) from error
+    with file:
+        magic = file.read(2)
+        file.seek(0)
+        if magic == _GZIP_MAGIC:
+            with io.BufferedReader(igzip.IGzipFile(fileobj=file), 1 << 18) as plain:  # type: ignore[no-untyped-call]
+                yield plain
+        else:
+            yield file
+
+
+class _TooLarge(Exception):
+    """A list that would fill the memory, or keep us busy for ever."""
+
+
+def _bounded_lines(lines: BinaryIO, size_bytes: int) -> Iterator[bytes]:
+    """The lines of a list whose file has `size_bytes`; _TooLarge where it is no list but a bomb."""
+    most_bytes = max(FREE_TEXT_BYTES, MOST_TIMES_LARGER * size_bytes)
+    count = 0
+    while line := lines.readline(MOST_LINE_BYTES + 1):
+        count += len(line)
+        if len(line) > MOST_LINE_BYTES:
+            raise _TooLarge(f"the line is longer than {human_bytes(MOST_LINE_BYTES)}")
+        if count > most_bytes:
+            raise _TooLarge(f"more than {human_bytes(most_bytes)} of text in a file of {human_bytes(size_bytes)}")
+        yield line
+
+
+def _damaged(shown_as: str, line: int, reason: str) -> NoReturn:
+    raise PipelineError.of(
+        Category.VALIDATION,
+        "the card list is damaged",
+        details=f"{shown_as}, line {line:,}: {reason}",
+        suggestion="fetch it again with --refresh",
+    )

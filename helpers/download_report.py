@@ -1,0 +1,217 @@
+"""How a download went: counts, and every failure with its reason; written, and read again by the next run.
+
+`download_report.json` in the cache directory. Failures go to a file without a name as they come, so that half a million
+of them cost no memory, and stand in the report one a line.
+"""
+
+import json
+import shutil
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from helpers.about import VERSION
+from helpers.artifacts import DOWNLOAD_REPORT
+from helpers.atomic_io import atomic_path, disk_errors_named, utc_timestamp
+from helpers.errors import Category, PipelineError
+from helpers.talk import human_bytes, percent
+
+
+class Status(Enum):
+    """How it ended for one picture."""
+
+    PRESENT = "already present"
+    FETCHED = "fetched"
+    MISSING = "missing at the server"
+    FAILED = "failed"
+
+
+class Wanted(msgspec.Struct, frozen=True, gc=False):
+    """A picture to have in the cache, and of what it is."""
+
+    url: str
+    card: str
+    face_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one picture."""
+
+    wanted: Wanted
+    status: Status
+    size_bytes: int = 0
+    reason: str = ""
+
+
+class Failure(msgspec.Struct, frozen=True, gc=False):
+    """A line of the report."""
+
+    url: str
+    card: str
+    face_id: str
+    status: str
+    reason: str
+
+    @property
+    def wanted(self) -> Wanted:
+        """The picture that failed."""
+        return Wanted(self.url, self.card, self.face_id)
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Which pictures a run was about."""
+
+    kind: str
+    image_key: str
+    limit: int | None
+    filters: dict[str, Any]
+
+    def covers(self, other: "Selection") -> bool:
+        """Whether a run about this looked at every picture of `other`."""
+        return (
+            (self.kind, self.image_key) == (other.kind, other.image_key)
+            and self.filters in ({}, other.filters)
+            and (self.limit is None or self == other)
+        )
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """The last complete run: whose pictures were found whole, and when (mtime of files, ns)."""
+
+    selection: Selection
+    until_ns: int
+
+
+class LastReport(msgspec.Struct, frozen=True):
+    """What an earlier run left."""
+
+    kind: str
+    image_key: str
+    limit: int | None
+    complete: bool
+    already_present: int
+    fetched: int
+    failures: list[Failure]
+    filters: dict[str, Any] = {}  # msgspec copies it
+    checked: Checked | None = None
+
+    @property
+    def selection(self) -> Selection:
+        """Which pictures it was about."""
+        return Selection(self.kind, self.image_key, self.limit, self.filters)
+
+
+def read_last(folder: Path) -> LastReport | None:
+    """The report in `folder`; None where there is none that can be read."""
+    try:
+        return msgspec.json.decode((folder / DOWNLOAD_REPORT).read_bytes(), type=LastReport)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+@dataclass(slots=True)
+class DownloadReport:
+    """Counts outcomes, keeps the failures, and says how it went. `folder` is the cache directory."""
+
+    folder: Path
+    counts: Counter[Status] = field(default_factory=Counter)
+    size_bytes: int = 0
+    seconds: float = 0.0
+    failures: int = 0
+    first_failure: Outcome | None = None
+    ended_by: PipelineError | None = None  # what broke the run off, where that is no reason to hide the rest
+    _lines: BinaryIO | None = None
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one picture."""
+        self.counts[outcome.status] += 1
+        self.size_bytes += outcome.size_bytes
+        if outcome.reason:
+            self.failures += 1
+            self.first_failure = self.first_failure or outcome
+            wanted = outcome.wanted
+            self._write_line(
+                Failure(wanted.url, wanted.card, wanted.face_id, outcome.status.name.lower(), outcome.reason)
+            )
+
+    def add_again(self, failure: Failure) -> None:
+        """Count a failure of an earlier run that nobody has come to in this one."""
+        self.add(Outcome(failure.wanted, Status[failure.status.upper()], reason=failure.reason))
+
+    def _write_line(self, failure: Failure) -> None:
+        with disk_errors_named(self.folder / DOWNLOAD_REPORT):
+            if self._lines is None:
+                self._lines = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115  # it has no name to be left behind
+            self._lines.write((b",\n    " if self.failures > 1 else b"\n    ") + msgspec.json.encode(failure))
+
+    @property
+    def total(self) -> int:
+        """Pictures looked at."""
+        return self.counts.total()
+
+    @property
+    def present(self) -> int:
+        """Pictures that are in the cache now."""
+        return self.counts[Status.PRESENT] + self.counts[Status.FETCHED]
+
+    def progress_note(self) -> str:
+        """Bytes and failures so far, for the progress line."""
+        return f"{human_bytes(self.size_bytes)}, {self.failures} failed"
+
+    def summary(self) -> str:
+        """What the user reads at the end."""
+        fetched = self.counts[Status.FETCHED]
+        rate = f"{fetched / self.seconds:.1f} pictures/s" if fetched and self.seconds else "N/A"
+        hint = f"Each failure and its reason: {DOWNLOAD_REPORT} in the cache directory; --retry-failed tries them again"
+        return "\n".join(
+            [
+                f"Faces: {self.total:,}",
+                f"  already present: {self.counts[Status.PRESENT]:,}",
+                f"  fetched: {fetched:,} ({human_bytes(self.size_bytes)} in {self.seconds:.1f} s, {rate})",
+                f"  missing at the server: {self.counts[Status.MISSING]:,}",
+                f"  failed: {self.counts[Status.FAILED]:,}",
+                f"Success rate: {percent(self.present, self.total)}",
+                *([hint] if self.failures else []),
+            ]
+        )
+
+    def write(self, selection: Selection, api_url: str, *, complete: bool, checked: Checked | None) -> None:
+        """Write the report file; PipelineError where the disk does not take it."""
+        fields = {
+            "version": VERSION,
+            "timestamp": utc_timestamp(),
+            "complete": complete,
+            **msgspec.to_builtins(selection),
+            "api_url": api_url,
+            "total_faces": self.total,
+            "already_present": self.counts[Status.PRESENT],
+            "fetched": self.counts[Status.FETCHED],
+            "missing": self.counts[Status.MISSING],
+            "failed": self.counts[Status.FAILED],
+            "size_bytes": self.size_bytes,
+            "seconds": round(self.seconds, 3),
+            "checked": msgspec.to_builtins(checked),
+        }
+        with atomic_path(self.folder / DOWNLOAD_REPORT) as part, open(part, "wb") as file:
+            file.write(json.dumps(fields, indent=2, ensure_ascii=False).encode()[:-2] + b',\n  "failures": [')
+            if self._lines is not None:
+                self._lines.seek(0)
+                shutil.copyfileobj(self._lines, file)
+                file.write(b"\n  ")
+            file.write(b"]\n}\n")
+
+
+def nothing_to_retry(folder: Path) -> PipelineError:
+    """For --retry-failed where there is no report."""
+    return PipelineError.of(
+        Category.CONFIGURATION,
+        "there is no report of an earlier download to retry from",
+        details=f"{folder / DOWNLOAD_REPORT} is missing, or of another form",
+        suggestion="leave --retry-failed out: what is there is not fetched again",
+    )

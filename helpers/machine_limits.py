@@ -1,0 +1,44 @@
+"""What this machine allows: room on its disk, open files. Asked before a night's work, not found out in its middle."""
+
+import resource
+import shutil
+from pathlib import Path
+
+from helpers.errors import Category, DiskFull
+from helpers.talk import human_bytes, warn
+
+OUR_OWN_FILES = 24  # Python's, the log, the list, the report
+FILES_PER_WORKER = 3  # a connection, the picture that is being written, a name that is being looked up
+
+
+def require_room(folder: Path, count: int, mean_bytes: float) -> None:
+    """DiskFull (a Configuration Error) where `count` files of `mean_bytes` do not fit on the disk of `folder`."""
+    free = shutil.disk_usage(folder).free
+    if count * mean_bytes <= free:
+        return
+    needed = f"{human_bytes(count * mean_bytes)} needed for {count:,} pictures of {human_bytes(mean_bytes)} on average"
+    raise DiskFull.of(
+        Category.CONFIGURATION,
+        "the disk has no room for the pictures",
+        details=f"{needed}, {human_bytes(free)} free in {folder}",
+        suggestion="make room and run the same command again (what was fetched is kept), choose a smaller --image-key, "
+        "fewer cards (--set, --lang, --limit), or another --cache",
+    )
+
+
+def affordable_workers(workers: int) -> int:
+    """`workers`, or as many as the limit of open files allows; the limit is raised as far as that is ours to do."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OUR_OWN_FILES + FILES_PER_WORKER * workers
+    unlimited = resource.RLIM_INFINITY
+    if soft == unlimited or soft >= wanted:
+        return workers
+    allowed = wanted if hard == unlimited else min(wanted, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    except (OSError, ValueError):  # macOS has a limit below what it says is the hard one
+        allowed = soft
+    affordable = max(1, min(workers, (allowed - OUR_OWN_FILES) // FILES_PER_WORKER))
+    if affordable < workers:
+        warn(f"only {allowed} files may be open at a time: {affordable} workers instead of {workers} (see ulimit -n)")
+    return affordable

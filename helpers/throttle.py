@@ -1,0 +1,124 @@
+"""One brain for all workers: who may send a request now.
+
+A server that asks for a pause gets one, from everybody. Afterwards, and at the start, requests come back gently: first
+one alone, then one more at a time for each answer (slow start, as TCP has it: RFC 5681, 3.1), so that a server that is
+still unwell meets a single request and not all workers at the same instant. urllib3's Retry can't do that: it knows one
+request, and each worker would sit out a pause by itself while the others go on and earn a ban.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from helpers.errors import Category, PipelineError
+from helpers.talk import warn
+
+LONGEST_PAUSE_SECONDS = 600.0
+MOST_PAUSES_IN_A_ROW = 10  # a server that answers nothing but 429 ends the run
+MOST_REFUSALS_IN_A_ROW = 5  # 400, 401, 403: one may be about one picture, more are about us
+
+NAME_YOURSELF = (
+    'say who asks, with a contact: --user-agent "MyTool/1.0 (me@example.org)"; if that does not help, the network you '
+    "are in may be blocked. What was fetched is kept"
+)
+
+
+class Stopped(Exception):
+    """The run ended while a request was waiting or under way."""
+
+
+class TurnedAway(PipelineError):
+    """The server wants no more requests of ours (Network Error); the whole run ends."""
+
+
+class Throttle:
+    """Lets at most `workers` requests be under way at a time, fewer after a pause, none during one.
+
+    Times are in seconds by a monotonic clock, so that a clock that is set leaves pauses as they are; `now` and `sleep`
+    are there for tests.
+    """
+
+    def __init__(
+        self, workers: int, now: Callable[[], float] = time.monotonic, sleep: Callable[[float], object] = time.sleep
+    ) -> None:
+        self._workers, self._now, self._sleep = workers, now, sleep
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._window = 1  # requests that may be under way
+        self._under_way = 0
+        self._paused_until = -float("inf")
+        self._pauses_in_a_row = 0
+        self._refusals_in_a_row = 0
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait until a request may begin, and be counted as under way until the block ends; Stopped ends the wait."""
+        self._enter()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify()
+
+    def _enter(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopped or self._under_way < self._window)
+                if self._stopped:
+                    raise Stopped
+                pause = self._paused_until - self._now()
+                if pause <= 0:
+                    self._under_way += 1
+                    return
+            self._sleep(pause)
+
+    def answered(self) -> None:
+        """The server answered as servers should: one request more may be under way."""
+        with self._changed:
+            self._window = min(self._window + 1, self._workers)
+            self._pauses_in_a_row = self._refusals_in_a_row = 0
+            self._changed.notify()
+
+    def pause(self, seconds: float, why: str) -> None:
+        """Nobody asks for `seconds`; TurnedAway where that is too long, or pauses do not help."""
+        if seconds > LONGEST_PAUSE_SECONDS:
+            raise _turned_away(f"it asks for a pause of {seconds:.0f} s ({why} with Retry-After)")
+        with self._changed:
+            now = self._now()
+            if now >= self._paused_until:  # the first worker to be told; the others were already on their way
+                self._pauses_in_a_row += 1
+                warn(f"{why}: every worker pauses for {seconds:.0f} s")
+            self._paused_until = max(self._paused_until, now + seconds)
+            self._window = 1
+            if self._pauses_in_a_row > MOST_PAUSES_IN_A_ROW:
+                raise _turned_away(f"{MOST_PAUSES_IN_A_ROW} pauses in a row ended in another one ({why})")
+
+    def refused(self, why: str) -> None:
+        """The server refuses a request; TurnedAway where it refuses one after the other."""
+        with self._changed:
+            self._refusals_in_a_row += 1
+            if self._refusals_in_a_row < MOST_REFUSALS_IN_A_ROW:
+                return
+        raise TurnedAway.of(
+            Category.NETWORK,
+            "the server refuses our requests",
+            details=f"{MOST_REFUSALS_IN_A_ROW} in a row; the last: {why}",
+            suggestion=NAME_YOURSELF,
+        )
+
+    def stop(self) -> None:
+        """Wake all who wait; they end with Stopped."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+
+def _turned_away(details: str) -> TurnedAway:
+    return TurnedAway.of(
+        Category.NETWORK,
+        "the server does not want more requests for now",
+        details=details,
+        suggestion="run the same command again later, with fewer --workers; what was fetched is kept",
+    )
