@@ -21,6 +21,7 @@ from helpers.artifacts import IndexFolder
 from helpers.cli_validation import Parser, add_device_option, file_name, number, path, run
 from helpers.errors import EXIT_OK, Category, PipelineError
 from helpers.query_stage import Answer, Match, QueryEngine
+from helpers.talk import printable
 from helpers.vectors import METRIC
 
 EXIT_UNANSWERED = 2
@@ -104,8 +105,9 @@ def show_table(answer: Answer, engine: QueryEngine) -> None:
     print(f"  metric {METRIC} (cosine), efSearch {engine.ef_search}, {len(engine):,} rows")
     for match in answer.matches:
         face = match.face
-        print(f"  {match.rank:>3}. {match.score:.4f}  {face.name}  [{face.set.upper()} {face.collector_number}]")
-        print(f"       {face.scryfall_uri or face.card_url}")
+        name = printable(f"{face.name}  [{face.set.upper()} {face.collector_number}]")
+        print(f"  {match.rank:>3}. {match.score:.4f}  {name}")
+        print(f"       {printable(face.scryfall_uri or face.card_url)}")
     sys.stdout.flush()
 
 

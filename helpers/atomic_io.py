@@ -6,6 +6,7 @@ folder and lets the one that is alone in it sweep what a killed one left.
 
 import errno
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -26,6 +27,7 @@ from helpers.errors import NO_SPACE, Category, DiskFull, PipelineError
 from helpers.talk import human_bytes
 
 _OUR_PART = re.compile(rf"\.\d+-[0-9a-f]{{8}}{re.escape(PART_SUFFIX)}$")  # others may keep their own .part files here
+_NUMBERS = itertools.count(secrets.randbits(32))  # other machines that share the disk may have our process number
 
 
 class Held(Exception):
@@ -125,13 +127,29 @@ def sweep(folder: Path, beginning: str = "") -> None:
 
 
 def _part_of(final: Path) -> Path:
-    return final.with_name(f"{final.name}.{os.getpid()}-{secrets.token_hex(4)}{PART_SUFFIX}")
+    return Path(f"{final}.{os.getpid()}-{next(_NUMBERS) % 2**32:08x}{PART_SUFFIX}")
 
 
 def atomic_write_bytes(final: Path, data: bytes) -> None:
-    """Write `data` as the whole content of `final`."""
-    with atomic_path(final) as part:
-        part.write_bytes(data)
+    """Write `data` as the whole content of `final`.
+
+    As `atomic_path`, in as few system calls as that takes: a download does it 400 times a second.
+    """
+    part = _part_of(final)
+    with disk_errors_named(final):
+        try:
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            try:
+                while data:
+                    data = data[os.write(descriptor, data) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(part, final)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(part)  # noqa: PTH108
+            raise
 
 
 def atomic_write_json(final: Path, value: Any) -> None:

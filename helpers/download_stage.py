@@ -5,8 +5,6 @@ the same picture. That is why nobody is locked out of it (the list alone is fetc
 """
 
 import os
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,7 +21,6 @@ from helpers.download_report import (
     DownloadReport,
     Failure,
     LastReport,
-    Outcome,
     Selection,
     Status,
     Wanted,
@@ -31,19 +28,17 @@ from helpers.download_report import (
     read_last,
 )
 from helpers.errors import Category, DiskFull, PipelineError
+from helpers.fetch_pool import FetchPool
 from helpers.image_cache import ImageCache
 from helpers.machine_limits import affordable_workers, require_room
 from helpers.records import MEAN_BYTES, CardFace
 from helpers.scryfall import FRESH_FOR, ensure_card_list
-from helpers.session import BadBody, DownloadSession, FetchFailed, MissingPicture
+from helpers.session import DownloadSession
 from helpers.talk import Progress, say, warn
 from helpers.throttle import TurnedAway
-from helpers.validation import BrokenImage, check_image
 
 EXIT_NOTHING_FETCHED = 2
-AHEAD_PER_WORKER = 4  # bounds memory: faces are streamed, not held
 SAMPLE = 8  # pictures whose sizes are asked for where the room seems to be short
-GRACE_SECONDS = 2.0  # for workers to finish the file they are writing when the run is interrupted
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,106 +227,12 @@ def _bring(
     plan: Plan, cache: ImageCache, session: DownloadSession | None, workers: int, report: DownloadReport
 ) -> None:
     """Fetch what is not there, and count what becomes of each picture; without a session only look."""
-
-    def at_a_glance(wanted: Wanted) -> Outcome | None:
-        return Outcome(wanted, Status.PRESENT) if cache.is_known_whole(wanted.url) else None
-
-    work = _fetch(cache, session) if session else _offline_fetch(cache)
-    stop = session.close if session else lambda: None
+    pool = FetchPool(cache, session, workers)
     with Progress("Downloading", plan.total, "pictures", report.progress_note) as progress:
-        for outcome in _in_parallel(at_a_glance, work, plan.wanted(), workers, stop):
+        for outcome in pool.outcomes(plan.wanted()):
             report.add(outcome)
             plan.failed_before.pop(outcome.wanted.url, None)
             if outcome.status is Status.PRESENT:
                 progress.already()
             else:
                 progress.advance()
-
-
-def _fetch(cache: ImageCache, session: DownloadSession) -> Callable[[Wanted], Outcome]:
-    decoders = threading.BoundedSemaphore(os.cpu_count() or 1)  # more at a time are no faster, but need more memory
-
-    def whole(body: bytes) -> bytes:
-        try:
-            with decoders:
-                check_image(body)
-        except BrokenImage as error:
-            raise BadBody(str(error)) from error
-        return body
-
-    def fetch(wanted: Wanted) -> Outcome:
-        if cache.has(wanted.url):
-            return Outcome(wanted, Status.PRESENT)
-        if cache.path_for(wanted.url).is_dir():
-            return Outcome(wanted, Status.FAILED, reason="a directory has its name in the cache")
-        try:
-            body = session.get_picture(wanted.url, whole)
-        except MissingPicture as error:
-            return Outcome(wanted, Status.MISSING, reason=str(error))
-        except FetchFailed as error:
-            return Outcome(wanted, Status.FAILED, reason=str(error))
-        cache.store(wanted.url, body)
-        return Outcome(wanted, Status.FETCHED, len(body))
-
-    return fetch
-
-
-def _offline_fetch(cache: ImageCache) -> Callable[[Wanted], Outcome]:
-    def look(wanted: Wanted) -> Outcome:
-        if cache.has(wanted.url):
-            return Outcome(wanted, Status.PRESENT)
-        return Outcome(wanted, Status.FAILED, reason="not in the cache, and --offline forbids to fetch it")
-
-    return look
-
-
-def _in_parallel(
-    at_a_glance: Callable[[Wanted], Outcome | None],
-    work: Callable[[Wanted], Outcome],
-    pictures: Iterable[Wanted],
-    workers: int,
-    stop: Callable[[], None],
-) -> Iterator[Outcome]:
-    """Yield what becomes of each picture as it gets known: `at_a_glance`, or by `work`, which `workers` do at a time.
-
-    An exception of `work` ends it all. The threads are daemons, unlike an executor's: one that hangs in a silent
-    connection must not hold up Ctrl-C.
-    """
-    todo: queue.SimpleQueue[Wanted | None] = queue.SimpleQueue()
-    done: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
-
-    def labour() -> None:
-        while (wanted := todo.get()) is not None:
-            try:
-                done.put(work(wanted))
-            except BaseException as error:  # noqa: BLE001  # raised again by whoever takes it from the queue
-                done.put(error)
-                return
-
-    threads = [threading.Thread(target=labour, daemon=True) for _ in range(workers)]
-    for thread in threads:
-        thread.start()
-    coming = iter(pictures)
-    under_way = 0
-    try:
-        while True:
-            while under_way < workers * AHEAD_PER_WORKER and (wanted := next(coming, None)) is not None:
-                if (known := at_a_glance(wanted)) is not None:
-                    yield known
-                else:
-                    todo.put(wanted)
-                    under_way += 1
-            if not under_way:
-                return
-            outcome = done.get()
-            under_way -= 1
-            if isinstance(outcome, BaseException):
-                raise outcome
-            yield outcome
-    finally:
-        stop()
-        for _ in threads:
-            todo.put(None)
-        deadline = time.monotonic() + GRACE_SECONDS
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))

@@ -4,12 +4,13 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from helpers.artifacts import PICTURE_SUFFIXES
-from helpers.atomic_io import atomic_write_bytes
+from helpers.artifacts import CACHE_LOCK, PICTURE_SUFFIXES
+from helpers.atomic_io import Held, atomic_write_bytes, sole_holder
 from helpers.errors import Category, PipelineError
 from helpers.validation import is_unchanged, is_whole_file
 
@@ -36,10 +37,37 @@ class ImageCache:
                 exit_code=exit_code,
             )
 
-    def path_for(self, url: str) -> Path:
-        """Where the picture of `url` lies: SHA-1 of the URL, with the ending of its path where that is png or webp."""
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let no download write into the cache meanwhile; PipelineError (Configuration Error) where one does."""
+        lock = self.root / CACHE_LOCK
+        if lock.is_symlink() or (lock.exists() and not (lock.is_file() and lock.stat().st_size == 0)):
+            raise PipelineError.of(
+                Category.CONFIGURATION,
+                "this does not look like a cache of downloaded pictures",
+                details=f"{lock} is no lock of ours",
+                suggestion="check --cache; if it is right, move that file away",
+            )
+        try:
+            with sole_holder(lock):
+                yield
+        except Held as error:
+            raise PipelineError.of(
+                Category.CONFIGURATION,
+                f"a download is writing into {self.root}",
+                details=f"{CACHE_LOCK} is locked by it",
+                suggestion="wait until it is done, or stop it",
+            ) from error
+
+    @staticmethod
+    def name_for(url: str) -> str:
+        """The name of the picture of `url`: its SHA-1, with the ending of its path where that is png or webp."""
         ending = next((s for s in (".png", ".webp") if urlsplit(url).path.lower().endswith(s)), ".jpg")
-        return self.root / (hashlib.sha1(url.encode()).hexdigest() + ending)
+        return hashlib.sha1(url.encode()).hexdigest() + ending
+
+    def path_for(self, url: str) -> Path:
+        """Where the picture of `url` lies."""
+        return self.root / self.name_for(url)
 
     def is_ours(self, file: Path) -> bool:
         """Whether `file` is named as a picture of this cache is."""

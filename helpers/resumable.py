@@ -1,6 +1,6 @@
 """A large file that is fetched in pieces, over several runs if need be.
 
-On disk, beside its later name: `<name>.part`, the bytes so far, and `<name>.part.json`, which says of what they are:
+On disk, beside its later name: `<name>.part`, the bytes so far, and `<name>.origin.part`, which says of what they are:
 the URL and the ETag that the server gave. Bytes whose origin nobody knows are not gone on with.
 """
 
@@ -28,7 +28,7 @@ class Resumable:
     def __init__(self, final: Path, url: str) -> None:
         self.final, self.url = final, url
         self.part = final.with_name(final.name + PART_SUFFIX)
-        self._origin = self.part.with_name(self.part.name + ".json")
+        self._origin = final.with_name(f"{final.name}.origin{PART_SUFFIX}")
         self._file: BinaryIO | None = None
         self.size = self.part.stat().st_size if self.part.exists() else 0  # bytes so far
 

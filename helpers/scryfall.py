@@ -229,7 +229,7 @@ def _dumps(cache: Path, kind: str) -> list[Path]:
 
 def _pieces(cache: Path, kind: str) -> list[Path]:
     """What came so far of lists that are still being fetched."""
-    return [path for path in cache.glob(f"{kind}-*{PART_SUFFIX}*") if _is_ours(path, kind)]
+    return [path for path in cache.glob(f"{kind}-*{PART_SUFFIX}") if _is_ours(path, kind)]
 
 
 def kept_lists(cache: Path) -> list[Path]:

@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar, cast
 from urllib.parse import urljoin, urlsplit
@@ -31,7 +31,7 @@ from helpers.errors import Category, PipelineError
 from helpers.resumable import Resumable
 from helpers.talk import Progress, human_bytes
 from helpers.throttle import NAME_YOURSELF, Stopped, Throttle
-from helpers.validation import LARGEST_PICTURE_BYTES
+from helpers.validation import LARGEST_CARD_BYTES
 
 T = TypeVar("T")
 B = TypeVar("B")
@@ -66,6 +66,19 @@ class FetchFailed(Exception):
 
 class BadBody(Exception):
     """Raised by a caller's `accept`: the bytes came, but they are not what was asked for."""
+
+
+class TryAgain(Exception):
+    """A try failed; another one may help, when it is due."""
+
+
+@dataclass(slots=True)
+class Attempts:
+    """What has been tried for one URL, and when the next try is due (monotonic seconds)."""
+
+    tries: int = 0
+    pauses: int = 0
+    not_before: float = -float("inf")
 
 
 class _Refused(FetchFailed):
@@ -153,12 +166,20 @@ class DownloadSession:
         self._throttle.stop()
         self._http.close()
 
-    def get_picture(self, url: str, accept: Callable[[bytes], T]) -> T:
-        """Fetch `url` and return what `accept` makes of its bytes; a BadBody from `accept` is retried.
+    def try_picture(self, url: str, attempts: Attempts) -> bytes:
+        """Wait until `attempts` are due again, and ask for `url` once.
 
-        Raises MissingPicture, FetchFailed, Stopped; TurnedAway where the server wants us gone.
+        Raises TryAgain where another try may help, FetchFailed where that was the last one, MissingPicture, Stopped;
+        TurnedAway where the server wants us gone.
         """
-        return self._with_retries(lambda: self._read(url, LARGEST_PICTURE_BYTES), accept)
+        return self._try(lambda: self._read(url, LARGEST_CARD_BYTES), attempts)
+
+    def failed(self, attempts: Attempts, reason: str) -> None:
+        """Note that a try came to nothing; FetchFailed where it was the last."""
+        attempts.tries += 1
+        if attempts.tries > self._max_retries:
+            raise FetchFailed(f"{reason} ({attempts.tries} {'try' if attempts.tries == 1 else 'tries'})")
+        attempts.not_before = self._now() + backoff_seconds(attempts.tries)
 
     def content_length(self, url: str) -> int | None:
         """The size in bytes that the server says the picture of `url` has; None where it does not say."""
@@ -212,35 +233,41 @@ class DownloadSession:
             ) from error
 
     def _with_retries(self, once: Callable[[], B], accept: Callable[[B], T]) -> T:
-        tries = pauses = 0
+        attempts = Attempts()
         while True:
-            try:
-                with self._throttle.turn():
-                    body = self._one_try(once)
-                return accept(body)  # no turn is held: what a picture costs to decode keeps nobody from asking
-            except _PauseWanted as wanted:
-                pauses += 1
-                tries += wanted.is_try
-                self._throttle.pause(wanted.seconds, wanted.why)
-                if tries > self._max_retries or pauses > MOST_PAUSES_FOR_ONE:
-                    raise FetchFailed(f"{wanted.why} each time ({pauses} pauses)") from wanted
-            except (_Passing, BadBody) as failure:
-                tries = 1 if getattr(failure, "got_further", False) else tries + 1
-                if tries > self._max_retries:
-                    raise FetchFailed(f"{failure} ({tries} {'try' if tries == 1 else 'tries'})") from failure
-                self._wait(backoff_seconds(tries))
+            with suppress(TryAgain):
+                body = self._try(once, attempts)
+                try:
+                    return accept(body)
+                except BadBody as error:
+                    self.failed(attempts, str(error))
 
-    def _one_try(self, once: Callable[[], B]) -> B:
-        try:
-            body = once()
-        except MissingPicture:
+    def _try(self, once: Callable[[], B], attempts: Attempts) -> B:
+        """`once`, when it is due and its turn has come; what the server answers is the throttle's to know."""
+        self._wait(attempts.not_before - self._now())
+        with self._throttle.turn():  # held until the throttle knows the answer: nobody begins in between
+            try:
+                body = once()
+            except MissingPicture:
+                self._throttle.answered()
+                raise
+            except _Refused as refusal:
+                self._throttle.refused(str(refusal))
+                raise
+            except _PauseWanted as wanted:
+                self._throttle.pause(wanted.seconds, wanted.why)
+                attempts.pauses += 1
+                attempts.tries += wanted.is_try
+                if attempts.tries > self._max_retries or attempts.pauses > MOST_PAUSES_FOR_ONE:
+                    raise FetchFailed(f"{wanted.why}, {attempts.pauses} times") from wanted
+                raise TryAgain from wanted
+            except _Passing as failure:
+                if failure.got_further:
+                    attempts.tries = 0
+                self.failed(attempts, str(failure))
+                raise TryAgain from failure
             self._throttle.answered()
-            raise
-        except _Refused as refusal:
-            self._throttle.refused(str(refusal))
-            raise
-        self._throttle.answered()
-        return body
+            return body
 
     # ----------------------------------------------------------------------------------------- one request, one answer
 
@@ -248,10 +275,10 @@ class DownloadSession:
         """One request; _Passing or FetchFailed where there is no answer to it. The caller closes the response."""
         try:
             parts = urlsplit(url)
-            self._require_public(parts.hostname or "", url)
             origin = (parts.scheme, parts.netloc)
             route = self._routes.get(origin)
             if route is None:
+                self._require_public(parts.hostname or "", url)
                 route = self._routes[origin] = self._router.route(self._http, url)
             path = url if route.whole_url else (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             return route.pool.urlopen(
@@ -293,10 +320,10 @@ class DownloadSession:
         raise FetchFailed(f"more than {MOST_REDIRECTS} redirects")
 
     def _read(self, url: str, most_bytes: int) -> bytes:
-        body = bytearray()
+        chunks: list[bytes] = []
         with self._open(url) as response:
-            self._copy(response, body.extend, most_bytes)
-        return bytes(body)
+            self._copy(response, chunks.append, most_bytes)
+        return b"".join(chunks)
 
     def _read_rest(self, target: Resumable, size: int | None) -> None:
         """Fetch what `target` lacks, or all of it where the server has another version now."""

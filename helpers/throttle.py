@@ -75,8 +75,13 @@ class Throttle:
             self._sleep(pause)
 
     def answered(self) -> None:
-        """The server answered as servers should: one request more may be under way."""
+        """The server answered as servers should: one request more may be under way.
+
+        Not so in a pause: that is the answer to a request from before it.
+        """
         with self._changed:
+            if self._now() < self._paused_until:
+                return
             self._window = min(self._window + 1, self._workers)
             self._pauses_in_a_row = self._refusals_in_a_row = 0
             self._changed.notify()
@@ -84,6 +89,7 @@ class Throttle:
     def pause(self, seconds: float, why: str) -> None:
         """Nobody asks for `seconds`; TurnedAway where that is too long, or pauses do not help."""
         if seconds > LONGEST_PAUSE_SECONDS:
+            self.stop()
             raise _turned_away(f"it asks for a pause of {seconds:.0f} s ({why} with Retry-After)")
         with self._changed:
             now = self._now()
@@ -93,6 +99,7 @@ class Throttle:
             self._paused_until = max(self._paused_until, now + seconds)
             self._window = 1
             if self._pauses_in_a_row > MOST_PAUSES_IN_A_ROW:
+                self.stop()
                 raise _turned_away(f"{MOST_PAUSES_IN_A_ROW} pauses in a row ended in another one ({why})")
 
     def refused(self, why: str) -> None:
@@ -101,6 +108,7 @@ class Throttle:
             self._refusals_in_a_row += 1
             if self._refusals_in_a_row < MOST_REFUSALS_IN_A_ROW:
                 return
+            self.stop()
         raise TurnedAway.of(
             Category.NETWORK,
             "the server refuses our requests",

@@ -5,10 +5,12 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers.atomic_io import atomic_write_json, utc_timestamp, writable_folder
+from helpers.atomic_io import atomic_write_json, disk_errors_named, utc_timestamp, writable_folder
+from helpers.card_list import all_addresses
 from helpers.errors import Category, PipelineError
 from helpers.image_cache import ImageCache
 from helpers.lookahead import in_order
+from helpers.scryfall import kept_lists
 from helpers.talk import Progress, percent, say, warn
 from helpers.validation import BrokenImage, UnreadableImage, check_file
 
@@ -39,6 +41,7 @@ class ValidationReport:
     cache: Path
     total: int = 0
     invalid: list[Invalid] = field(default_factory=list)
+    orphans: list[Path] | None = None  # no list names them any more; None: not asked for
     removed: int | None = None  # None: not asked for
 
     def progress_note(self) -> str:
@@ -53,16 +56,19 @@ class ValidationReport:
             f"  valid: {valid:,} ({percent(valid, self.total)})",
             f"  invalid: {len(self.invalid):,}",
         ]
+        if self.orphans is not None:
+            lines.append(f"  orphans, which no list names any more: {len(self.orphans):,}")
         if self.removed is not None:
             lines.append(f"  deleted: {self.removed:,}")
-            if self.removed:
-                lines.append("Run download_images.py to fetch them again")
-        elif self.invalid:
-            lines.append("Delete the invalid ones with --fix, then run download_images.py to fetch them again")
+            if self.invalid:
+                lines.append("Run download_images.py to fetch what was invalid again")
+        elif self.invalid or self.orphans:
+            lines.append("Delete these with --fix; download_images.py fetches what was invalid again")
         return "\n".join(lines)
 
     def write(self, path: Path) -> None:
         """Write the report file; PipelineError where the disk does not take it."""
+        orphans = {} if self.orphans is None else {"orphans": [path.name for path in self.orphans]}
         atomic_write_json(
             path,
             {
@@ -80,6 +86,7 @@ class ValidationReport:
                     }
                     for invalid in self.invalid
                 ],
+                **orphans,
             },
         )
 
@@ -117,13 +124,42 @@ def validate(cache: ImageCache) -> ValidationReport:
     return report
 
 
+def find_orphans(cache: ImageCache, report: ValidationReport) -> None:
+    """Look for pictures that none of the lists in `cache` names, under whatever key; each is named.
+
+    A re-scanned picture has a new address, so its old file is one. PipelineError where no list is there to tell.
+    """
+    lists = kept_lists(cache.root)
+    if not lists:
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            "without a card list nobody can tell which pictures are orphans",
+            details=f"{cache.root} holds no list",
+            suggestion="run download_images.py first, or leave --prune out",
+        )
+    by_name = {path.name: path for path in cache.pictures() if cache.is_ours(path)}
+    for card_list in lists:
+        say(f"Looking for orphans: reading {card_list.name}")
+        for url in all_addresses(card_list):
+            by_name.pop(cache.name_for(url), None)
+    report.orphans = [by_name[name] for name in sorted(by_name)]
+    for path in report.orphans:
+        say(f"orphan: {path.name}")
+
+
 def remove(report: ValidationReport) -> None:
-    """Delete the invalid pictures, but for one that has been replaced since: that may be a download's mending."""
+    """Delete orphans and invalid pictures, but for one that was replaced since: that may be a download's mending."""
     report.removed = 0
+    for path in report.orphans or ():
+        with disk_errors_named(path):
+            path.unlink(missing_ok=True)
+        report.removed += 1
     for invalid in report.invalid:
         try:
             if not invalid.deletable:
                 say(f"not deleted: {invalid.path.name} could not be read, so it may be whole")
+            elif invalid.path in (report.orphans or ()):
+                pass  # gone already
             elif invalid.stat is not None and _same(invalid.stat, invalid.path.lstat()):
                 invalid.path.unlink()
                 report.removed += 1

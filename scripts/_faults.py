@@ -37,28 +37,35 @@ class Fault(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """`percent` of the addresses, of the list's or the pictures', have `fault`."""
+    """`percent` of the addresses, of the list's or the pictures', have `fault`; or `every` so many requests do."""
 
     fault: Fault
     percent: float
     of_list: bool
+    every: int = 0
 
 
 def fault_shares(flag: str, text: str) -> tuple[Share, ...]:
-    """Rule of an option: KIND=PERCENT or list:KIND=PERCENT (100 % where it does not say), with commas between them."""
+    """Rule of an option: KIND=PERCENT (100 % where it does not say) or KIND@N, either after list:, commas between."""
     shares = []
     for part in filter(None, (part.strip() for part in text.split(","))):
-        kind, given, percent = part.removeprefix(LIST).partition("=")
+        kind, counted, every = part.removeprefix(LIST).partition("@")
+        kind, given, percent = kind.partition("=")
         try:
             fault = Fault(kind)
         except ValueError:
             raise _broken(flag, part, "name a kind of fault that there is") from None
         try:
-            share = Share(fault, float(percent) if given else 100.0, part.startswith(LIST))
+            share = Share(
+                fault,
+                0.0 if counted else float(percent) if given else 100.0,
+                part.startswith(LIST),
+                int(every) if counted else 0,
+            )
         except ValueError:
-            raise _broken(flag, part, "give the share as a number of percent") from None
-        if not 0 <= share.percent <= 100:
-            raise _broken(flag, part, "give shares of 0 to 100 percent")
+            raise _broken(flag, part, "give the share as a number of percent, or N as a whole number") from None
+        if not 0 <= share.percent <= 100 or share.every < 0 or (counted and not share.every):
+            raise _broken(flag, part, "give shares of 0 to 100 percent, or an N of 1 or more")
         shares.append(share)
     for of_list in (False, True):
         if sum(share.percent for share in shares if share.of_list == of_list) > 100:
@@ -72,7 +79,7 @@ def _broken(flag: str, part: str, rule: str) -> BrokenRule:
         Problem(
             f"{flag} must {rule}",
             f"received {flag} {part}",
-            f"use {flag} 503=5,reset=2 or {flag} list:503; kinds: {kinds}",
+            f"use {flag} 503=5,reset=2,429@3000 or {flag} list:503; kinds: {kinds}",
         )
     )
 
@@ -88,10 +95,17 @@ class FaultPlan:
     times: int = 1
     seed: int = 0
     _given: Counter[str] = field(default_factory=Counter)
+    _asked: Counter[bool] = field(default_factory=Counter)  # requests so far, of the list or not
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def next_fault(self, path: str, *, of_list: bool) -> Fault | None:
         """How this request for `path` fails, if it does."""
+        with self._lock:
+            self._asked[of_list] += 1
+            asked = self._asked[of_list]
+        for share in self.shares:
+            if share.every and share.of_list == of_list and asked % share.every == 0:
+                return share.fault
         draw = int.from_bytes(hashlib.sha1(f"{self.seed} {path}".encode()).digest()[:8], "big") / 2**64 * 100
         for share in self.shares:
             if share.of_list != of_list:

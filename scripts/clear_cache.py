@@ -13,10 +13,10 @@ from pathlib import Path
 
 import _path  # noqa: F401  # must come before helpers
 
-from helpers.artifacts import CACHE_LOCK, DOWNLOAD_REPORT
-from helpers.atomic_io import Held, disk_errors_named, sole_holder, sweep
+from helpers.artifacts import CACHE_LOCK, DOWNLOAD_REPORT, LIST_LOCK
+from helpers.atomic_io import disk_errors_named, sweep
 from helpers.cli_validation import Parser, path, run
-from helpers.errors import EXIT_OK, Category, PipelineError
+from helpers.errors import EXIT_OK
 from helpers.image_cache import ImageCache
 from helpers.scryfall import kept_files
 from helpers.talk import Progress, human_bytes
@@ -41,35 +41,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Delete what is ours."""
     cache = ImageCache(parse_args(argv).cache)
     cache.require(EXIT_NO_DIRECTORY)
-    require_our_lock(cache.root / CACHE_LOCK)
-    try:
-        with sole_holder(cache.root / CACHE_LOCK):
-            print(clear(cache))
-    except Held as error:
-        raise PipelineError.of(
-            Category.CONFIGURATION,
-            f"a download is writing into {cache.root}",
-            details=f"{CACHE_LOCK} is locked by it",
-            suggestion="wait until it is done, or stop it",
-        ) from error
+    with cache.alone():
+        print(clear(cache))
     return EXIT_OK
-
-
-def require_our_lock(lock: Path) -> None:
-    """PipelineError where something else lies in the place of the downloads' lock, which is an empty file."""
-    if lock.is_symlink() or (lock.exists() and not (lock.is_file() and lock.stat().st_size == 0)):
-        raise PipelineError.of(
-            Category.CONFIGURATION,
-            "this does not look like a cache of downloaded pictures",
-            details=f"{lock} is no lock of ours",
-            suggestion="check --cache; if it is right, move that file away",
-        )
 
 
 def clear(cache: ImageCache) -> str:
     """Delete the files of `cache` that are ours; say what was done."""
     pictures = [picture for picture in cache.pictures() if cache.is_ours(picture)]
-    others = [*kept_files(cache.root), *filter(Path.is_file, [cache.root / DOWNLOAD_REPORT])]
+    others = [*kept_files(cache.root), *filter(Path.is_file, [cache.root / DOWNLOAD_REPORT, cache.root / LIST_LOCK])]
     size = 0
     with Progress("Deleting", len(pictures) + len(others), "files") as progress:
         for file in (*pictures, *others):

@@ -14,9 +14,9 @@ it on request). As at Scryfall, unique_artwork has each piece of art once, oracl
 English, all_cards is everything. Answers 400 to a request without a User-Agent, as Scryfall does.
 
 It misbehaves on request: `--faults 503=5,reset=2` makes 5 % of the pictures' addresses answer 503 and 2 % break the
-connection, once each (--fault-times). Kinds: 429 (with Retry-After), 429-bare (without), 503, reset, truncated, html (a
-page with status 200), slow, and for ever soon (a redirect to Scryfall's placeholder) and 404. `list:503` is about the
-list and its description.
+connection, once each (--fault-times); 429@3000 answers each 3,000th request for a picture so. Kinds: 429 (with
+Retry-After), 429-bare (without), 503, reset, truncated, html (a page with status 200), slow, and for ever soon (a
+redirect to Scryfall's placeholder) and 404. `list:503` is about the list and its description.
 """
 
 import argparse

@@ -1,16 +1,20 @@
 """Is every picture in the cache whole? Decodes each to its last row and names those that are not.
 
-Reads:  image_cache/ - the pictures (*.jpg, *.png, *.webp); what lies beside them is left alone
-Writes: nothing; with --report a JSON file; with --fix the invalid pictures are deleted
+Reads:  image_cache/ - the pictures (*.jpg, *.png, *.webp); with --prune the card lists beside them
+Writes: nothing; with --report a JSON file; with --fix the invalid pictures, and the orphans, are deleted
 Next:   download_images.py, which fetches what was deleted
 
-Valid is a picture that exists, has bytes, is a JPEG, PNG or WebP, and decodes to its last row.
+Valid is a picture that exists, has bytes, is a JPEG, PNG or WebP, and decodes to its last row. An orphan (--prune) is a
+picture that none of the lists in the cache names any more: Scryfall gives a picture that was scanned anew a new
+address, and the file of the old one stays. What other lists than those that are there name counts as an orphan too.
 
-Exit codes: 0 all valid; 1 some are invalid, deleted or not, or bad arguments; 2 the directory does not exist.
+Exit codes: 0 all valid, orphans or not; 1 some are invalid, deleted or not, or bad arguments; 2 the directory does not
+exist.
 """
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import _path  # noqa: F401  # must come before helpers
@@ -18,13 +22,14 @@ import _path  # noqa: F401  # must come before helpers
 from helpers.cli_validation import Parser, path, run
 from helpers.errors import EXIT_OK
 from helpers.image_cache import ImageCache
-from helpers.validate_stage import EXIT_INVALID, remove, require_place, validate
+from helpers.validate_stage import EXIT_INVALID, find_orphans, remove, require_place, validate
 
 
 class ValidateArgs(argparse.Namespace):
     """The command line."""
 
     cache: Path
+    prune: bool
     fix: bool
     report: Path | None
 
@@ -33,7 +38,8 @@ def parse_args(argv: Sequence[str] | None) -> ValidateArgs:
     """Read the command line."""
     parser = Parser(__doc__)
     parser.required_option("--cache", path, metavar="DIR", help="directory of the pictures")
-    parser.add_argument("--fix", action="store_true", help="delete the invalid pictures")
+    parser.add_argument("--prune", action="store_true", help="look for orphans too, and list them")
+    parser.add_argument("--fix", action="store_true", help="delete what was found: invalid pictures, orphans")
     parser.option("--report", path, default=None, metavar="FILE", help="JSON file to list the invalid pictures in")
     return parser.parse(argv, ValidateArgs())
 
@@ -43,11 +49,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     if args.report:
         require_place(args.report)
-    report = validate(ImageCache(args.cache))
-    if args.report:
-        report.write(args.report)
-    if args.fix:
-        remove(report)
+    cache = ImageCache(args.cache)
+    report = validate(cache)
+    with cache.alone() if args.prune and args.fix else nullcontext():
+        if args.prune:
+            find_orphans(cache, report)
+        if args.report:
+            report.write(args.report)
+        if args.fix:
+            remove(report)
     print(report.summary())
     return EXIT_INVALID if report.invalid else EXIT_OK
 

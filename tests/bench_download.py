@@ -31,7 +31,7 @@ LONGEST_RUN_SECONDS = 300
 
 @dataclass(frozen=True)
 class Client:
-    """Something that downloads `files` pictures over `connections`; `words` are its command for a server and folders."""
+    """Something that downloads `files` pictures over `connections`, by the command `words` (server, list, folder)."""
 
     name: str
     connections: int
@@ -49,8 +49,8 @@ def ours(workers: int, files: int = FILES) -> Client:
 
 def aria2c(program: str, connections: int) -> Client:
     def words(_address: str, urls: Path, out: Path) -> list[str]:
-        return [program, "-q", "-i", str(urls), "-d", str(out), "-j", str(connections), "-x", "1", "--no-conf",
-                "--file-allocation=none"]  # fmt: skip
+        return [program, "-q", "-i", str(urls), "-d", str(out / "files"), "-j", str(connections), "-x", "1",
+                "--no-conf", "--file-allocation=none"]  # fmt: skip
 
     return Client("aria2c", connections, FILES, words)
 
@@ -83,15 +83,16 @@ def measure(client: Client, address: str, folder: Path) -> tuple[float, float]:
     ask(address, "/reset")
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        client.words(address, urls, out), capture_output=True, text=True, timeout=LONGEST_RUN_SECONDS, check=False
-    )
+        client.words(address, urls, out), capture_output=True, text=True, timeout=LONGEST_RUN_SECONDS,
+        check=False, env=os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"},  # img2dataset's would ask PyPI
+    )  # fmt: skip
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seen = ask(address, "/stats")
-    pictures = sum(1 for path in out.rglob("*") if path.is_file() and path.stat().st_size > 50_000)
+    pictures = sum(1 for path in out.rglob("*") if path.suffix == ".jpg" and path.stat().st_size > 50_000)
     assert pictures == client.files, f"{client.name}: {pictures} of {client.files} files; {done.stdout} {done.stderr}"
     assert seen["requests"] >= client.files
     assert seen["at_a_time"] <= client.connections
-    shutil.rmtree(out)
+
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return client.files / seen["seconds"], 1000 * cpu / client.files
 

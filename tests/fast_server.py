@@ -109,7 +109,7 @@ class Connection(asyncio.Protocol):
 
 async def serve(server: FastServer) -> None:
     listening = await asyncio.get_running_loop().create_server(lambda: Connection(server), "127.0.0.1", 0, backlog=512)
-    server.address = "http://127.0.0.1:%d" % listening.sockets[0].getsockname()[1]
+    server.address = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
     print(server.address, flush=True)
     await listening.serve_forever()
 

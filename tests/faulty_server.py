@@ -6,13 +6,16 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @dataclass(frozen=True)
 class Reply:
     """One answer. `claim` is the Content-Length sent where it should be a lie, `reset` breaks the connection, `hang`
-    sends nothing for as long as the server runs.
+    sends nothing for as long as the server runs, `endless` goes on with the body for ever, `drops` sends it in so many
+    pieces with pauses between them, `ranges` heeds Range and If-Range, `cut` ends it before: after this share of
+    what is asked for, or so many bytes.
     """
 
     status: int = 200
@@ -21,6 +24,10 @@ class Reply:
     claim: int | None = None
     reset: bool = False
     hang: bool = False
+    endless: bool = False
+    drops: int = 0
+    ranges: bool = False
+    cut: float = 0
 
 
 class FaultyServer(ThreadingHTTPServer):
@@ -34,6 +41,7 @@ class FaultyServer(ThreadingHTTPServer):
         self.plan: dict[str, list[Reply]] = {}
         self.asked: list[str] = []
         self.headers_seen: list[dict[str, str]] = []
+        self.bytes_sent: list[int] = []  # of each body of a list
         self.lock = threading.Lock()
         self.closing = threading.Event()
 
@@ -70,14 +78,34 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.close()
             return
-        self.send_response(reply.status)
-        for name, value in reply.headers.items():
+        status, body, headers = _ranged(reply, self.headers) if reply.ranges else (reply.status, reply.body, {})
+        self.send_response_only(status)
+        for name, value in {"Date": self.date_time_string(), **reply.headers, **headers}.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(reply.body) if reply.claim is None else reply.claim))
+        if not reply.endless:
+            self.send_header("Content-Length", str(len(body) if reply.claim is None else reply.claim))
         self.end_headers()
-        self.wfile.write(reply.body)
-        if reply.claim is not None:
+        if reply.cut:
+            body = body[: int(reply.cut * len(body) if reply.cut < 1 else reply.cut)]
             self.close_connection = True
+        if "list" in self.path:
+            self.server.bytes_sent.append(len(body))
+        try:
+            self._send_body(reply, body)
+        except OSError:
+            self.close_connection = True
+        if reply.claim is not None or reply.endless:
+            self.close_connection = True
+
+    def _send_body(self, reply: Reply, body: bytes) -> None:
+        step = -(-len(body) // reply.drops) if reply.drops else max(1, len(body))
+        for start in range(0, len(body), step):
+            self.wfile.write(body[start : start + step])
+            if reply.drops:
+                self.wfile.flush()
+                self.server.closing.wait(0.02)
+        while reply.endless and not self.server.closing.is_set():
+            self.wfile.write(bytes(1 << 16))
 
     def do_HEAD(self) -> None:
         self.send_response(503 if self.path.startswith("/broken") else 200)
@@ -86,6 +114,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+def _ranged(reply: Reply, asked: Message) -> tuple[int, bytes, dict[str, str]]:
+    """What an honest server answers to a request for the rest of a file."""
+    wanted = asked.get("Range")
+    if wanted is None or asked.get("If-Range") != reply.headers.get("ETag"):
+        return reply.status, reply.body, {}
+    start = int(wanted.removeprefix("bytes=").rstrip("-"))
+    where = f"bytes {start}-{len(reply.body) - 1}/{len(reply.body)}"
+    return 206, reply.body[start:], {"Content-Range": where}
 
 
 @contextmanager

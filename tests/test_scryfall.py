@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from helpers.card_list import FaceTally, iter_faces
 from helpers.errors import PipelineError
-from helpers.records import CardFace
+from helpers.records import CardFace, Filters
 from helpers.scryfall import FRESH_FOR, ensure_card_list
 from helpers.session import DownloadSession
 from tests.conftest import serving
-from tests.faulty_server import Reply, faulty_server
+from tests.faulty_server import FaultyServer, Reply, faulty_server
 
 NOBODY = "http://127.0.0.1:9"  # nobody listens there
 Cards = list[dict[str, Any]]
@@ -191,11 +191,15 @@ def test_one_odd_card_does_not_cost_the_others(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------------------------- had and kept
 
 
-@pytest.fixture
-def session() -> DownloadSession:
+def make_session() -> DownloadSession:
     return DownloadSession(
         api_url=NOBODY, user_agent="test", workers=1, connect_timeout=5, read_timeout=5, max_retries=0
     )
+
+
+@pytest.fixture
+def session() -> DownloadSession:
+    return make_session()
 
 
 def ensure(
@@ -315,3 +319,157 @@ def test_a_list_of_another_kind_that_is_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(PipelineError) as caught:
         ensure_card_list(tmp_path, "unique_artwork", NOBODY, None, refresh=False, keep_for=None)
     assert "use --kind all_cards" in caught.value.problems[0].suggestion
+
+
+# ------------------------------------------------------------------------------------------------------- gone on with
+
+BIG = as_lines([card(str(i), image_uris=uris(str(i)), flavor_text=str(i) * 900) for i in range(3000)])
+
+
+def offer(server: FaultyServer, *replies: Reply, size: int | None = None, updated_at: str = "2026") -> None:
+    url = server.answer("/list.jsonl.gz", *replies)
+    entry: dict[str, Any] = {"type": "unique_artwork", "updated_at": updated_at, "jsonl_download_uri": url}
+    server.answer("/bulk-data", Reply(body=json.dumps({"data": [entry | {"compressed_size": size}]}).encode()))
+
+
+def whole(etag: str = '"v1"', data: bytes = BIG) -> Reply:
+    return Reply(body=data, headers={"ETag": etag}, ranges=True)
+
+
+def cut(share: float, etag: str = '"v1"') -> Reply:
+    return Reply(body=BIG[: int(share * len(BIG))], claim=len(BIG), headers={"ETag": etag})
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "asked_for_the_rest", "whole_again"),
+    [
+        ('"v1"', '"v1"', True, False),
+        ('"v1"', '"v2"', True, True),  # another version by now: from the start
+        ('W/"v1"', 'W/"v1"', False, True),  # a weak one does not say that bytes are the same
+        ("", "", False, True),
+    ],
+)
+def test_a_list_that_broke_off_is_gone_on_with_by_the_next_run(
+    tmp_path: Path, session: DownloadSession, before: str, now: str, asked_for_the_rest: bool, whole_again: bool
+) -> None:
+    with faulty_server() as server:
+        offer(server, cut(0.6, before), whole(now), size=len(BIG))
+        with pytest.raises(PipelineError, match="could not be had"):
+            ensure(tmp_path, server.address, session)
+        path = ensure(tmp_path, server.address, session)
+        asked = server.headers_seen[-1]
+        assert server.asked[-1] == "/list.jsonl.gz"
+        assert asked.get("Range") == (f"bytes={int(0.6 * len(BIG))}-" if asked_for_the_rest else None)
+        assert asked.get("If-Range") == (before if asked_for_the_rest else None)
+        assert (server.bytes_sent[-1] == len(BIG)) == whole_again
+    assert path.read_bytes() == BIG
+    assert not list(tmp_path.glob("*.part"))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.floats(0.01, 0.99), min_size=1, max_size=5))
+def test_a_list_comes_whole_however_often_it_breaks_off(tmp_path_factory: Any, shares: list[float]) -> None:
+    folder = tmp_path_factory.mktemp("resume")
+    with faulty_server() as server:
+        offer(server, *[Reply(body=BIG, headers={"ETag": '"v1"'}, ranges=True, cut=share) for share in shares], whole())
+        for _ in shares:
+            with pytest.raises(PipelineError):
+                ensure(folder, server.address, make_session())
+        assert ensure(folder, server.address, make_session()).read_bytes() == BIG
+        assert sum(server.bytes_sent) == len(BIG)  # nothing twice
+
+
+def test_a_list_that_comes_a_megabyte_further_each_time_uses_up_no_tries(tmp_path: Path) -> None:
+    clock: list[float] = [0.0]
+    session = DownloadSession(
+        api_url=NOBODY, user_agent="test", workers=1, connect_timeout=5, read_timeout=5, max_retries=1,
+        now=lambda: clock[0], sleep=lambda seconds: clock.append(clock.pop() + seconds),
+    )  # fmt: skip
+    with faulty_server() as server:
+        breaks = [Reply(body=BIG, headers={"ETag": '"v1"'}, ranges=True, cut=1_100_000) for _ in range(2)]
+        offer(server, *breaks, whole(), size=len(BIG))
+        assert ensure(tmp_path, server.address, session).read_bytes() == BIG
+
+
+def test_bytes_of_another_address_are_not_gone_on_with(tmp_path: Path, session: DownloadSession) -> None:
+    with faulty_server() as server:
+        offer(server, cut(0.6))
+        with pytest.raises(PipelineError):
+            ensure(tmp_path, server.address, session)
+    with faulty_server() as server:
+        offer(server, whole())
+        assert ensure(tmp_path, server.address, session).read_bytes() == BIG
+        assert "Range" not in server.headers_seen[-1]
+
+
+def test_pieces_of_an_older_list_go_when_a_newer_one_is_there(tmp_path: Path, session: DownloadSession) -> None:
+    with faulty_server() as server:
+        offer(server, cut(0.6), updated_at="2026-01-01")
+        with pytest.raises(PipelineError):
+            ensure(tmp_path, server.address, session)
+        assert len(list(tmp_path.glob("*.part"))) == 2
+        offer(server, whole(), updated_at="2026-01-02")
+        ensure(tmp_path, server.address, session)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_pieces_that_were_damaged_are_found_when_the_list_is_read(tmp_path: Path) -> None:
+    packed = gzip.compress(BIG, 0)
+    with faulty_server() as server:
+        offer(server, Reply(body=packed, headers={"ETag": '"v1"'}, ranges=True, cut=0.5), whole(data=packed))
+        with pytest.raises(PipelineError):
+            ensure(tmp_path, server.address, make_session())
+        (part,) = tmp_path.glob("*.part")
+        part.write_bytes(bytes(part.stat().st_size))
+        with pytest.raises(PipelineError, match="could not be had"):
+            ensure(tmp_path, server.address, make_session())
+        assert not list(tmp_path.glob("*.part"))  # they are not gone on with for ever
+        assert ensure(tmp_path, server.address, make_session()).read_bytes() == packed
+
+
+# ------------------------------------------------------------------------------------------------------------- filters
+
+CARDS = [
+    card("a", image_uris=uris("a"), lang="en", games=["paper", "arena"], digital=False),
+    card("b", image_uris=uris("b"), lang="de", games=["paper"], set="lea"),
+    card("c", image_uris=uris("c"), lang="en", games=["arena"], digital=True, layout="split"),
+    card("d", image_uris=uris("d")),
+]
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        (Filters(), "abcd"),
+        (Filters(lang=frozenset({"en"})), "ac"),
+        (Filters(lang=frozenset({"en", "de"})), "abc"),
+        (Filters(set=frozenset({"lea"})), "b"),
+        (Filters(games=frozenset({"arena", "mtgo"})), "ac"),
+        (Filters(layout=frozenset({"normal"})), "abd"),
+        (Filters(exclude_digital=True), "abd"),
+        (Filters(lang=frozenset({"en"}), exclude_digital=True), "a"),
+    ],
+)
+def test_filters_take_cards_that_pass_them_all(tmp_path: Path, filters: Filters, names: str) -> None:
+    path = tmp_path / "list"
+    path.write_bytes(as_lines(CARDS))
+    tally = FaceTally()
+    assert "".join(face.name for face in iter_faces(path, "normal", None, tally, filters)) == names
+    assert tally.filtered_out == 4 - len(names)
+    assert bool(filters) == (filters != Filters())
+    assert json.loads(json.dumps(filters.to_json())) == filters.to_json()
+
+
+# ---------------------------------------------------------------------------------------------------- hostile addresses
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["file:///etc/passwd", "ftp://a.example/a.jpg", "https://a.example/../a.jpg", "https://a.example/a\x00.jpg",
+     "https://a.example/a b.jpg", "https://a.example/\x1b[2J.jpg", "//a.example/a.jpg", "https://[::1/a.jpg"],
+)  # fmt: skip
+def test_an_address_that_is_refused_is_counted_and_named(tmp_path: Path, url: str) -> None:
+    faces, tally = read(tmp_path, [card("a", image_uris={"normal": url}), card("b", image_uris=uris("b"))])
+    assert [face.name for face in faces] == ["b"]
+    assert (tally.refused, tally.without_picture) == (1, 1)
+    assert f"1 addresses that are refused (the first: a: {url!r})" in str(tally)

@@ -1,6 +1,7 @@
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
@@ -12,10 +13,12 @@ from hypothesis import strategies as st
 from helpers.errors import PipelineError
 from helpers.resumable import Resumable
 from helpers.session import (
+    Attempts,
     BadBody,
     DownloadSession,
     FetchFailed,
     MissingPicture,
+    TryAgain,
     backoff_seconds,
     probe,
     retry_after_seconds,
@@ -68,6 +71,18 @@ def make_session(clock: Clock, max_retries: int = 5) -> DownloadSession:
     )
 
 
+def get_picture(session: DownloadSession, url: str, accept: Callable[[bytes], bytes]) -> bytes:
+    """Try until there is an answer, as a download does."""
+    attempts = Attempts()
+    while True:
+        with suppress(TryAgain):
+            body = session.try_picture(url, attempts)
+            try:
+                return accept(body)
+            except BadBody as error:
+                session.failed(attempts, str(error))
+
+
 def same(body: bytes) -> bytes:
     return body
 
@@ -89,7 +104,7 @@ PASSING = {
 @pytest.mark.parametrize("fault", PASSING)
 def test_a_passing_failure_is_tried_again_after_a_second(server: FaultyServer, clock: Clock, fault: str) -> None:
     url = server.answer("/a.jpg", PASSING[fault], GOOD)
-    assert make_session(clock).get_picture(url, only_good) == GOOD.body
+    assert get_picture(make_session(clock), url, only_good) == GOOD.body
     assert server.times_asked() == {"/a.jpg": 2}
     assert len(clock.waits) == 1
     assert 1 <= clock.waits[0] <= 1.25
@@ -99,14 +114,14 @@ def test_a_passing_failure_is_tried_again_after_a_second(server: FaultyServer, c
 def test_a_failure_that_stays_is_given_up_after_the_last_retry(server: FaultyServer, clock: Clock, fault: str) -> None:
     url = server.answer("/a.jpg", PASSING[fault])
     with pytest.raises(FetchFailed, match=r"\(3 tries\)"):
-        make_session(clock, max_retries=2).get_picture(url, only_good)
+        get_picture(make_session(clock, max_retries=2), url, only_good)
     assert server.times_asked() == {"/a.jpg": 3}
 
 
 def test_waits_double_from_one_second(server: FaultyServer, clock: Clock) -> None:
     url = server.answer("/a.jpg", Reply(503))
     with pytest.raises(FetchFailed):
-        make_session(clock, max_retries=5).get_picture(url, same)
+        get_picture(make_session(clock, max_retries=5), url, same)
     for wait, base in zip(clock.waits, (1, 2, 4, 8, 16), strict=True):
         assert base <= wait <= 1.25 * base
 
@@ -119,14 +134,14 @@ def test_no_wait_is_longer_than_a_minute(failures: int) -> None:
 @pytest.mark.parametrize("status", [404, 410])
 def test_a_missing_picture_is_not_asked_for_again(server: FaultyServer, clock: Clock, status: int) -> None:
     with pytest.raises(MissingPicture):
-        make_session(clock).get_picture(server.answer("/a.jpg", Reply(status)), same)
+        get_picture(make_session(clock), server.answer("/a.jpg", Reply(status)), same)
     assert (server.times_asked(), clock.waits) == ({"/a.jpg": 1}, [])
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 418])
 def test_a_refusal_is_not_asked_again(server: FaultyServer, clock: Clock, status: int) -> None:
     with pytest.raises(FetchFailed, match=str(status)):
-        make_session(clock).get_picture(server.answer("/a.jpg", Reply(status)), same)
+        get_picture(make_session(clock), server.answer("/a.jpg", Reply(status)), same)
     assert (server.times_asked(), clock.waits) == ({"/a.jpg": 1}, [])
 
 
@@ -135,29 +150,29 @@ def test_a_redirect_to_the_placeholder_is_a_missing_picture_and_not_followed(
 ) -> None:
     url = server.answer("/a.jpg", Reply(302, headers={"Location": "https://errors.scryfall.com/soon.jpg"}))
     with pytest.raises(MissingPicture, match="placeholder"):
-        make_session(clock).get_picture(url, same)
+        get_picture(make_session(clock), url, same)
 
 
 def test_redirects_are_followed_but_not_for_ever(server: FaultyServer, clock: Clock) -> None:
     server.answer("/b.jpg", GOOD)
     url = server.answer("/a.jpg", Reply(302, headers={"Location": "/b.jpg"}))
-    assert make_session(clock).get_picture(url, same) == GOOD.body
+    assert get_picture(make_session(clock), url, same) == GOOD.body
     server.answer("/b.jpg", Reply(302, headers={"Location": "/a.jpg"}))
     with pytest.raises(FetchFailed, match="redirects"):
-        make_session(clock).get_picture(url, same)
+        get_picture(make_session(clock), url, same)
 
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/a.jpg"])
 def test_a_redirect_out_of_http_is_refused(server: FaultyServer, clock: Clock, location: str) -> None:
     url = server.answer("/a.jpg", Reply(302, headers={"Location": location}))
     with pytest.raises(FetchFailed):
-        make_session(clock).get_picture(url, same)
+        get_picture(make_session(clock), url, same)
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://", "http://[::1", "http://127.0.0.1:99999/a.jpg"])
 def test_an_address_that_is_none_is_a_failure_like_others(clock: Clock, url: str) -> None:
     with pytest.raises(FetchFailed):
-        make_session(clock, max_retries=0).get_picture(url, same)
+        get_picture(make_session(clock, max_retries=0), url, same)
 
 
 @pytest.mark.parametrize(("header", "pause"), [("7", 7), (None, 30), ("soon", 30), ("0", 1)])
@@ -165,7 +180,7 @@ def test_429_pauses_for_as_long_as_it_says_or_half_a_minute(
     server: FaultyServer, clock: Clock, header: str | None, pause: float
 ) -> None:
     url = server.answer("/a.jpg", Reply(429, headers={"Retry-After": header} if header else {}), GOOD)
-    assert make_session(clock, max_retries=0).get_picture(url, same) == GOOD.body
+    assert get_picture(make_session(clock, max_retries=0), url, same) == GOOD.body
     assert clock.time == pause
 
 
@@ -190,10 +205,10 @@ def test_429_pauses_every_worker(server: FaultyServer) -> None:
         now=lambda: time,
         sleep=sleep,
     )
-    workers = [threading.Thread(target=session.get_picture, args=(url, same))]
+    workers = [threading.Thread(target=get_picture, args=(session, url, same))]
     workers[0].start()
     assert paused.wait(10)
-    workers.append(threading.Thread(target=session.get_picture, args=(other, same)))
+    workers.append(threading.Thread(target=get_picture, args=(session, other, same)))
     workers[1].start()
     workers[1].join(0.2)
     assert server.asked == ["/a.jpg"]  # the second worker has not asked: it sits out the first one's pause
@@ -206,14 +221,14 @@ def test_429_pauses_every_worker(server: FaultyServer) -> None:
 def test_429_that_asks_for_more_than_ten_minutes_ends_the_run(server: FaultyServer, clock: Clock) -> None:
     url = server.answer("/a.jpg", Reply(429, headers={"Retry-After": "601"}))
     with pytest.raises(PipelineError, match="more requests") as caught:
-        make_session(clock).get_picture(url, same)
+        get_picture(make_session(clock), url, same)
     assert caught.value.category.value == "Network Error"
     assert clock.waits == []
 
 
 def test_429_without_end_ends_the_run(server: FaultyServer, clock: Clock) -> None:
     with pytest.raises(PipelineError, match="more requests"):
-        make_session(clock).get_picture(server.answer("/a.jpg", Reply(429)), same)
+        get_picture(make_session(clock), server.answer("/a.jpg", Reply(429)), same)
     assert len(server.asked) == 11
 
 
@@ -231,7 +246,7 @@ def test_retry_after_is_read_as_a_date_and_never_raises() -> None:
 
 
 def test_requests_name_the_tool_and_ask_for_bytes_as_they_are(server: FaultyServer, clock: Clock) -> None:
-    make_session(clock).get_picture(server.answer("/a.jpg", GOOD), same)
+    get_picture(make_session(clock), server.answer("/a.jpg", GOOD), same)
     headers = server.headers_seen[0]
     assert headers["User-Agent"] == "Tests/1 (test)"
     assert headers["Accept"]
@@ -246,7 +261,7 @@ def test_lists_are_asked_for_at_most_ten_times_a_second_and_pictures_at_any_rate
         session.get_small(url)
     assert clock.time == pytest.approx(1.9)
     for _ in range(20):
-        session.get_picture(url, same)
+        get_picture(session, url, same)
     assert clock.time == pytest.approx(1.9)
 
 
@@ -266,7 +281,7 @@ def test_close_wakes_a_worker_that_waits(server: FaultyServer) -> None:
 
     def work() -> None:
         try:
-            session.get_picture(url, same)
+            get_picture(session, url, same)
         except Stopped as error:
             ended.append(error)
 

@@ -1,0 +1,142 @@
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from helpers.throttle import MOST_REFUSALS_IN_A_ROW, Stopped, Throttle, TurnedAway
+
+
+class Crowd:
+    """Workers that ask again and again; how many were under way at a time is noted."""
+
+    def __init__(self, throttle: Throttle, workers: int) -> None:
+        self.throttle = throttle
+        self.lock = threading.Lock()
+        self.under_way: list[str] = []
+        self.seen: list[int] = []
+        self.may_end = threading.Semaphore(0)
+        self.threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers)]
+        for thread in self.threads:
+            thread.start()
+
+    def _work(self) -> None:
+        try:
+            while True:
+                with self.throttle.turn():
+                    with self.lock:
+                        self.under_way.append("")
+                    self.may_end.acquire()
+                    with self.lock:
+                        self.under_way.pop()
+                    self.throttle.answered()
+        except Stopped:
+            pass
+
+    def settled(self) -> int:
+        """How many are under way when no more come."""
+        count, since = -1, time.monotonic()
+        while time.monotonic() - since < 0.1:
+            with self.lock:
+                now = len(self.under_way)
+            if now != count:
+                count, since = now, time.monotonic()
+            time.sleep(0.005)
+        return count
+
+    def end(self) -> None:
+        self.throttle.stop()
+        for _ in self.threads:
+            self.may_end.release()
+        for thread in self.threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def answers(crowd: Crowd, count: int) -> int:
+    for _ in range(count):
+        crowd.may_end.release()
+    return crowd.settled()
+
+
+def test_requests_start_one_by_one_and_each_answer_allows_one_more() -> None:
+    crowd = Crowd(Throttle(6), 6)
+    try:
+        assert crowd.settled() == 1
+        assert [answers(crowd, n) for n in (1, 1, 2, 1, 1, 3)] == [2, 3, 5, 6, 6, 6]
+    finally:
+        crowd.end()
+
+
+class Clock:
+    """Time that passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.changed = threading.Condition()
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        until = self.time + seconds
+        with self.changed:
+            self.changed.wait_for(lambda: self.time >= until, 10)
+
+    def go_to(self, moment: float) -> None:
+        with self.changed:
+            self.time = moment
+            self.changed.notify_all()
+
+
+def test_after_a_pause_one_asks_first_and_the_others_follow(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    throttle = Throttle(4, clock.now, clock.sleep)
+    crowd = Crowd(throttle, 4)
+    try:
+        answers(crowd, 8)
+        throttle.pause(30, "429")
+        throttle.pause(30, "429")  # of one that was on its way
+        assert answers(crowd, 4) == 0
+        clock.go_to(29)
+        assert crowd.settled() == 0
+        clock.go_to(30)
+        assert crowd.settled() == 1
+        assert answers(crowd, 1) == 2
+        assert answers(crowd, 2) == 4
+    finally:
+        crowd.end()
+    assert capsys.readouterr().err.count("every worker pauses for 30 s") == 1
+
+
+def test_a_longer_pause_wins_and_a_shorter_one_does_not() -> None:
+    clock = Clock()
+    throttle = Throttle(1, clock.now, clock.sleep)
+    for seconds in (5, 20, 10):
+        throttle.pause(seconds, "429")
+    throttle._sleep = clock.go_to
+    with throttle.turn():
+        assert clock.time == 20
+
+
+def end(act: Callable[[], None]) -> str:
+    with pytest.raises(TurnedAway) as caught:
+        act()
+    return caught.value.render()
+
+
+def test_refusals_in_a_row_end_the_run_and_an_answer_in_between_does_not() -> None:
+    throttle = Throttle(1)
+    for _ in range(3 * MOST_REFUSALS_IN_A_ROW):
+        throttle.refused("HTTP 403")
+        throttle.answered()
+    for _ in range(MOST_REFUSALS_IN_A_ROW - 1):
+        throttle.refused("HTTP 403")
+    assert "--user-agent" in end(lambda: throttle.refused("HTTP 403"))
+    with pytest.raises(Stopped), throttle.turn():
+        pass
+
+
+def test_a_pause_of_more_than_ten_minutes_ends_the_run() -> None:
+    Throttle(1).pause(600, "429")
+    assert "601 s" in end(lambda: Throttle(1).pause(601, "429"))
