@@ -30,7 +30,7 @@ LIST_FLAGS = --kind $(call quoted,$(KIND)) --cache $(call quoted,$(CACHE))
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # download, embed and export follow each other, whatever -j says
 .PHONY: help env demo build build-cpu build-cuda build-mps download embed export query validate serve \
-	conda-cpu conda-gpu conda-mps test lint prove-kill prove-checkpoint clean clean-cache
+	conda-cpu conda-gpu conda-mps test lint prove-kill prove-download prove-list bench-download prove-checkpoint clean clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -125,6 +125,15 @@ lint: $(INSTALLED) ## check style and types
 
 prove-kill: $(INSTALLED) ## kill -9 twenty times over 1,050 real cards (three minutes; SEED=N repeats one)
 	$(BIN)/python -m pytest -s tests/prove_kill.py
+
+prove-download: $(INSTALLED) ## 20,000 pictures from a bad server; 30 times kill -9 (six minutes; SEED=N repeats one)
+	$(BIN)/python -m pytest -s tests/prove_download.py
+
+prove-list: $(INSTALLED) ## a list of 538,675 cards: how fast it is read, in how much memory (five minutes)
+	$(BIN)/python -m pytest -s tests/prove_list.py
+
+bench-download: $(INSTALLED) ## files a second with 1, 16, 32 workers, beside aria2c and img2dataset (three minutes)
+	$(BIN)/python -m tests.bench_download
 
 prove-checkpoint: $(INSTALLED) ## what checkpoints cost, up to 540,000 rows (one minute)
 	$(BIN)/python -m pytest -s tests/prove_checkpoint.py

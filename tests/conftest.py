@@ -21,11 +21,12 @@ DRAWN_COUNT = 12
 
 
 def run_script(
-    script: str, *arguments: object, cwd: Path | None = None, **more: Any
+    script: str, *arguments: object, cwd: Path | None = None, long: bool = False, **more: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run a script of the project in a process of its own; its exit code and both outputs come back."""
     words = [sys.executable, str(ROOT / script), *map(str, arguments)]
-    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=300, check=False, **more)
+    limit = 1200 if long else 300
+    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=limit, check=False, **more)
 
 
 def run_well(script: str, *arguments: object, cwd: Path | None = None) -> str:

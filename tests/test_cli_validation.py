@@ -66,6 +66,10 @@ SHARED = {
     "--limit": ["-1", "1.5", "many", "9" * 30],
     "--image-key": ["tiny"],
     "--api-url": ["scryfall", "ftp://x", "http://", "http://x:port"],
+    "--lang": ["", "en,", "e n", "../x"],
+    "--set": [""],
+    "--layout": ["no-such"],
+    "--games": ["papyrus", "paper,chess"],
     "--user-agent": ["", "line\nbreak", " x", "Ünicode"],
 }
 DOWNLOAD = {
@@ -97,7 +101,18 @@ BAD_VALUES = {
     "scripts/standin_scryfall.py": {
         "--table": [""],
         "--port": ["65536", "-1"],
-        "--faults": ["x", "503=", "503=x", "503=101", "503=60,404=60", "list:teapot", "503=nan"],
+        "--faults": [
+            "x",
+            "503=",
+            "503=x",
+            "503=101",
+            "503=60,404=60",
+            "429@0",
+            "429@x",
+            "429@-1",
+            "list:teapot",
+            "503=nan",
+        ],
         "--fault-times": ["-1"],
         "--retry-after": ["-1"],
         "--seed": ["x"],

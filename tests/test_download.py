@@ -5,12 +5,14 @@ import json
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from helpers.download_report import DownloadReport, Outcome, Selection, Status, Wanted, read_last
 from helpers.image_cache import ImageCache
 from tests.conftest import ROOT, run_script, serving
 from tests.faulty_server import FaultyServer, Reply, faulty_server
@@ -324,3 +326,148 @@ def test_a_download_beside_one_that_is_killed_loses_and_tears_nothing(many: Path
         assert run_script("scripts/validate_cache.py", "--cache", cache).returncode == 0
         assert "already present: 300" in run_script(*arguments).stdout
     assert not list(cache.glob("*.part"))
+
+
+# ------------------------------------------------------------------------------------------------ trying again, filters
+
+
+def test_retry_failed_asks_for_nothing_else_and_keeps_the_whole_reports_counts(
+    server: FaultyServer, tmp_path: Path
+) -> None:
+    for i in (2, 5):
+        server.answer(f"/{i}.jpg", Reply(503))
+    server.answer("/6.jpg", Reply(404))
+    download(server, tmp_path)
+    before = report(tmp_path)
+    server.answer("/2.jpg", Reply(body=encoded(seed=2)))
+    server.asked.clear()
+    done = download(server, tmp_path, "--retry-failed")
+    assert done.returncode == 0, done.stderr
+    assert sorted(server.asked) == ["/2.jpg", "/5.jpg", "/6.jpg"]  # the list is not read, nor asked for
+    after = report(tmp_path)
+    counts = ("already_present", "fetched", "failed", "missing", "total_faces")
+    assert [before[name] for name in counts] == [0, 5, 2, 1, 8]
+    assert [after[name] for name in counts] == [5, 1, 1, 1, 8]
+    assert {failure["url"][-6:] for failure in after["failures"]} == {"/5.jpg", "/6.jpg"}
+    assert [after[name] for name in ("complete", "kind", "limit", "checked")] == [
+        *(True, "unique_artwork", None, before["checked"])
+    ]
+
+
+def test_a_retry_that_is_broken_off_forgets_no_failure(server: FaultyServer, tmp_path: Path) -> None:
+    for i in range(5):
+        server.answer(f"/{i}.jpg", Reply(503))
+    download(server, tmp_path)
+    server.answer("/0.jpg", Reply(body=encoded(seed=0)))
+    assert download(server, tmp_path, "--retry-failed", "--limit", 1).returncode == 0
+    assert len(report(tmp_path)["failures"]) == 4
+    server.answer("/1.jpg", Reply(429, headers={"Retry-After": "9999"}))
+    done = download(server, tmp_path, "--retry-failed", "--workers", 1)
+    assert (done.returncode, "does not want more requests" in done.stderr) == (1, True)
+    assert {failure["url"][-6:] for failure in report(tmp_path)["failures"]} == {f"/{i}.jpg" for i in range(1, 5)}
+
+
+def test_retry_failed_without_a_report_or_without_failures_says_so(server: FaultyServer, tmp_path: Path) -> None:
+    done = download(server, tmp_path, "--retry-failed")
+    assert (done.returncode, "no report of an earlier download" in done.stderr) == (1, True)
+    download(server, tmp_path)
+    whole = (tmp_path / "download_report.json").read_bytes()
+    server.asked.clear()
+    done = download(server, tmp_path, "--retry-failed")
+    assert (done.returncode, "nothing to try again" in done.stderr, server.asked) == (0, True, [])
+    assert (tmp_path / "download_report.json").read_bytes() == whole
+
+
+@pytest.mark.parametrize("other", ["--offline", "--refresh"])
+def test_retry_failed_needs_the_network_and_no_list(server: FaultyServer, tmp_path: Path, other: str) -> None:
+    done = download(server, tmp_path, "--retry-failed", other)
+    assert (done.returncode, f"--retry-failed and {other} exclude each other" in done.stderr) == (1, True)
+
+
+def test_filters_choose_among_the_cards_and_are_recorded(server: FaultyServer, tmp_path: Path) -> None:
+    cards = [
+        card(server, i) | {"lang": "de" if i % 2 else "en", "set": "lea", "games": ["paper"]} for i in range(COUNT)
+    ]
+    offer(server, cards)
+    done = download(server, tmp_path, "--lang", "DE,fr", "--set", "lea", "--games", "paper,mtgo")
+    assert done.returncode == 0, done.stderr
+    assert "4 cards by the filters" in done.stderr
+    assert sorted(path for path in server.asked if path.endswith("jpg")) == ["/1.jpg", "/3.jpg", "/5.jpg", "/7.jpg"]
+    assert report(tmp_path)["filters"] == {"lang": ["de", "fr"], "set": ["lea"], "games": ["mtgo", "paper"]}
+
+
+def test_filters_that_leave_nothing_are_an_error_with_what_was_asked_for(server: FaultyServer, tmp_path: Path) -> None:
+    done = download(server, tmp_path, "--set", "nosuchset", "--exclude-digital")
+    assert done.returncode == 1
+    assert "ERROR: Configuration Error: the filters leave nothing of the card list" in done.stderr
+    assert "received --set nosuchset --exclude-digital" in done.stderr
+
+
+# ------------------------------------------------------------------------------------------------ what is there already
+
+
+def test_a_run_with_filters_or_a_limit_does_not_forget_what_was_checked(server: FaultyServer, tmp_path: Path) -> None:
+    download(server, tmp_path)
+    checked = report(tmp_path)["checked"]
+    server.answer("/0.jpg", Reply(429, headers={"Retry-After": "9999"}))
+    (tmp_path / ImageCache.name_for(f"{server.address}/0.jpg")).unlink()
+    assert download(server, tmp_path, "--workers", 1).returncode == 1  # broken off: it has not looked at all of them
+    assert report(tmp_path)["checked"] == checked
+
+
+def test_a_picture_that_was_scanned_anew_is_fetched_and_the_old_one_becomes_an_orphan(
+    server: FaultyServer, tmp_path: Path
+) -> None:
+    def at(version: int, i: int) -> dict[str, Any]:
+        return {"id": f"id{i}", "name": f"Card {i}", "image_uris": {"normal": f"{server.address}/{i}.jpg?{version}"}}
+
+    for i in range(COUNT):
+        server.answer(f"/{i}.jpg?1", Reply(body=encoded(seed=i)))
+    offer(server, [at(1, i) for i in range(COUNT)])
+    download(server, tmp_path)
+    server.answer("/3.jpg?2", Reply(body=encoded(seed=33)))
+    offer(server, [at(2 if i == 3 else 1, i) for i in range(COUNT)])
+    server.asked.clear()
+    assert download(server, tmp_path, "--refresh").returncode == 0
+    assert [path for path in server.asked if ".jpg" in path] == ["/3.jpg?2"]
+    old, new = (ImageCache.name_for(f"{server.address}/3.jpg?{version}") for version in (1, 2))
+    assert {old, new} <= set(pictures(tmp_path))
+
+    prune = ("scripts/validate_cache.py", "--cache", tmp_path, "--prune")
+    done = run_script(*prune, "--report", tmp_path.parent / "report.json")
+    assert (done.returncode, f"orphan: {old}" in done.stderr, (tmp_path / old).exists()) == (0, True, True)
+    assert "orphans, which no list names any more: 1" in done.stdout
+    assert json.loads((tmp_path.parent / "report.json").read_text())["orphans"] == [old]
+    assert run_script(*prune, "--fix").returncode == 0
+    assert len(pictures(tmp_path)) == COUNT
+    assert old not in pictures(tmp_path)
+    assert "orphans, which no list names any more: 0" in run_script(*prune).stdout
+
+
+def test_two_downloads_fetch_the_list_once(server: FaultyServer, tmp_path: Path) -> None:
+    (good,) = server.plan["/list.jsonl.gz"]
+    server.answer("/list.jsonl.gz", Reply(body=good.body, drops=40))
+    words = [sys.executable, str(ROOT / "download_images.py"), "--cache", str(tmp_path), "--api-url", server.address]
+    runs = [subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [run.communicate(timeout=60)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    assert server.times_asked()["/list.jsonl.gz"] == 1
+    assert sum("waiting for it" in text for text in said) == 1
+    assert len(pictures(tmp_path)) == COUNT
+
+
+def test_half_a_million_failures_stay_on_the_disk(tmp_path: Path) -> None:
+    """Held as objects they would be hundreds of MB."""
+    report = DownloadReport(tmp_path)
+    tracemalloc.start()
+    wanted = Wanted("https://cards.example/normal/front/0/0/" + "0" * 36 + ".jpg?1", "A card's name", "0" * 36)
+    for _ in range(100_000):
+        report.add(Outcome(wanted, Status.FAILED, reason="not in the cache, and --offline forbids to fetch it"))
+    report.write(Selection("all_cards", "normal", None, {}), "https://x", complete=True, checked=None)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2_000_000
+    last = read_last(tmp_path)
+    assert last is not None
+    assert len(last.failures) == 100_000
+    assert last.failures[0].wanted == wanted

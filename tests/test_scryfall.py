@@ -419,7 +419,7 @@ def test_pieces_that_were_damaged_are_found_when_the_list_is_read(tmp_path: Path
         offer(server, Reply(body=packed, headers={"ETag": '"v1"'}, ranges=True, cut=0.5), whole(data=packed))
         with pytest.raises(PipelineError):
             ensure(tmp_path, server.address, make_session())
-        (part,) = tmp_path.glob("*.part")
+        (part,) = tmp_path.glob("*.gz.part")
         part.write_bytes(bytes(part.stat().st_size))
         with pytest.raises(PipelineError, match="could not be had"):
             ensure(tmp_path, server.address, make_session())

@@ -3,7 +3,7 @@
 import pytest
 
 from helpers import talk
-from helpers.talk import Progress, human_bytes, percent
+from helpers.talk import Progress, human_bytes, percent, printable, say
 
 
 class Clock:
@@ -43,3 +43,22 @@ def test_what_an_earlier_run_did_counts_as_done_but_not_for_the_rate(
 def test_shares_of_nothing_and_sizes_are_said_in_words() -> None:
     assert (percent(1, 0), percent(1, 3)) == ("N/A", "33.3 %")
     assert [human_bytes(n) for n in (0, 999, 1500, 2.5e9, 3e12)] == ["0 B", "999 B", "1.5 KB", "2.5 GB", "3.0 TB"]
+
+
+def test_what_was_there_before_counts_as_done_but_not_for_the_rate(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Progress("Downloading", 1000, "pictures") as progress:
+        progress.already(700)
+        clock.time += 60
+        progress.advance(60)
+    assert capsys.readouterr().err == "Downloading: 760/1,000 pictures, 76.0 %, 1.0 pictures/s, ETA 0:04:00\n"
+
+
+def test_a_card_s_name_can_give_a_terminal_no_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    say("\x1b[2JÆther\x07 Vial\x9b")
+    assert (
+        capsys.readouterr().err
+        == "\N{REPLACEMENT CHARACTER}[2JÆther\N{REPLACEMENT CHARACTER} Vial\N{REPLACEMENT CHARACTER}\n"
+    )
+    assert printable("two\nlines\tand a tab") == "two\nlines\tand a tab"
