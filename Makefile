@@ -30,7 +30,8 @@ LIST_FLAGS = --kind $(call quoted,$(KIND)) --cache $(call quoted,$(CACHE))
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # download, embed and export follow each other, whatever -j says
 .PHONY: help env demo build build-cpu build-cuda build-mps download embed export query validate serve \
-	conda-cpu conda-gpu conda-mps test lint prove-kill prove-download prove-list bench-download prove-checkpoint clean clean-cache
+	conda-cpu conda-gpu conda-mps test lint prove-kill prove-download prove-list prove-checkpoint \
+	bench-download bench-validate clean clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -134,6 +135,9 @@ prove-list: $(INSTALLED) ## a list of 538,675 cards: how fast it is read, in how
 
 bench-download: $(INSTALLED) ## files a second with 1, 16, 32 workers, beside aria2c and img2dataset (three minutes)
 	$(BIN)/python -m tests.bench_download
+
+bench-validate: $(INSTALLED) ## validate_cache.py beside what the cores can decode (one minute)
+	$(BIN)/python -m tests.bench_validate
 
 prove-checkpoint: $(INSTALLED) ## what checkpoints cost, up to 540,000 rows (one minute)
 	$(BIN)/python -m pytest -s tests/prove_checkpoint.py

@@ -53,24 +53,28 @@ class FetchPool:
             threads += [self._start(ask, self._to_ask) for _ in range(self._workers)]
         coming = iter(pictures)
         under_way = 0
+        most = self._workers * AHEAD_PER_WORKER
         try:
             while True:
-                while under_way < self._workers * AHEAD_PER_WORKER and (wanted := next(coming, None)) is not None:
+                while under_way < most and (wanted := next(coming, None)) is not None:
                     if (known := self._at_a_glance(wanted)) is not None:
                         yield known
                     else:
                         under_way += 1
                 if not under_way:
-                    return
+                    break
                 outcome = self._done.get()
-                if isinstance(outcome, Stopped):
-                    continue  # because of another one's exception, which is on its way
                 under_way -= 1
+                if isinstance(outcome, Stopped):
+                    most = 0  # another one's exception, which is on its way, is the reason
+                    continue
                 if isinstance(outcome, BaseException):
                     self._stop(threads)
                     yield from self._left_over()
                     raise outcome
                 yield outcome
+            if not most:
+                raise Stopped
         finally:
             self._stop(threads)
 
@@ -134,6 +138,8 @@ class FetchPool:
             while (job := jobs.get()) is not None:
                 try:
                     do(job)
+                except Stopped as stopped:
+                    self._done.put(stopped)
                 except BaseException as error:  # noqa: BLE001  # raised again by whoever takes it from the queue
                     self._done.put(error)
                     return

@@ -27,6 +27,7 @@ from helpers.records import LIST_KINDS
 from helpers.resumable import Resumable
 from helpers.session import BadBody, DownloadSession
 from helpers.talk import say, warn
+from helpers.throttle import TurnedAway
 
 FRESH_FOR = timedelta(hours=24)  # Scryfall asks to keep what was fetched for at least that long
 LOOK_AGAIN_SECONDS = 0.2  # whether another run is done with fetching the list
@@ -89,6 +90,8 @@ def ensure_card_list(
         return _fetch(cache, kind, api_url, session, None if refresh or foreign else kept)
     except PipelineError as error:
         if path is None or refresh or foreign or error.category is not Category.NETWORK:
+            raise
+        if isinstance(error, TurnedAway):  # for pictures, too
             raise
         warn(f"{error}; going on with the list kept in {path}")
         return path

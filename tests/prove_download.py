@@ -63,7 +63,7 @@ def test_20000_pictures_come_whatever_the_server_does(many: Path, tmp_path: Path
     print(f"{pauses} pauses; requests in each between the 429 and {ON_THE_WAY_SECONDS} s after it: {late}, later: none")
 
     report = json.loads((cache / "download_report.json").read_text())
-    gone = {entry["path"] for entry in asked if entry["fault"] is None and entry["status"] == 404}
+    gone = {entry["path"] for entry in asked if entry["status"] == 404}
     assert done.returncode == 0, done.stderr
     assert (report["fetched"], report["missing"], report["failed"]) == (COUNT - GONE, GONE, 0)
     assert {failure["url"].removeprefix(address) for failure in report["failures"]} == gone
@@ -105,7 +105,7 @@ def test_30_kills_leave_what_an_undisturbed_run_does(many: Path, tmp_path: Path)
         assert run_script(*words, undisturbed, long=True).returncode == 0
         kills, present = 0, []
         while kills < KILLS:
-            ends = time.monotonic() + draw.uniform(0, 1.5)
+            ends = time.monotonic() + draw.uniform(0.2, 2.6)
             killed = run_until(lambda ends=ends: time.monotonic() > ends, *words, cache)  # type: ignore[misc]
             kills += killed.returncode == KILLED
             present.append(sum(1 for _ in cache.glob("*.jpg")) if cache.exists() else 0)

@@ -38,6 +38,7 @@ def card(i: int, draw: random.Random, words: list[str], address: str) -> bytes:
         return " ".join(draw.choices(words, k=count))
 
     card_id = f"{draw.getrandbits(128):032x}"
+    path = f"front/{card_id[0]}/{card_id[1]}/{card_id}"
     endings = {"png": "png"} | dict.fromkeys(KEYS[6:], "webp")
     made = {
         "object": "card",
@@ -47,10 +48,7 @@ def card(i: int, draw: random.Random, words: list[str], address: str) -> bytes:
         "lang": draw.choice(("en", "de", "fr", "ja", "es")),
         "layout": "normal",
         "image_status": "highres_scan",
-        "image_uris": {
-            key: f"{address}/{key}/front/{card_id[0]}/{card_id[1]}/{card_id}.{endings.get(key, 'jpg')}?{i}"
-            for key in KEYS
-        },
+        "image_uris": {key: f"{address}/{key}/{path}.{endings.get(key, 'jpg')}?{i}" for key in KEYS},
         "oracle_text": text(60),
         "flavor_text": text(40),
         "set": text(1)[:4],
@@ -101,8 +99,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def measured(*arguments: object) -> tuple[subprocess.CompletedProcess[str], float, float]:
     """Run download_images.py; seconds, and its peak memory in MB."""
     program = (
-        "import atexit, resource, runpy, sys; sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv[0].rpartition('/')[0]);"
-        "atexit.register(lambda: print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr));"
+        "import atexit, resource as r, runpy, sys; sys.argv = sys.argv[1:]; "
+        "sys.path.insert(0, sys.argv[0].rpartition('/')[0]); "
+        "atexit.register(lambda: print('peak', r.getrusage(r.RUSAGE_SELF).ru_maxrss, file=sys.stderr)); "
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     started = time.monotonic()

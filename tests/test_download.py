@@ -136,6 +136,19 @@ def test_a_run_that_is_sent_away_leaves_its_report(server: FaultyServer, tmp_pat
     assert {"complete": False, "fetched": 5}.items() <= report(tmp_path).items()
 
 
+def test_a_server_that_sends_us_away_from_an_old_list_is_asked_for_nothing_more(
+    server: FaultyServer, tmp_path: Path
+) -> None:
+    download(server, tmp_path, "--limit", 2)
+    description = tmp_path / "unique_artwork.list.json"
+    description.write_text(description.read_text().replace('"checked_at": "20', '"checked_at": "19'))
+    server.answer("/bulk-data", Reply(429, headers={"Retry-After": "9999"}))
+    server.asked.clear()
+    done = download(server, tmp_path)
+    assert (done.returncode, "does not want more requests" in done.stderr) == (1, True)
+    assert server.asked == ["/bulk-data"]
+
+
 def test_a_list_that_comes_cut_off_is_fetched_again(server: FaultyServer, tmp_path: Path) -> None:
     (whole,) = server.plan["/list.jsonl.gz"]
     server.answer("/list.jsonl.gz", Reply(body=whole.body[:-9]), whole)
