@@ -2,8 +2,9 @@
 
 A server that asks for a pause gets one, from everybody. Afterwards, and at the start, requests come back gently: first
 one alone, then one more at a time for each answer (slow start, as TCP has it: RFC 5681, 3.1), so that a server that is
-still unwell meets a single request and not all workers at the same instant. urllib3's Retry can't do that: it knows one
-request, and each worker would sit out a pause by itself while the others go on and earn a ban.
+still unwell meets a single request and not all workers at the same instant. Silence lets one more ask, too, but late.
+urllib3's Retry can't do that: it knows one request, and each worker would sit out a pause by itself while the others
+go on and earn a ban.
 """
 
 import threading
@@ -16,6 +17,7 @@ from helpers.talk import warn
 
 LONGEST_PAUSE_SECONDS = 600.0
 MOST_PAUSES_IN_A_ROW = 10  # a server that answers nothing but 429 ends the run
+SILENCE_SECONDS = 0.25
 MOST_REFUSALS_IN_A_ROW = 5  # 400, 401, 403: one may be about one picture, more are about us
 
 NAME_YOURSELF = (
@@ -46,6 +48,7 @@ class Throttle:
         self._changed = threading.Condition()
         self._stopped = False
         self._window = 1  # requests that may be under way
+        self._grown_at = now()
         self._under_way = 0
         self._paused_until = -float("inf")
         self._pauses_in_a_row = 0
@@ -65,14 +68,24 @@ class Throttle:
     def _enter(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopped or self._under_way < self._window)
                 if self._stopped:
                     raise Stopped
                 pause = self._paused_until - self._now()
                 if pause <= 0:
-                    self._under_way += 1
-                    return
+                    self._grow_in_silence()
+                    if self._under_way < self._window:
+                        self._under_way += 1
+                        return
+                    self._changed.wait(SILENCE_SECONDS)
+                    continue
             self._sleep(pause)
+
+    def _grow_in_silence(self) -> None:
+        """Where nothing is answered at all, one request more may be tried now and then: a few may just hang."""
+        now = self._now()
+        if self._under_way >= self._window and now - max(self._grown_at, self._paused_until) >= SILENCE_SECONDS:
+            self._window = min(self._window + 1, self._workers)
+            self._grown_at = now
 
     def answered(self) -> None:
         """The server answered as servers should: one request more may be under way.
@@ -83,6 +96,7 @@ class Throttle:
             if self._now() < self._paused_until:
                 return
             self._window = min(self._window + 1, self._workers)
+            self._grown_at = self._now()
             self._pauses_in_a_row = self._refusals_in_a_row = 0
             self._changed.notify()
 

@@ -60,10 +60,20 @@ def answers(crowd: Crowd, count: int) -> int:
 
 
 def test_requests_start_one_by_one_and_each_answer_allows_one_more() -> None:
-    crowd = Crowd(Throttle(6), 6)
+    crowd = Crowd(Throttle(6, now=lambda: 0.0), 6)  # no time passes, so silence allows none
     try:
         assert crowd.settled() == 1
         assert [answers(crowd, n) for n in (1, 1, 2, 1, 1, 3)] == [2, 3, 5, 6, 6, 6]
+    finally:
+        crowd.end()
+
+
+def test_a_server_that_never_answers_gets_one_request_more_now_and_then() -> None:
+    crowd = Crowd(Throttle(3), 3)
+    try:
+        deadline = time.monotonic() + 30
+        while crowd.settled() < 3:
+            assert time.monotonic() < deadline
     finally:
         crowd.end()
 
