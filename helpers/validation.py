@@ -141,17 +141,22 @@ def is_unchanged(path: Path, checked_until_ns: int) -> bool:
     if not checked_until_ns:
         return False
     try:
-        with _open_regular(path) as file:
-            return os.fstat(file.fileno()).st_mtime_ns < checked_until_ns and _ends_are_whole(file)
-    except (BrokenImage, OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
         return False
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_mtime_ns >= checked_until_ns:
+            return False
+        size = found.st_size
+        return _ends_are_whole(os.pread(descriptor, 12, 0), os.pread(descriptor, 12, max(0, size - 12)), size)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
-def _ends_are_whole(file: BinaryIO) -> bool:
-    head = file.read(12)
-    size = file.seek(0, os.SEEK_END)
-    file.seek(-min(size, 12), os.SEEK_END)
-    tail = file.read(12)
+def _ends_are_whole(head: bytes, tail: bytes, size: int) -> bool:
     if head.startswith(b"RIFF"):
         return int.from_bytes(head[4:8], "little") + 8 <= size
     return head.startswith(_BEGINNINGS) and tail.endswith((_JPEG_END, _PNG_END))

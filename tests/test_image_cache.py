@@ -1,8 +1,11 @@
 import hashlib
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from helpers.errors import PipelineError
 from helpers.image_cache import ImageCache
@@ -56,3 +59,15 @@ def test_only_pictures_are_pictures(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.png", "c.webp", "d.jpg.1-2.part", "download_report.json", "unique_artwork.list.json"):
         (tmp_path / name).write_bytes(b"x")
     assert sorted(path.name for path in ImageCache(tmp_path).pictures()) == ["a.jpg", "b.png", "c.webp"]
+
+
+@given(
+    st.sampled_from(["https://a.example", "http://b.example:8000", "https://x.png"]),
+    st.text("ab/.%", max_size=8),
+    st.sampled_from(["", ".png", ".WebP", ".jpg", ".png.jpg", "png", ".webp/"]),
+    st.sampled_from(["", "?1700000000", "?a=b.png", "#c.webp", "?#.png"]),
+)
+def test_the_ending_is_that_of_the_addresss_path(host: str, path: str, ending: str, rest: str) -> None:
+    url = f"{host}/{path}{ending}{rest}" if path or ending else host + rest
+    expected = next((s for s in (".png", ".webp") if urlsplit(url).path.lower().endswith(s)), ".jpg")
+    assert ImageCache.name_for(url) == hashlib.sha1(url.encode()).hexdigest() + expected
