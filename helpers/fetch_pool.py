@@ -20,7 +20,7 @@ from helpers.throttle import Stopped
 from helpers.validation import BrokenImage, check_image
 
 AHEAD_PER_WORKER = 2  # pictures under way for each worker: what bounds the memory, since lists are streamed
-KEEPERS = max(4, os.cpu_count() or 1)  # they wait for the disk, too
+KEEPERS = max(2, os.cpu_count() or 1)  # more are no faster, unless the disk is very slow
 GRACE_SECONDS = 2.0  # for threads to finish the file they are writing when the run is interrupted
 
 
