@@ -13,12 +13,13 @@ import re
 import secrets
 import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import msgspec
 
@@ -169,10 +170,10 @@ def utc_timestamp() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def filesystem_time_ns(path: Path) -> int:
-    """Now, by the clock of the disk that `path` lies on, as other files there have it; `path` gets it as its own."""
-    os.utime(path)
-    return path.stat().st_mtime_ns
+def filesystem_time_ns(folder: Path) -> int:
+    """Now, by the clock of the disk that `folder` lies on, as files there have it."""
+    with disk_errors_named(folder / "time"), tempfile.TemporaryFile(dir=folder) as file:
+        return os.fstat(file.fileno()).st_mtime_ns
 
 
 def writable_folder(folder: Path, flag: str) -> Path:
@@ -198,17 +199,20 @@ def shared_folder(folder: Path, lock_name: str) -> Iterator[None]:
     `.part` files of ours in a folder that nobody holds belong to a process that was killed. The kernel drops the lock
     with its process, so a stale lock can't exist.
     """
-    with disk_errors_named(folder / lock_name):
-        lock = open(folder / lock_name, "a")  # noqa: SIM115  # held by the block below
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pass  # somebody else is writing: their .part files are alive
-        else:
-            sweep(folder)
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        yield
+    while True:
+        with disk_errors_named(folder / lock_name):
+            lock = open(folder / lock_name, "a")  # noqa: SIM115  # held by the block below
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass  # somebody else is writing: their .part files are alive
+            else:
+                sweep(folder)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            if _is_at(lock, folder / lock_name):
+                yield
+                return
 
 
 @contextmanager
@@ -236,10 +240,17 @@ def _locked(path: Path) -> BinaryIO:
             raise Held from None
         except OSError:
             return file
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        file.close()  # its last holder removed it while we asked for the lock
+        if _is_at(file, path):
+            return file
+        file.close()
+
+
+def _is_at(file: IO[Any], path: Path) -> bool:
+    """Whether `file` is still what lies at `path`: its last holder may have removed it while we asked for the lock."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

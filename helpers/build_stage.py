@@ -52,7 +52,7 @@ from helpers.model_source import find_model
 from helpers.preprocess import Preparation
 from helpers.scryfall import ensure_card_list
 from helpers.session import DownloadSession
-from helpers.talk import Progress, percent, say, warn
+from helpers.talk import Progress, percent, printable, say, warn
 from helpers.validation import MOST_CARD_PIXELS, BrokenImage, read_image
 from helpers.vectors import check_unit_rows
 
@@ -302,7 +302,7 @@ def _loaded(
             except BrokenImage as error:
                 report.validation_failures += 1
                 face = faces[place]
-                warn(f"left out {cache.path_for(face.image_url).name} ({face.name}): {error}")
+                warn(f"left out {cache.path_for(face.image_url).name} ({printable(face.name)}): {error}")
                 progress.advance()
             else:
                 yield place, prepared

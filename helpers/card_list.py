@@ -19,10 +19,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 from isal import igzip
+from isal.igzip_lib import IsalError
 
 from helpers.errors import Category, PipelineError
 from helpers.records import NO_FILTERS, PLACEHOLDER_STATUS, SHOWN_KEY, CardFace, Filters, image_key_order
-from helpers.talk import human_bytes, say
+from helpers.talk import human_bytes, printable, say, warn
 
 PLACEHOLDER_NAME = "soon.jpg"  # https://errors.scryfall.com/soon.jpg
 MOST_LINE_BYTES = 4_000_000  # the longest card has 100 KB
@@ -30,6 +31,7 @@ MOST_TIMES_LARGER = 100  # text to gzip; Scryfall's lists are 8 times as large
 FREE_TEXT_BYTES = 100_000_000  # a small list may be as repetitive as it likes
 _SHOWN_KEYS = image_key_order(SHOWN_KEY)
 _GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_DAMAGE: tuple[type[Exception], ...] = (EOFError, BadGzipFile, zlib.error, IsalError)  # type: ignore[assignment]
 
 
 # --------------------------------------------------------------------------------------- the shape of Scryfall's JSON
@@ -123,9 +125,12 @@ def told_faces(path: Path, image_key: str, limit: int | None, filters: Filters) 
 
 def all_addresses(path: Path) -> Iterator[str]:
     """Every address of a picture that the list at `path` names, of whatever key, usable or not."""
-    for card in _read_cards(path, FaceTally(), shown_as=str(path)):
+    tally = FaceTally()
+    for card in _read_cards(path, tally, shown_as=str(path)):
         for uris in (card.image_uris, *(face.image_uris for face in card.card_faces or [])):
             yield from (url for url in (uris or {}).values() if isinstance(url, str))
+    if tally.unreadable:
+        warn(f"{path.name}: {tally.unreadable:,} cards can't be read, whose pictures nobody knows")
 
 
 def count_cards(path: Path, shown_as: str) -> int:
@@ -218,7 +223,7 @@ def _pick(uris: dict[str, Any], keys: tuple[str, ...], tally: FaceTally | None =
             return url
         if tally is not None:
             tally.refused += 1
-            tally.refused_example = tally.refused_example or f"{card}: {url[:200]!r}"
+            tally.refused_example = tally.refused_example or f"{printable(card)}: {url[:200]!r}"
     return None
 
 
@@ -252,7 +257,7 @@ def _read_cards(path: Path, tally: FaceTally, shown_as: str) -> Iterator[_Card]:
                     line = line[:-1]
                 try:
                     card = decode(line)
-                except msgspec.ValidationError as error:
+                except (msgspec.ValidationError, RecursionError) as error:
                     tally.unreadable += 1
                     tally.unreadable_example = tally.unreadable_example or f"line {number:,}: {error}"
                     continue
@@ -262,7 +267,7 @@ def _read_cards(path: Path, tally: FaceTally, shown_as: str) -> Iterator[_Card]:
             _damaged(shown_as, number, str(error))
         except _TooLarge as error:
             _damaged(shown_as, number + 1, str(error))
-        except (EOFError, BadGzipFile, zlib.error) as error:
+        except _GZIP_DAMAGE as error:
             _damaged(shown_as, number + 1, f"the gzip data is broken off or damaged: {error}")
     if tally.unreadable and not read:
         _damaged(shown_as, number, f"no card can be read; {tally.unreadable_example}")

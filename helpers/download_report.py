@@ -5,11 +5,15 @@ of them cost no memory, and stand in the report one a line.
 """
 
 import json
+import os
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from hashlib import sha1
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +23,11 @@ from helpers.about import VERSION
 from helpers.artifacts import DOWNLOAD_REPORT
 from helpers.atomic_io import atomic_path, disk_errors_named, utc_timestamp
 from helpers.errors import Category, PipelineError
+from helpers.image_cache import ImageCache
 from helpers.talk import human_bytes, percent
+
+_FAILURES = b'  "failures": ['  # each on a line of its own behind this, and nothing else
+_LONGEST_LINE = 1_000_000
 
 
 class Status(Enum):
@@ -47,6 +55,7 @@ class Outcome:
     status: Status
     size_bytes: int = 0
     reason: str = ""
+    broken_file: bool = False  # one that is not whole still lies in its place
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):
@@ -89,7 +98,7 @@ class Checked(msgspec.Struct, frozen=True):
 
 
 class LastReport(msgspec.Struct, frozen=True):
-    """What an earlier run left."""
+    """What an earlier run left, but for its failures, which may be many: see `failures_of`."""
 
     kind: str
     image_key: str
@@ -97,7 +106,6 @@ class LastReport(msgspec.Struct, frozen=True):
     complete: bool
     already_present: int
     fetched: int
-    failures: list[Failure]
     filters: dict[str, Any] = {}  # msgspec copies it
     checked: Checked | None = None
 
@@ -108,11 +116,25 @@ class LastReport(msgspec.Struct, frozen=True):
 
 
 def read_last(folder: Path) -> LastReport | None:
-    """The report in `folder`; None where there is none that can be read."""
+    """The head of the report in `folder`; None where there is none that can be read."""
+    head = bytearray()
     try:
-        return msgspec.json.decode((folder / DOWNLOAD_REPORT).read_bytes(), type=LastReport)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        with open(folder / DOWNLOAD_REPORT, "rb") as file:
+            while (line := file.readline(_LONGEST_LINE)) and not line.startswith(_FAILURES):
+                head += line
+        return msgspec.json.decode(head.rstrip().rstrip(b",") + b"}", type=LastReport)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def failures_of(folder: Path) -> Iterator[Failure]:
+    """What failed in the run whose report lies in `folder`, one at a time; nothing where none can be read."""
+    decode = msgspec.json.Decoder(Failure).decode
+    with suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError), open(folder / DOWNLOAD_REPORT, "rb") as file:
+        while (line := file.readline(_LONGEST_LINE)) and not line.startswith(_FAILURES):
+            pass
+        while (line := file.readline(_LONGEST_LINE).strip().rstrip(b",")).startswith(b"{"):
+            yield decode(line)
 
 
 @dataclass(slots=True)
@@ -125,7 +147,9 @@ class DownloadReport:
     seconds: float = 0.0
     failures: int = 0
     first_failure: Outcome | None = None
-    ended_by: PipelineError | None = None  # what broke the run off, where that is no reason to hide the rest
+    broken_files: int = 0  # failures in whose place one lies that is not whole
+    not_reached: int = 0  # because the run was broken off
+    ended_by: PipelineError | None = None  # what did that, where it is no reason to hide the rest
     _lines: BinaryIO | None = None
 
     def add(self, outcome: Outcome) -> None:
@@ -134,15 +158,31 @@ class DownloadReport:
         self.size_bytes += outcome.size_bytes
         if outcome.reason:
             self.failures += 1
+            self.broken_files += outcome.broken_file
             self.first_failure = self.first_failure or outcome
             wanted = outcome.wanted
             self._write_line(
                 Failure(wanted.url, wanted.card, wanted.face_id, outcome.status.name.lower(), outcome.reason)
             )
 
-    def add_again(self, failure: Failure) -> None:
-        """Count a failure of an earlier run that nobody has come to in this one."""
-        self.add(Outcome(failure.wanted, Status[failure.status.upper()], reason=failure.reason))
+    def carry_over(self, failures: Iterable[Failure], cache: ImageCache) -> None:
+        """Count failures of an earlier run that nobody has come to in this one: neither there now, nor failed again."""
+        failed = {sha1(failure.url.encode()).digest() for failure in self._listed()}
+        for failure in failures:
+            known = sha1(failure.url.encode()).digest() in failed
+            if not known and not os.path.lexists(cache.path_for(failure.url)):
+                self.add(Outcome(failure.wanted, Status[failure.status.upper()], reason=failure.reason))
+
+    def _listed(self) -> Iterator[Failure]:
+        """The failures so far, read back."""
+        if self._lines is None:
+            return
+        self._lines.seek(0)
+        decode = msgspec.json.Decoder(Failure).decode
+        for line in self._lines:
+            if stripped := line.strip().rstrip(b","):
+                yield decode(stripped)
+        self._lines.seek(0, os.SEEK_END)
 
     def _write_line(self, failure: Failure) -> None:
         with disk_errors_named(self.folder / DOWNLOAD_REPORT):
@@ -176,7 +216,8 @@ class DownloadReport:
                 f"  fetched: {fetched:,} ({human_bytes(self.size_bytes)} in {self.seconds:.1f} s, {rate})",
                 f"  missing at the server: {self.counts[Status.MISSING]:,}",
                 f"  failed: {self.counts[Status.FAILED]:,}",
-                f"Success rate: {percent(self.present, self.total)}",
+                f"Success rate: {percent(self.present, self.total + self.not_reached)}",
+                *([f"The run was broken off; not looked at: {self.not_reached:,}"] if self.not_reached else []),
                 *([hint] if self.failures else []),
             ]
         )
@@ -199,7 +240,7 @@ class DownloadReport:
             "checked": msgspec.to_builtins(checked),
         }
         with atomic_path(self.folder / DOWNLOAD_REPORT) as part, open(part, "wb") as file:
-            file.write(json.dumps(fields, indent=2, ensure_ascii=False).encode()[:-2] + b',\n  "failures": [')
+            file.write(json.dumps(fields, indent=2, ensure_ascii=False).encode()[:-2] + b",\n" + _FAILURES)
             if self._lines is not None:
                 self._lines.seek(0)
                 shutil.copyfileobj(self._lines, file)

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -19,11 +19,11 @@ from helpers.cli_validation import DownloadArgs
 from helpers.download_report import (
     Checked,
     DownloadReport,
-    Failure,
     LastReport,
     Selection,
     Status,
     Wanted,
+    failures_of,
     nothing_to_retry,
     read_last,
 )
@@ -33,7 +33,7 @@ from helpers.image_cache import ImageCache
 from helpers.machine_limits import affordable_workers, require_room
 from helpers.records import MEAN_BYTES, CardFace
 from helpers.scryfall import FRESH_FOR, ensure_card_list
-from helpers.session import DownloadSession
+from helpers.session import REFUSALS, DownloadSession
 from helpers.talk import Progress, say, warn
 from helpers.throttle import TurnedAway
 
@@ -50,7 +50,6 @@ class Plan:
     total: int
     absent: int  # have no file in the cache
     sample: tuple[Wanted, ...]  # some of these
-    failed_before: dict[str, Failure] = field(default_factory=dict)  # by URL: what a retry has not come to yet
 
 
 def download(args: DownloadArgs) -> DownloadReport:
@@ -81,11 +80,16 @@ def download(args: DownloadArgs) -> DownloadReport:
         cache = ImageCache(folder, checked_until_ns=checked.until_ns if covered and checked else 0)
         if not args.offline:
             _require_room(plan, folder, session)
+        if args.retry_failed and last:
+            report.counts[Status.PRESENT] = last.already_present + last.fetched
+        pool = FetchPool(cache, None if args.offline else session, workers, _refused_before(folder))
         with _reported(report, args, plan, last):
-            if args.retry_failed and last:
-                report.counts[Status.PRESENT] = last.already_present + last.fetched
-            _bring(plan, cache, None if args.offline else session, workers, report)
+            _bring(plan, pool, report)
     return report
+
+
+def _refused_before(folder: Path) -> frozenset[str]:
+    return frozenset(failure.url for failure in failures_of(folder) if failure.reason in REFUSALS)
 
 
 def require_enough(report: DownloadReport, args: DownloadArgs) -> None:
@@ -142,11 +146,19 @@ def _retry_plan(args: DownloadArgs, last: LastReport | None) -> Plan:
     """What the last report lists, as it lists it: no list is read."""
     if last is None:
         raise nothing_to_retry(args.cache)
-    wanted = [failure.wanted for failure in islice(last.failures, args.limit)]
-    if not wanted:
+    asked_for = Selection(args.kind, args.image_key, last.limit, args.filters.to_json())
+    if last.selection != asked_for:
+        warn(f"the last download was another one, and its failures are tried again: {last.selection}")
+    if not last.complete:
+        warn("the last download was broken off: without --retry-failed the same command goes on with the rest")
+
+    def wanted() -> Iterator[Wanted]:
+        return (failure.wanted for failure in islice(failures_of(args.cache), args.limit))
+
+    plan = _plan(args, last.selection, wanted, wanted())
+    if not plan.total:
         say("The last report lists no failure: nothing to try again")
-    plan = _plan(args, last.selection, lambda: wanted, wanted)
-    return replace(plan, failed_before={failure.url: failure for failure in last.failures})
+    return plan
 
 
 def _wanted(face: CardFace) -> Wanted:
@@ -210,28 +222,24 @@ def _reported(report: DownloadReport, args: DownloadArgs, plan: Plan, last: Last
 
 
 def _write(report: DownloadReport, args: DownloadArgs, plan: Plan, last: LastReport | None) -> None:
+    if args.retry_failed and not plan.total:
+        return  # nothing was done that the last report does not say
+    complete = last.complete if args.retry_failed and last else not report.not_reached
     checked = last.checked if last else None
-    complete = report.total == plan.total
-    if args.retry_failed and last:
-        if not last.failures:
-            return  # nothing was done that an earlier report does not say
-        complete = last.complete
-        for failure in plan.failed_before.values():
-            report.add_again(failure)
-    elif complete:
-        checked = Checked(plan.selection, filesystem_time_ns(report.folder / CACHE_LOCK))
+    if args.retry_failed or (not complete and last and last.selection == plan.selection):
+        report.carry_over(failures_of(report.folder), ImageCache(report.folder))
+    elif complete and not report.broken_files:  # else one that was found broken would count as checked
+        checked = Checked(plan.selection, filesystem_time_ns(report.folder))
     report.write(plan.selection, args.api_url, complete=complete, checked=checked)
 
 
-def _bring(
-    plan: Plan, cache: ImageCache, session: DownloadSession | None, workers: int, report: DownloadReport
-) -> None:
-    """Fetch what is not there, and count what becomes of each picture; without a session only look."""
-    pool = FetchPool(cache, session, workers)
+def _bring(plan: Plan, pool: FetchPool, report: DownloadReport) -> None:
+    """Fetch what is not there, and count what becomes of each picture."""
+    report.not_reached = plan.total
     with Progress("Downloading", plan.total, "pictures", report.progress_note) as progress:
         for outcome in pool.outcomes(plan.wanted()):
             report.add(outcome)
-            plan.failed_before.pop(outcome.wanted.url, None)
+            report.not_reached -= 1
             if outcome.status is Status.PRESENT:
                 progress.already()
             else:

@@ -16,11 +16,11 @@ from functools import partial
 from helpers.download_report import Outcome, Status, Wanted
 from helpers.image_cache import ImageCache
 from helpers.session import Attempts, DownloadSession, FetchFailed, MissingPicture, TryAgain
-from helpers.throttle import Stopped
+from helpers.throttle import Stopped, TurnedAway
 from helpers.validation import BrokenImage, check_image
 
 AHEAD_PER_WORKER = 2  # pictures under way for each worker: what bounds the memory, since lists are streamed
-KEEPERS = max(2, os.cpu_count() or 1)  # more are no faster, unless the disk is very slow
+KEEPERS = min(4, max(2, os.cpu_count() or 1))  # each may hold a decoded picture of 96 MB; four keep 2,000 a second
 GRACE_SECONDS = 2.0  # for threads to finish the file they are writing when the run is interrupted
 
 
@@ -31,6 +31,7 @@ class _Task:
     wanted: Wanted
     attempts: Attempts = field(default_factory=Attempts)
     body: bytes | None = None
+    broken_file: bool = False  # one that is not whole lies in its place
 
 
 class FetchPool:
@@ -39,8 +40,15 @@ class FetchPool:
     The threads are daemons, unlike an executor's: one that hangs in a silent connection must not hold up Ctrl-C.
     """
 
-    def __init__(self, cache: ImageCache, session: DownloadSession | None, workers: int) -> None:
+    def __init__(
+        self,
+        cache: ImageCache,
+        session: DownloadSession | None,
+        workers: int,
+        refused_before: frozenset[str] = frozenset(),
+    ) -> None:
         self._cache, self._session, self._workers = cache, session, workers
+        self._refused_before = refused_before  # URLs
         self._to_ask: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._to_keep: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
@@ -86,8 +94,11 @@ class FetchPool:
         is_new = not os.path.lexists(path)
         if is_new and not self._session:
             return Outcome(wanted, Status.FAILED, reason="not in the cache, and --offline forbids to fetch it")
-        (self._to_ask if is_new else self._to_keep).put(_Task(wanted))
+        (self._to_ask if is_new else self._to_keep).put(self._task(wanted))
         return None
+
+    def _task(self, wanted: Wanted) -> _Task:
+        return _Task(wanted, Attempts(refused_before=wanted.url in self._refused_before))
 
     def _ask(self, session: DownloadSession, task: _Task) -> None:
         """Ask the server, once."""
@@ -97,9 +108,11 @@ class FetchPool:
         except TryAgain:
             self._to_ask.put(task)
         except MissingPicture as error:
-            self._done.put(Outcome(wanted, Status.MISSING, reason=str(error)))
-        except FetchFailed as error:
-            self._done.put(Outcome(wanted, Status.FAILED, reason=str(error)))
+            self._done.put(Outcome(wanted, Status.MISSING, reason=str(error), broken_file=task.broken_file))
+        except (FetchFailed, TurnedAway) as error:
+            if isinstance(error, TurnedAway):
+                self._done.put(error)  # first: it ends the run
+            self._done.put(Outcome(wanted, Status.FAILED, reason=str(error), broken_file=task.broken_file))
         else:
             self._to_keep.put(task)
 
@@ -114,9 +127,11 @@ class FetchPool:
         elif path.is_dir():
             self._done.put(Outcome(wanted, Status.FAILED, reason="a directory has its name in the cache"))
         elif session:
+            task.broken_file = True
             self._to_ask.put(task)
         else:
-            self._done.put(Outcome(wanted, Status.FAILED, reason="broken, and --offline forbids to fetch it again"))
+            reason = "broken, and --offline forbids to fetch it again"
+            self._done.put(Outcome(wanted, Status.FAILED, reason=reason, broken_file=True))
 
     def _store(self, session: DownloadSession, task: _Task, body: bytes) -> None:
         wanted, task.body = task.wanted, None
@@ -126,7 +141,7 @@ class FetchPool:
             try:
                 session.failed(task.attempts, str(error))
             except FetchFailed as last:
-                self._done.put(Outcome(wanted, Status.FAILED, reason=str(last)))
+                self._done.put(Outcome(wanted, Status.FAILED, reason=str(last), broken_file=task.broken_file))
             else:
                 self._to_ask.put(task)
             return

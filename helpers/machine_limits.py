@@ -7,8 +7,8 @@ from pathlib import Path
 from helpers.errors import Category, DiskFull
 from helpers.talk import human_bytes, warn
 
-OUR_OWN_FILES = 24  # Python's, the log, the list, the report
-FILES_PER_WORKER = 3  # a connection, the picture that is being written, a name that is being looked up
+OUR_OWN_FILES = 28  # Python's, the log, the list, the report, pictures that are being written
+FILES_PER_WORKER = 2  # a connection, a name that is being looked up
 
 
 def require_room(folder: Path, count: int, mean_bytes: float) -> None:

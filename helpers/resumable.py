@@ -31,6 +31,7 @@ class Resumable:
         self._origin = final.with_name(f"{final.name}.origin{PART_SUFFIX}")
         self._file: BinaryIO | None = None
         self.size = self.part.stat().st_size if self.part.exists() else 0  # bytes so far
+        self.furthest = self.size  # the most there ever were, in this run
 
     def etag(self) -> str | None:
         """The version that the bytes so far are of; None where there are none, or nobody knows."""
@@ -53,6 +54,7 @@ class Resumable:
                 self._file = open(self.part, "ab")  # noqa: SIM115  # until `pause`
             self._file.write(chunk)
         self.size += len(chunk)
+        self.furthest = max(self.furthest, self.size)
 
     def pause(self) -> None:
         """What was written is handed to the disk; more may follow."""

@@ -168,7 +168,7 @@ def _offer(bulk_url: str, kind: str, session: DownloadSession) -> tuple[_Bulk, s
     """What the server says of its list of `kind`, and the list's address."""
     try:
         offers = msgspec.json.decode(session.get_small(bulk_url), type=_BulkList).data
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise PipelineError.of(
             Category.NETWORK,
             f"{bulk_url} did not answer with Scryfall's list of bulk files",

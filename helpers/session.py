@@ -25,12 +25,13 @@ from urllib.parse import urljoin, urlsplit
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.utils import select_proxy
 from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError
 
 from helpers.errors import Category, PipelineError
 from helpers.resumable import Resumable
 from helpers.talk import Progress, human_bytes
-from helpers.throttle import NAME_YOURSELF, Stopped, Throttle
+from helpers.throttle import LONGEST_PAUSE_SECONDS, NAME_YOURSELF, Stopped, Throttle
 from helpers.validation import LARGEST_CARD_BYTES
 
 T = TypeVar("T")
@@ -39,6 +40,7 @@ B = TypeVar("B")
 PASSING_STATUS = frozenset({500, 502, 503, 504})
 GONE_STATUS = frozenset({404, 410})
 REFUSED_STATUS = frozenset({400, 401, 403})
+REFUSALS = frozenset(f"HTTP {status}" for status in REFUSED_STATUS)  # as FetchFailed says it
 PLACEHOLDER_HOST = "errors.scryfall.com"  # where Scryfall redirects to for a picture it does not have
 
 LIST_INTERVAL_SECONDS = 0.1  # at most 10 requests a second for the list and its description
@@ -52,6 +54,7 @@ LARGEST_DESCRIPTION_BYTES = 4_000_000
 LARGEST_LIST_BYTES = 4_000_000_000  # gzipped; all_cards has 390 MB
 SLOWEST_BYTES_PER_SECOND = 1000  # over a minute or more; less is an answer that never ends
 PATIENCE_SECONDS = 60.0
+MOST_HOSTS = 8  # whose connections are kept; Scryfall has three
 _STEP_BYTES = 1_000_000  # a list that came so much further is going well: its tries begin anew
 _CHUNK_BYTES = 1 << 16
 
@@ -79,6 +82,7 @@ class Attempts:
     tries: int = 0
     pauses: int = 0
     not_before: float = -float("inf")
+    refused_before: bool = False  # by an earlier run: that says nothing of this one
 
 
 class _Refused(FetchFailed):
@@ -91,6 +95,10 @@ class _Passing(Exception):
     got_further = False  # it came after a good part of a large file, so it does not count as a try
 
 
+class _BadRange(_Passing):
+    """The rest of a file that was asked for is not to be had; all of it may be."""
+
+
 class _PauseWanted(Exception):
     def __init__(self, seconds: float, why: str, *, is_try: bool) -> None:
         self.seconds, self.why, self.is_try = seconds, why, is_try
@@ -98,9 +106,10 @@ class _PauseWanted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """How requests to one origin go: through which pool, and whether a proxy wants the whole URL."""
+    """How requests to one origin go: through which pool, by a proxy or not, and whether that wants the whole URL."""
 
     pool: urllib3.HTTPConnectionPool
+    proxied: bool
     whole_url: bool
 
 
@@ -112,9 +121,9 @@ class _Router(HTTPAdapter):
         found = session.merge_environment_settings(url, {}, True, None, None)
         pool = self.get_connection_with_tls_context(request, found["verify"], found["proxies"], found["cert"])
         self.cert_verify(pool, url, found["verify"], found["cert"])  # type: ignore[no-untyped-call]
-        return _Route(
-            cast(urllib3.HTTPConnectionPool, pool), self.request_url(request, found["proxies"]) != request.path_url
-        )
+        proxied = bool(select_proxy(url, found["proxies"]))
+        whole_url = self.request_url(request, found["proxies"]) != request.path_url
+        return _Route(cast(urllib3.HTTPConnectionPool, pool), proxied, whole_url)
 
 
 class DownloadSession:
@@ -147,8 +156,8 @@ class DownloadSession:
         self._lock = threading.Lock()
         self._next_list_request = -float("inf")
         self._http = requests.Session()
-        # A pool smaller than the workers would throw connections away.
-        self._router = _Router(pool_connections=workers, pool_maxsize=workers)
+        # A pool smaller than the workers would throw connections away; there is one a host.
+        self._router = _Router(pool_connections=MOST_HOSTS, pool_maxsize=workers)
         self._http.mount("https://", self._router)
         self._http.mount("http://", self._router)
         self._routes: dict[tuple[str, str], _Route] = {}
@@ -185,9 +194,13 @@ class DownloadSession:
         """The size in bytes that the server says the picture of `url` has; None where it does not say."""
         try:
             with self._throttle.turn(), self._send("HEAD", url) as response:
+                _judge(response)
                 length = response.headers.get("Content-Length", "")
-                return int(length) if response.status == 200 and length.isdecimal() else None
-        except (FetchFailed, _Passing):
+                return int(length) if length.isdecimal() else None
+        except _PauseWanted as wanted:
+            self._throttle.pause(wanted.seconds, wanted.why)
+            return None
+        except (FetchFailed, MissingPicture, _Passing):
             return None
 
     def get_small(self, url: str) -> bytes:
@@ -206,11 +219,16 @@ class DownloadSession:
                 if size is not None and target.size != size:
                     raise BadBody(f"it has {target.size:,} bytes; the server's description says {size:,}")
                 return accept(target)
-            except BadBody:
+            except Exception:  # whatever is wrong with it, it is not gone on with
                 target.discard()
                 raise
 
-        return self._list_request(target.url, lambda: self._read_rest(target, size), accepted)
+        def once() -> None:
+            if size is not None and not 0 < size <= LARGEST_LIST_BYTES:
+                raise FetchFailed(f"the server's description says it has {size:,} bytes")
+            self._read_rest(target, size)
+
+        return self._list_request(target.url, once, accepted)
 
     def _list_request(self, url: str, once: Callable[[], B], accept: Callable[[B], T]) -> T:
         def paced() -> B:
@@ -252,7 +270,8 @@ class DownloadSession:
                 self._throttle.answered()
                 raise
             except _Refused as refusal:
-                self._throttle.refused(str(refusal))
+                if not attempts.refused_before:
+                    self._throttle.refused(str(refusal))
                 raise
             except _PauseWanted as wanted:
                 self._throttle.pause(wanted.seconds, wanted.why)
@@ -278,8 +297,11 @@ class DownloadSession:
             origin = (parts.scheme, parts.netloc)
             route = self._routes.get(origin)
             if route is None:
-                self._require_public(parts.hostname or "", url)
-                route = self._routes[origin] = self._router.route(self._http, url)
+                route = self._router.route(self._http, url)
+                self._require_public(parts.hostname or "", url, look_up=not route.proxied)
+                if len(self._routes) >= MOST_HOSTS:
+                    self._routes.clear()  # the router closes what it has to drop
+                self._routes[origin] = route
             path = url if route.whole_url else (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             return route.pool.urlopen(
                 method,
@@ -299,8 +321,10 @@ class DownloadSession:
         except (requests.RequestException, ValueError) as error:  # ValueError: an address that is none
             raise FetchFailed(_reason(error)) from error
 
-    def _require_public(self, host: str, url: str) -> None:
-        if _is_private(host) and not _is_private(urlsplit(self._api_url).hostname or ""):
+    def _require_public(self, host: str, url: str, *, look_up: bool) -> None:
+        """FetchFailed where `host` is a private one; names that a proxy will look up are not looked up here."""
+        ours = urlsplit(self._api_url).hostname or ""
+        if _is_private(host, look_up=look_up) and not _is_private(ours, look_up=look_up):
             raise FetchFailed(f"refused: {url} names a private address, and --api-url does not")
 
     def _passing(self, error: Exception) -> Exception:
@@ -329,7 +353,9 @@ class DownloadSession:
         """Fetch what `target` lacks, or all of it where the server has another version now."""
         if target.size and target.size == size:
             return  # an earlier run was killed between the last byte and the check
-        etag, before = target.etag(), target.size
+        if size is not None and target.size > size:
+            target.discard()
+        etag, before, furthest = target.etag(), target.size, target.furthest
         headers = {"Range": f"bytes={before}-", "If-Range": etag} if etag else {}
         most_bytes = LARGEST_LIST_BYTES if size is None else size
         try:
@@ -346,8 +372,11 @@ class DownloadSession:
                         bar.advance(target.size // _STEP_BYTES - had // _STEP_BYTES)
 
                     self._copy(response, write, most_bytes - before)
+        except _BadRange:
+            target.discard()
+            raise
         except _Passing as failure:
-            failure.got_further = target.size - before >= _STEP_BYTES
+            failure.got_further = target.size - furthest >= _STEP_BYTES
             raise
         finally:
             target.pause()
@@ -385,7 +414,9 @@ def _judge(response: urllib3.BaseHTTPResponse) -> None:
     if status == 429:
         pause = PAUSE_SECONDS if asked is None else max(SHORTEST_PAUSE_SECONDS, asked)
         raise _PauseWanted(pause, "429 Too Many Requests", is_try=False)  # the picture is not to blame
-    if status == 503 and asked:
+    if status == 416:
+        raise _BadRange("HTTP 416")
+    if status == 503 and asked and asked <= LONGEST_PAUSE_SECONDS:  # a longer one is about that picture, not about us
         raise _PauseWanted(max(SHORTEST_PAUSE_SECONDS, asked), "503 Service Unavailable", is_try=True)
     if status in GONE_STATUS:
         raise MissingPicture(f"HTTP {status}")
@@ -400,7 +431,7 @@ def _continues(response: urllib3.BaseHTTPResponse, start: int) -> bool:
         return False
     where = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     if not where or int(where[1]) != start:
-        raise FetchFailed(f"asked for the bytes from {start:,}, got {response.headers.get('Content-Range')!r}")
+        raise _BadRange(f"asked for the bytes from {start:,}, got {response.headers.get('Content-Range')!r}")
     return True
 
 
@@ -419,13 +450,13 @@ def _next_hop(url: str, location: str) -> str:
     return target
 
 
-def _is_private(host: str) -> bool:
+def _is_private(host: str, *, look_up: bool) -> bool:
     """Whether `host` is, or its name leads to, an address that is not for the whole world.
 
-    A name that can't be looked up is none: it is reached through a proxy, which looks it up itself, or not at all.
+    A name that can't be looked up is none: nothing is reached by it.
     """
     try:
-        return _leads_home(host)
+        return _leads_home(host) if look_up else host == "localhost" or not ipaddress.ip_address(host).is_global
     except (OSError, ValueError):  # ValueError: no name at all
         return False
 

@@ -17,7 +17,7 @@ tqdm.set_lock(threading.RLock())  # its own is made at the first word, and a sig
 
 def say(text: str) -> None:
     """A line for the user; a log that takes no more lines is no reason to stop."""
-    text = printable(text)
+    text = "\n".join(map(printable, text.split("\n")))
     with suppress(OSError):
         if sys.stderr.isatty():
             tqdm.write(text, file=sys.stderr)  # above a bar
@@ -26,12 +26,10 @@ def say(text: str) -> None:
 
 
 def printable(text: str) -> str:
-    """`text` without what a terminal would take for commands: a card's name comes from the network."""
-    return (
-        text
-        if text.isprintable()
-        else "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
-    )
+    """One line of `text` without what a terminal would take for commands: a card's name comes from the network."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def warn(text: str) -> None:
@@ -73,32 +71,33 @@ class Progress:
 
     def advance(self, count: int = 1) -> None:
         """`count` more are done."""
+        self._add(count, 0)
+
+    def already(self, count: int = 1) -> None:
+        """`count` more were done before: they count as done, not for the rate."""
+        self._add(count, count)
+
+    def _add(self, count: int, before: int) -> None:
         with self._lock:
             self._done += count
+            self._before += before
             if self._bar is not None:
+                self._bar.initial += before
                 self._bar.set_postfix_str(self._note(), refresh=False)
                 self._bar.update(count)
             elif time.monotonic() - self._last_line >= LINE_EVERY_SECONDS:
                 self._last_line = time.monotonic()
                 say(self._line())
 
-    def already(self, count: int = 1) -> None:
-        """`count` more were done before: they count as done, not for the rate."""
-        with self._lock:
-            self._before += count
-            self._done += count
-            if self._bar is not None:
-                self._bar.initial += count
-                self._bar.update(count)
-
     def _line(self) -> str:
         rate = (self._done - self._before) / max(time.monotonic() - self._started, 1e-9)
-        left = (self._total - self._done) / rate if rate else 0.0
-        eta = f"{int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02}"
-        parts = [f"{self._done:,}/{self._total:,} {self._unit}", percent(self._done, self._total)]
-        return f"{self._label}: " + ", ".join(
-            [*parts, f"{rate:.1f} {self._unit}/s", f"ETA {eta}", *filter(None, [self._note()])]
-        )
+        parts = [f"{self._done:,} {self._unit}", f"{rate:.1f} {self._unit}/s"]
+        if self._total:
+            left = (self._total - self._done) / rate if rate else 0.0
+            eta = f"{int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02}"
+            parts[:1] = [f"{self._done:,}/{self._total:,} {self._unit}", percent(self._done, self._total)]
+            parts.append(f"ETA {eta}")
+        return f"{self._label}: " + ", ".join([*parts, *filter(None, [self._note()])])
 
     def __enter__(self) -> "Progress":
         return self

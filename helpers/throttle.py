@@ -17,8 +17,9 @@ from helpers.talk import warn
 
 LONGEST_PAUSE_SECONDS = 600.0
 MOST_PAUSES_IN_A_ROW = 10  # a server that answers nothing but 429 ends the run
+LONGEST_OWN_PAUSE_SECONDS = 60.0
 SILENCE_SECONDS = 0.25
-MOST_REFUSALS_IN_A_ROW = 5  # 400, 401, 403: one may be about one picture, more are about us
+MOST_REFUSALS_IN_A_ROW = 5  # 400, 401, 403 without an answer in between: one may be about a picture, more are about us
 
 NAME_YOURSELF = (
     'say who asks, with a contact: --user-agent "MyTool/1.0 (me@example.org)"; if that does not help, the network you '
@@ -49,7 +50,8 @@ class Throttle:
         self._stopped = False
         self._window = 1  # requests that may be under way
         self._grown_at = now()
-        self._under_way = 0
+        self._under_way = 0  # of this round: a request from before a pause is nobody's hindrance after it
+        self._round = 0
         self._paused_until = -float("inf")
         self._pauses_in_a_row = 0
         self._refusals_in_a_row = 0
@@ -57,15 +59,16 @@ class Throttle:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Wait until a request may begin, and be counted as under way until the block ends; Stopped ends the wait."""
-        self._enter()
+        entered = self._enter()
         try:
             yield
         finally:
             with self._changed:
-                self._under_way -= 1
+                if entered == self._round:
+                    self._under_way -= 1
                 self._changed.notify()
 
-    def _enter(self) -> None:
+    def _enter(self) -> int:
         while True:
             with self._changed:
                 if self._stopped:
@@ -75,7 +78,7 @@ class Throttle:
                     self._grow_in_silence()
                     if self._under_way < self._window:
                         self._under_way += 1
-                        return
+                        return self._round
                     self._changed.wait(SILENCE_SECONDS)
                     continue
             self._sleep(pause)
@@ -101,17 +104,19 @@ class Throttle:
             self._changed.notify()
 
     def pause(self, seconds: float, why: str) -> None:
-        """Nobody asks for `seconds`; TurnedAway where that is too long, or pauses do not help."""
+        """Nobody asks for `seconds`, or longer where pauses before did not help; TurnedAway where nothing does."""
         if seconds > LONGEST_PAUSE_SECONDS:
             self.stop()
             raise _turned_away(f"it asks for a pause of {seconds:.0f} s ({why} with Retry-After)")
         with self._changed:
             now = self._now()
             if now >= self._paused_until:  # the first worker to be told; the others were already on their way
+                seconds = max(seconds, min(2.0**self._pauses_in_a_row, LONGEST_OWN_PAUSE_SECONDS))
                 self._pauses_in_a_row += 1
                 warn(f"{why}: every worker pauses for {seconds:.0f} s")
             self._paused_until = max(self._paused_until, now + seconds)
-            self._window = 1
+            self._window, self._under_way = 1, 0
+            self._round += 1
             if self._pauses_in_a_row > MOST_PAUSES_IN_A_ROW:
                 self.stop()
                 raise _turned_away(f"{MOST_PAUSES_IN_A_ROW} pauses in a row ended in another one ({why})")

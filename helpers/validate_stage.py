@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers.atomic_io import atomic_write_json, disk_errors_named, utc_timestamp, writable_folder
+from helpers.atomic_io import atomic_write_json, utc_timestamp, writable_folder
 from helpers.card_list import all_addresses
 from helpers.errors import Category, PipelineError
 from helpers.image_cache import ImageCache
@@ -150,15 +150,18 @@ def find_orphans(cache: ImageCache, report: ValidationReport) -> None:
 def remove(report: ValidationReport) -> None:
     """Delete orphans and invalid pictures, but for one that was replaced since: that may be a download's mending."""
     report.removed = 0
-    for path in report.orphans or ():
-        with disk_errors_named(path):
+    orphans = set(report.orphans or ())
+    for path in sorted(orphans):
+        try:
             path.unlink(missing_ok=True)
-        report.removed += 1
+            report.removed += 1
+        except OSError as error:
+            warn(f"{path.name} can't be deleted: {error.strerror or error}")
     for invalid in report.invalid:
         try:
             if not invalid.deletable:
                 say(f"not deleted: {invalid.path.name} could not be read, so it may be whole")
-            elif invalid.path in (report.orphans or ()):
+            elif invalid.path in orphans:
                 pass  # gone already
             elif invalid.stat is not None and _same(invalid.stat, invalid.path.lstat()):
                 invalid.path.unlink()

@@ -18,9 +18,9 @@ from helpers.talk import human_bytes
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP")
 LARGEST_PICTURE_BYTES = 64_000_000  # of a file
-LARGEST_CARD_BYTES = 20_000_000  # of what a server sends; Scryfall's largest have 2 MB
+LARGEST_CARD_BYTES = 8_000_000  # of what a server sends; Scryfall's largest have 2 MB
 MOST_PIXELS = 120_000_000  # 360 MB decoded: a photograph to ask about
-MOST_CARD_PIXELS = 24_000_000  # 72 MB decoded: a card scanned at 1,600 dpi; Scryfall's largest has one million
+MOST_CARD_PIXELS = 24_000_000  # 96 MB decoded: a card scanned at 1,600 dpi; Scryfall's largest has one million
 
 # What Pillow's decoders are known to raise on damaged data.
 DECODE_ERRORS = (

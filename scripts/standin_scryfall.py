@@ -280,11 +280,13 @@ def _gzipped_lines(objects: Iterable[dict[str, Any]]) -> bytes:
 class _Handler(BaseHTTPRequestHandler):
     server: StandinServer
     _fault: Fault | None = None
+    _received = 0.0
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1  # one packet for headers and body
 
     def do_GET(self) -> None:
+        self._received = round(time.time(), 4)
         url = urlsplit(self.path)
         is_picture = PICTURE_PATH.fullmatch(url.path) is not None
         self._fault = None
@@ -365,6 +367,7 @@ class _Handler(BaseHTTPRequestHandler):
         self, status: int, body: bytes, content_type: str | None, headers: dict[str, str] | None = None
     ) -> None:
         self.server.log.add(
+            received=self._received,
             method=self.command,
             path=self.path,
             range=self.headers.get("Range"),

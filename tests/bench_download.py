@@ -124,15 +124,13 @@ def main() -> None:
         client: Measured(*(statistics.median(getattr(run, name) for run in found) for name in Measured.__match_args__))
         for client, found in runs.items()
     }
-    print(f"\nmedians of {ROUNDS}; {FILES:,} files of 100 KB, 50 ms latency, {os.cpu_count()} cores, server included")
-    print(
-        f"{'client':12} {'connections':>11} {'files/s':>8} {'of the bound':>12} {'whole command':>14} {'CPU s/1,000':>12}"
-    )
+    print(f"\nmedians of {ROUNDS}; {FILES:,} files of 100 KB, 50 ms latency, {os.cpu_count()} cores; CPU per 1,000")
+    print(f"{'client':12} {'connections':>11} {'files/s':>8} {'of the bound':>12} {'whole command':>14} {'CPU s':>6}")
     for client, found in median.items():
         share = found.by_server * LATENCY / client.connections
         print(
             f"{client.name:12} {client.connections:11} {found.by_server:8.1f} {share:12.3f} "
-            f"{found.whole_command:14.1f} {found.cpu:12.2f}"
+            f"{found.whole_command:14.1f} {found.cpu:6.2f}"
         )
     one, sixteen = wanted[0], wanted[1]
     print(f"ours, 16 workers / 1 worker: {median[sixteen].by_server / median[one].by_server:.2f}")

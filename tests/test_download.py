@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from helpers.download_report import DownloadReport, Outcome, Selection, Status, Wanted, read_last
+from helpers.download_report import DownloadReport, Outcome, Selection, Status, Wanted, failures_of, read_last
 from helpers.image_cache import ImageCache
 from tests.conftest import ROOT, run_script, serving
 from tests.faulty_server import FaultyServer, Reply, faulty_server
@@ -423,7 +423,8 @@ def test_a_run_with_filters_or_a_limit_does_not_forget_what_was_checked(server: 
     download(server, tmp_path)
     checked = report(tmp_path)["checked"]
     server.answer("/0.jpg", Reply(429, headers={"Retry-After": "9999"}))
-    (tmp_path / ImageCache.name_for(f"{server.address}/0.jpg")).unlink()
+    for i in (0, 5):
+        (tmp_path / ImageCache.name_for(f"{server.address}/{i}.jpg")).unlink()
     assert download(server, tmp_path, "--workers", 1).returncode == 1  # broken off: it has not looked at all of them
     assert report(tmp_path)["checked"] == checked
 
@@ -480,7 +481,83 @@ def test_half_a_million_failures_stay_on_the_disk(tmp_path: Path) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2_000_000
-    last = read_last(tmp_path)
-    assert last is not None
-    assert len(last.failures) == 100_000
-    assert last.failures[0].wanted == wanted
+    assert read_last(tmp_path) is not None
+    assert {failure.wanted for failure in failures_of(tmp_path)} == {wanted}
+    assert json.loads((tmp_path / "download_report.json").read_text())["failed"] == 100_000
+
+
+def test_a_broken_file_that_could_not_be_mended_is_not_forgotten(server: FaultyServer, tmp_path: Path) -> None:
+    server.answer("/3.jpg", Reply(body=encoded("PNG", seed=3)))
+    download(server, tmp_path)
+    path = ImageCache(tmp_path).path_for(f"{server.address}/3.jpg")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(bytes(data))
+    server.answer("/3.jpg", Reply(503))
+    assert len(report_after(download(server, tmp_path), tmp_path)["failures"]) == 1
+    assert len(report_after(download(server, tmp_path, "--offline"), tmp_path)["failures"]) == 1
+    server.answer("/3.jpg", Reply(body=encoded("PNG", seed=3)))
+    assert report_after(download(server, tmp_path, "--retry-failed"), tmp_path)["failures"] == []
+    assert path.read_bytes() == encoded("PNG", seed=3)
+
+
+def report_after(done: subprocess.CompletedProcess[str], cache: Path) -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr
+    return report(cache)
+
+
+def test_pictures_that_are_refused_for_ever_do_not_block_the_others(server: FaultyServer, tmp_path: Path) -> None:
+    offer(server, [card(server, i) for i in range(30)])
+    for i in range(30):
+        server.answer(f"/{i}.jpg", Reply(403) if i % 5 == 0 else Reply(body=encoded(seed=i)))
+    for i in (7, 28):
+        server.answer(f"/{i}.jpg", Reply(503))
+    assert download(server, tmp_path, "--workers", 2).returncode == 0
+    assert len(pictures(tmp_path)) == 22
+    for i in (7, 28):
+        server.answer(f"/{i}.jpg", Reply(body=encoded(seed=i)))
+    assert download(server, tmp_path, "--retry-failed").returncode == 0
+    assert len(pictures(tmp_path)) == 24
+    assert download(server, tmp_path).returncode == 0
+
+
+def test_a_picture_that_asks_for_an_hour_is_one_failure(server: FaultyServer, tmp_path: Path) -> None:
+    server.answer("/3.jpg", Reply(503, headers={"Retry-After": "3600"}))
+    assert download(server, tmp_path).returncode == 0
+    (failure,) = report(tmp_path)["failures"]
+    assert (failure["card"], len(pictures(tmp_path))) == ("Card 3", COUNT - 1)
+
+
+def test_a_run_that_is_broken_off_forgets_no_failure_of_before(server: FaultyServer, tmp_path: Path) -> None:
+    server.answer("/7.jpg", Reply(503))
+    download(server, tmp_path)
+    (tmp_path / ImageCache.name_for(f"{server.address}/1.jpg")).unlink()
+    server.answer("/1.jpg", Reply(429, headers={"Retry-After": "9999"}))
+    done = download(server, tmp_path, "--workers", 1)
+    assert done.returncode == 1
+    assert "The run was broken off; not looked at: " in done.stdout
+    assert {failure["card"] for failure in report(tmp_path)["failures"]} == {"Card 1", "Card 7"}
+    server.answer("/1.jpg", Reply(body=encoded(seed=1)))
+    done = download(server, tmp_path, "--retry-failed")
+    assert (done.returncode, "the last download was broken off" in done.stderr) == (0, True)
+    assert [failure["card"] for failure in report(tmp_path)["failures"]] == ["Card 7"]
+
+
+def test_a_download_that_waited_for_a_lock_that_was_removed_takes_the_new_one(
+    server: FaultyServer, tmp_path: Path
+) -> None:
+    words = [sys.executable, str(ROOT / "download_images.py"), "--cache", str(tmp_path), "--api-url", server.address]
+    with ImageCache(tmp_path).alone():
+        run = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            run.wait(1.5)
+    assert run.communicate(timeout=60)[1].count("Traceback") == 0
+    assert (run.returncode, len(pictures(tmp_path))) == (0, COUNT)
+    assert (tmp_path / ".lock").exists()
+
+
+def test_a_retry_says_that_the_last_download_was_about_something_else(server: FaultyServer, tmp_path: Path) -> None:
+    server.answer("/3.jpg", Reply(404))
+    download(server, tmp_path)
+    done = download(server, tmp_path, "--retry-failed", "--kind", "all_cards")
+    assert "the last download was another one" in done.stderr

@@ -210,7 +210,7 @@ def endless(server: FaultyServer, path: str, _run: Run) -> None:
 
 
 cell("endless body", LIST, endless, 1, 0, "larger than 30.0 MB")
-cell("endless body", IMAGE, endless, 0, COUNT - 1, "larger than 20.0 MB")
+cell("endless body", IMAGE, endless, 0, COUNT - 1, "larger than 8.0 MB")
 
 
 def pixel_bomb(server: FaultyServer, path: str, _run: Run) -> None:
@@ -246,11 +246,19 @@ cell("file: address", LIST, listed_address("file:///etc/passwd"), 1, 0, "file://
 
 
 def control_characters(server: FaultyServer, path: str, _run: Run) -> None:
-    offer(server, lines(server, name="\x1b[2J\x07Card\x9b", image_uris={"normal": server.address + path}))
+    name = "\x1b[2J\nERROR: \x07Card\x9b"
+    offer(server, lines(server, name=name, image_uris={"normal": "file:///etc/passwd", "grid": server.address + path}))
     server.answer(IMAGE, Reply(404))
 
 
-cell("control characters", IMAGE, control_characters, 0, COUNT - 1, "HTTP 404")
+cell(
+    "control characters",
+    IMAGE,
+    control_characters,
+    0,
+    COUNT - 1,
+    "(the first: \ufffd[2J\ufffdERROR: \ufffdCard\ufffd: ",
+)
 
 
 def wrong_size(server: FaultyServer, _path: str, _run: Run) -> None:
@@ -283,7 +291,7 @@ def few_files(server: FaultyServer, path: str, run: Run) -> Run:
 
 
 for path in (LIST, IMAGE):
-    cell("few open files", path, few_files, 0, COUNT, "5 workers instead of 128")
+    cell("few open files", path, few_files, 0, COUNT, "6 workers instead of 128")
 
 JUMP = """
 import time

@@ -16,8 +16,8 @@ ASK = "import sys; from helpers.machine_limits import affordable_workers; print(
     ("soft", "hard", "asked", "given", "said"),
     [
         (64, 1000, 128, 128, ""),  # the limit is raised
-        (64, 64, 16, 13, "13 workers instead of 16"),
-        (30, 30, 16, 2, "2 workers instead of 16"),
+        (50, 50, 16, 11, "11 workers instead of 16"),
+        (30, 30, 16, 1, "1 workers instead of 16"),
         (200, 200, 1, 1, ""),
     ],
 )

@@ -1,6 +1,7 @@
 import gzip
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -425,6 +426,48 @@ def test_pieces_that_were_damaged_are_found_when_the_list_is_read(tmp_path: Path
             ensure(tmp_path, server.address, make_session())
         assert not list(tmp_path.glob("*.part"))  # they are not gone on with for ever
         assert ensure(tmp_path, server.address, make_session()).read_bytes() == packed
+
+
+def test_a_list_without_a_strong_etag_is_not_fetched_for_ever(tmp_path: Path) -> None:
+    clock = [0.0]
+    session = DownloadSession(
+        api_url=NOBODY, user_agent="test", workers=1, connect_timeout=5, read_timeout=5, max_retries=1,
+        now=lambda: clock[0], sleep=lambda seconds: clock.append(clock.pop() + seconds),
+    )  # fmt: skip
+    with faulty_server() as server:
+        offer(server, Reply(body=BIG, cut=1_100_000))
+        with pytest.raises(PipelineError):
+            ensure(tmp_path, server.address, session)
+        assert server.times_asked()["/list.jsonl.gz"] <= 3
+
+
+@pytest.mark.parametrize("extra", [0, 100])
+def test_pieces_that_hold_all_of_it_or_more_do_not_block_the_list(tmp_path: Path, extra: int) -> None:
+    with faulty_server() as server:
+        offer(server, cut(0.6), whole())
+        with pytest.raises(PipelineError):
+            ensure(tmp_path, server.address, make_session())
+        (part,) = tmp_path.glob("*.gz.part")
+        part.write_bytes(BIG + bytes(extra))
+        offer(server, Reply(416), whole(), size=len(BIG) if extra else None)
+        for _ in range(2):
+            with suppress(PipelineError):
+                ensure(tmp_path, server.address, make_session())
+        assert ensure(tmp_path, server.address, make_session()).read_bytes() == BIG
+
+
+@pytest.mark.parametrize("damage", ["deflate data", "nesting"])
+def test_a_list_that_came_damaged_is_fetched_again(tmp_path: Path, damage: str) -> None:
+    good = gzip.compress(BIG)
+    bad = {
+        "deflate data": good[:2000] + bytes(200) + good[2200:],
+        "nesting": gzip.compress(b'{"id": "x", "name": "X", "x": ' + b"[" * 5000),
+    }[damage]
+    with faulty_server() as server:
+        offer(server, Reply(body=bad), whole(data=good))
+        with pytest.raises(PipelineError, match="could not be had"):
+            ensure(tmp_path, server.address, make_session())
+        assert ensure(tmp_path, server.address, make_session()).read_bytes() == good
 
 
 # ------------------------------------------------------------------------------------------------------------- filters

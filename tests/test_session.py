@@ -1,3 +1,4 @@
+import itertools
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -305,3 +306,13 @@ def test_a_silent_name_server_does_not_hold_up_the_run(monkeypatch: pytest.Monke
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
     assert probe("https://example.org", "Tests/1", within=0.2) is None
     answered.set()
+
+
+def test_a_body_that_drips_without_end_is_given_up(server: FaultyServer) -> None:
+    clock = Clock()
+    session = make_session(clock, max_retries=0)
+    url = server.answer("/a.jpg", Reply(body=bytes(1000), drops=500))
+    seconds = itertools.count()
+    session._now = lambda: float(next(seconds))  # a second for each look at the clock
+    with pytest.raises(FetchFailed, match="too slow"):
+        get_picture(session, url, same)

@@ -61,4 +61,6 @@ def test_a_card_s_name_can_give_a_terminal_no_commands(capsys: pytest.CaptureFix
         capsys.readouterr().err
         == "\N{REPLACEMENT CHARACTER}[2JÆther\N{REPLACEMENT CHARACTER} Vial\N{REPLACEMENT CHARACTER}\n"
     )
-    assert printable("two\nlines\tand a tab") == "two\nlines\tand a tab"
+    assert printable("two\nlines\tand a tab") == "two\N{REPLACEMENT CHARACTER}lines\tand a tab"
+    say("two\nlines")
+    assert capsys.readouterr().err == "two\nlines\n"

@@ -150,3 +150,30 @@ def test_refusals_in_a_row_end_the_run_and_an_answer_in_between_does_not() -> No
 def test_a_pause_of_more_than_ten_minutes_ends_the_run() -> None:
     Throttle(1).pause(600, "429")
     assert "601 s" in end(lambda: Throttle(1).pause(601, "429"))
+
+
+def test_requests_from_before_a_pause_hold_nobody_up_after_it() -> None:
+    clock = Clock()
+    throttle = Throttle(2, clock.now, clock.sleep)
+    entered = throttle.turn()
+    entered.__enter__()
+    throttle.pause(5, "429")
+    clock.go_to(5)
+    with throttle.turn():  # the one from before is still under way, and the window is 1
+        pass
+    entered.__exit__(None, None, None)
+    assert throttle._under_way == 0
+
+
+def test_pauses_that_do_not_help_get_longer_but_not_beyond_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    throttle = Throttle(1, clock.now, clock.sleep)
+    for _ in range(10):
+        clock.go_to(clock.time + 1000)
+        throttle.pause(1, "503")
+    told = [int(line.rpartition(" for ")[2].split()[0]) for line in capsys.readouterr().err.splitlines()]
+    assert told == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
+    clock.go_to(clock.time + 1000)
+    throttle.answered()
+    throttle.pause(1, "503")
+    assert "for 1 s" in capsys.readouterr().err
