@@ -133,7 +133,7 @@ prove-download: $(INSTALLED) ## 20,000 pictures from a bad server; 30 times kill
 prove-list: $(INSTALLED) ## a list of 538,675 cards: how fast it is read, in how much memory (five minutes)
 	$(BIN)/python -m pytest -s tests/prove_list.py
 
-bench-download: $(INSTALLED) ## files a second with 1, 16, 32 workers, beside aria2c and img2dataset (three minutes)
+bench-download: $(INSTALLED) ## files a second with 1, 16, 32 workers, beside aria2c and img2dataset (two minutes)
 	$(BIN)/python -m tests.bench_download
 
 bench-validate: $(INSTALLED) ## validate_cache.py beside what the cores can decode (one minute)

@@ -348,7 +348,7 @@ class PipelineArgs(DownloadArgs, BuildArgs):
 
 
 def add_card_list_options(parser: Parser) -> None:
-    """--kind, --cache, --limit, --image-key, --api-url, --user-agent, --refresh, --offline."""
+    """--kind, --cache, --limit, --image-key, --api-url, --user-agent, the filters, --refresh, --offline."""
     kinds = ", ".join(LIST_KINDS)
     parser.option(
         "--kind",

@@ -1,6 +1,6 @@
 """The HTTP session that all workers share: one connection pool, one way to retry, one throttle. Only user of requests.
 
-A request ends in one of three ways: its bytes, `MissingPicture` (the server says there is none; never retried) or
+A picture ends in one of three ways: its bytes, `MissingPicture` (the server says there is none; never retried) or
 `FetchFailed` (after the last retry). Retries are ours, not urllib3's Retry: its first wait is 0 s, it can't retry a
 body that does not decode, and it can't make all workers pause. Sending is urllib3's: requests finds the way (proxies,
 certificates, both from the environment), but its own sending costs 1 to 2 ms of CPU a picture, half a core at 400/s.

@@ -135,6 +135,11 @@ def test_a_list_of_all_cards_is_read_fast_and_in_bounded_memory(address: str, tm
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"the whole command over all of them (--offline, none is there): {seconds:.0f} s, peak {peak:.0f} MB")
     print(f"{os.cpu_count()} cores; this process, which read it too: {own / 1e3:.0f} MB")
+    for again in ("--offline", "--retry-failed"):  # beside a report of so many failures
+        limit = ["--limit", 100, "--api-url", address, "--max-retries", 0]
+        _, seconds, peak_again = measured("--cache", cache, again, *(limit if again == "--retry-failed" else []))
+        print(f"once more, {again}: {seconds:.0f} s, peak {peak_again:.0f} MB")
+        assert peak_again < MOST_PEAK_MB
     assert done.returncode == 2
     assert f"{CARDS:,} of {CARDS:,} failed" in done.stderr
     assert peak < MOST_PEAK_MB
