@@ -6,8 +6,8 @@ Next:   build_embeddings.py
 
 Run it again at any time: only what is not there yet, or not whole, is fetched.
 
-Exit codes: 0 done, even where some pictures failed (see --max-failures); 1 bad arguments, a full disk, the list could not
-be had, or the server turned us away; 2 no picture could be had, or more failed than allowed.
+Exit codes: 0 done, even where some pictures failed (see --max-failures); 1 bad arguments, a full disk, the list could
+not be had, or the server turned us away; 2 no picture could be had, or more failed than allowed.
 """
 
 from collections.abc import Sequence
