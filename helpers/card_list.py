@@ -23,9 +23,10 @@ from isal.igzip_lib import IsalError
 
 from helpers.errors import Category, PipelineError
 from helpers.records import NO_FILTERS, PLACEHOLDER_STATUS, SHOWN_KEY, CardFace, Filters, image_key_order
-from helpers.talk import human_bytes, printable, say, warn
+from helpers.talk import human_bytes, printable, say
 
 PLACEHOLDER_NAME = "soon.jpg"  # https://errors.scryfall.com/soon.jpg
+LONGEST_ADDRESS = 2000
 MOST_LINE_BYTES = 4_000_000  # the longest card has 100 KB
 MOST_TIMES_LARGER = 100  # text to gzip; Scryfall's lists are 8 times as large
 FREE_TEXT_BYTES = 100_000_000  # a small list may be as repetitive as it likes
@@ -113,6 +114,13 @@ def told_faces(path: Path, image_key: str, limit: int | None, filters: Filters) 
     tally = FaceTally()
     yield from iter_faces(path, image_key, limit, tally, filters)
     say(f"{path.name}: {tally}")
+    if not tally.cards:
+        raise PipelineError.of(
+            Category.VALIDATION,
+            "the card list is empty",
+            details=f"{path} holds no card",
+            suggestion="fetch it again: download_images.py --refresh",
+        )
     if filters and not tally.faces:
         raise PipelineError.of(
             Category.CONFIGURATION,
@@ -123,14 +131,24 @@ def told_faces(path: Path, image_key: str, limit: int | None, filters: Filters) 
         )
 
 
-def all_addresses(path: Path) -> Iterator[str]:
-    """Every address of a picture that the list at `path` names, of whatever key, usable or not."""
+def all_addresses(path: Path, expected_cards: int | None) -> Iterator[str]:
+    """Every address of a picture that the list at `path` names, of whatever key, usable or not.
+
+    Raises PipelineError (Validation Error) at the end where it has not `expected_cards`, none, or unreadable ones.
+    """
     tally = FaceTally()
     for card in _read_cards(path, tally, shown_as=str(path)):
+        tally.cards += 1
         for uris in (card.image_uris, *(face.image_uris for face in card.card_faces or [])):
             yield from (url for url in (uris or {}).values() if isinstance(url, str))
-    if tally.unreadable:
-        warn(f"{path.name}: {tally.unreadable:,} cards can't be read, whose pictures nobody knows")
+    if tally.unreadable or tally.cards != (tally.cards or 1 if expected_cards is None else expected_cards):
+        known = "" if expected_cards is None else f" of {expected_cards:,}"
+        raise PipelineError.of(
+            Category.VALIDATION,
+            "the card list is not whole, so nobody knows all its pictures",
+            details=f"{path.name}: {tally.cards:,}{known} cards, {tally.unreadable:,} unreadable ones",
+            suggestion="fetch it again: download_images.py --refresh",
+        )
 
 
 def count_cards(path: Path, shown_as: str) -> int:
@@ -219,7 +237,7 @@ def _pick(uris: dict[str, Any], keys: tuple[str, ...], tally: FaceTally | None =
         url = uris.get(key)
         if not isinstance(url, str):
             continue
-        if _may_be_asked(url):
+        if may_be_asked(url):
             return url
         if tally is not None:
             tally.refused += 1
@@ -227,9 +245,11 @@ def _pick(uris: dict[str, Any], keys: tuple[str, ...], tally: FaceTally | None =
     return None
 
 
-def _may_be_asked(url: str) -> bool:
+def may_be_asked(url: str) -> bool:
     """Whether `url` is to be fetched: of http(s), without steps up its path, and such as urlsplit can take apart."""
-    if not url.startswith(("https://", "http://")) or "/.." in url or not url.isprintable() or " " in url:
+    if not url.startswith(("https://", "http://")) or "/.." in url or "\\" in url:
+        return False
+    if not url.isprintable() or " " in url or len(url) > LONGEST_ADDRESS:
         return False
     if "[" not in url and "]" not in url:  # what urlsplit stumbles over; the test keeps it out of the common way
         return True

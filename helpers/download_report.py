@@ -7,6 +7,7 @@ of them cost no memory, and stand in the report one a line.
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -115,6 +116,18 @@ class LastReport(msgspec.Struct, frozen=True):
         return Selection(self.kind, self.image_key, self.limit, self.filters)
 
 
+def require_place(folder: Path) -> None:
+    """PipelineError where no report can be written into `folder`, before the work of a night is done for it."""
+    path = folder / DOWNLOAD_REPORT
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            "the report can't be written",
+            details=f"{path} is a directory, a link or a device",
+            suggestion="move it away",
+        )
+
+
 def read_last(folder: Path) -> LastReport | None:
     """The head of the report in `folder`; None where there is none that can be read."""
     head = bytearray()
@@ -133,8 +146,9 @@ def failures_of(folder: Path) -> Iterator[Failure]:
     with suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError), open(folder / DOWNLOAD_REPORT, "rb") as file:
         while (line := file.readline(_LONGEST_LINE)) and not line.startswith(_FAILURES):
             pass
-        while (line := file.readline(_LONGEST_LINE).strip().rstrip(b",")).startswith(b"{"):
-            yield decode(line)
+        while line := file.readline(_LONGEST_LINE):
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                yield decode(line.strip().rstrip(b","))
 
 
 @dataclass(slots=True)
@@ -149,6 +163,7 @@ class DownloadReport:
     first_failure: Outcome | None = None
     broken_files: int = 0  # failures in whose place one lies that is not whole
     not_reached: int = 0  # because the run was broken off
+    complete: bool = False  # every picture was looked at
     ended_by: PipelineError | None = None  # what did that, where it is no reason to hide the rest
     _lines: BinaryIO | None = None
 
@@ -170,7 +185,7 @@ class DownloadReport:
         failed = {sha1(failure.url.encode()).digest() for failure in self._listed()}
         for failure in failures:
             known = sha1(failure.url.encode()).digest() in failed
-            if not known and not os.path.lexists(cache.path_for(failure.url)):
+            if not known and not cache.has(failure.url):
                 self.add(Outcome(failure.wanted, Status[failure.status.upper()], reason=failure.reason))
 
     def _listed(self) -> Iterator[Failure]:

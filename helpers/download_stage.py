@@ -26,6 +26,7 @@ from helpers.download_report import (
     failures_of,
     nothing_to_retry,
     read_last,
+    require_place,
 )
 from helpers.errors import Category, DiskFull, PipelineError
 from helpers.fetch_pool import FetchPool
@@ -38,6 +39,7 @@ from helpers.talk import Progress, say, warn
 from helpers.throttle import TurnedAway
 
 EXIT_NOTHING_FETCHED = 2
+LONGEST_NAME = 200  # of a card, in the report
 SAMPLE = 8  # pictures whose sizes are asked for where the room seems to be short
 
 
@@ -63,6 +65,7 @@ def download(args: DownloadArgs) -> DownloadReport:
     if args.limit == 0:
         say("--limit 0: no faces wanted, nothing to download")
         return report
+    require_place(folder)
     last = read_last(folder)
     workers = affordable_workers(args.workers)
     session = DownloadSession(
@@ -162,7 +165,7 @@ def _retry_plan(args: DownloadArgs, last: LastReport | None) -> Plan:
 
 
 def _wanted(face: CardFace) -> Wanted:
-    return Wanted(face.image_url, face.name, face.face_id)
+    return Wanted(face.image_url, face.name[:LONGEST_NAME], face.face_id[:LONGEST_NAME])
 
 
 def _plan(
@@ -224,7 +227,7 @@ def _reported(report: DownloadReport, args: DownloadArgs, plan: Plan, last: Last
 def _write(report: DownloadReport, args: DownloadArgs, plan: Plan, last: LastReport | None) -> None:
     if args.retry_failed and not plan.total:
         return  # nothing was done that the last report does not say
-    complete = last.complete if args.retry_failed and last else not report.not_reached
+    complete = last.complete if args.retry_failed and last else report.complete
     checked = last.checked if last else None
     if args.retry_failed or (not complete and last and last.selection == plan.selection):
         report.carry_over(failures_of(report.folder), ImageCache(report.folder))
@@ -239,8 +242,9 @@ def _bring(plan: Plan, pool: FetchPool, report: DownloadReport) -> None:
     with Progress("Downloading", plan.total, "pictures", report.progress_note) as progress:
         for outcome in pool.outcomes(plan.wanted()):
             report.add(outcome)
-            report.not_reached -= 1
+            report.not_reached = max(0, report.not_reached - 1)
             if outcome.status is Status.PRESENT:
                 progress.already()
             else:
                 progress.advance()
+    report.complete, report.not_reached = True, 0

@@ -7,10 +7,9 @@ import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+Kind = TypeVar("Kind", bound="PipelineError")
 
 EXIT_OK = 0
 EXIT_ERROR = 1
@@ -52,8 +51,14 @@ class PipelineError(Exception):
 
     @classmethod
     def of(
-        cls, category: Category, message: str, *, details: str, suggestion: str, exit_code: int = EXIT_ERROR
-    ) -> "Self":
+        cls: type[Kind],
+        category: Category,
+        message: str,
+        *,
+        details: str,
+        suggestion: str,
+        exit_code: int = EXIT_ERROR,
+    ) -> Kind:
         """The usual case: a single problem."""
         return cls(category, [Problem(message, details, suggestion)], exit_code)
 

@@ -30,7 +30,7 @@ class Resumable:
         self.part = final.with_name(final.name + PART_SUFFIX)
         self._origin = final.with_name(f"{final.name}.origin{PART_SUFFIX}")
         self._file: BinaryIO | None = None
-        self.size = self.part.stat().st_size if self.part.exists() else 0  # bytes so far
+        self.size = self.part.stat().st_size if self.part.is_file() else 0  # bytes so far
         self.furthest = self.size  # the most there ever were, in this run
 
     def etag(self) -> str | None:
@@ -67,8 +67,9 @@ class Resumable:
         """Forget what came so far."""
         self.pause()
         self.size = 0
-        self.part.unlink(missing_ok=True)
-        self._origin.unlink(missing_ok=True)
+        with disk_errors_named(self.part):
+            self.part.unlink(missing_ok=True)
+            self._origin.unlink(missing_ok=True)
 
     def finish(self) -> None:
         """The file is whole: it gets its name."""

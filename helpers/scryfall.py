@@ -12,7 +12,7 @@ fetched ends in `.part`, and the next run goes on with it (see resumable). A dum
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ import msgspec
 
 from helpers.artifacts import CACHE_LOCK, LIST_LOCK, PART_SUFFIX
 from helpers.atomic_io import Held, atomic_write_bytes, indented_json, shared_folder, sole_holder, utc_timestamp
-from helpers.card_list import count_cards
+from helpers.card_list import count_cards, may_be_asked
 from helpers.errors import Category, PipelineError
 from helpers.records import LIST_KINDS
 from helpers.resumable import Resumable
@@ -43,7 +43,7 @@ class _Bulk(msgspec.Struct):
 
 
 class _BulkList(msgspec.Struct):
-    data: list[_Bulk]
+    data: list[msgspec.Raw]
 
 
 class KeptList(msgspec.Struct):
@@ -167,7 +167,7 @@ def _sole_fetcher(cache: Path) -> Iterator[bool]:
 def _offer(bulk_url: str, kind: str, session: DownloadSession) -> tuple[_Bulk, str]:
     """What the server says of its list of `kind`, and the list's address."""
     try:
-        offers = msgspec.json.decode(session.get_small(bulk_url), type=_BulkList).data
+        entries = msgspec.json.decode(session.get_small(bulk_url), type=_BulkList).data
     except (msgspec.MsgspecError, RecursionError) as error:
         raise PipelineError.of(
             Category.NETWORK,
@@ -175,6 +175,10 @@ def _offer(bulk_url: str, kind: str, session: DownloadSession) -> tuple[_Bulk, s
             details=str(error),
             suggestion="check --api-url; it must name a server that speaks Scryfall's API",
         ) from error
+    offers = []
+    for entry in entries:
+        with suppress(msgspec.MsgspecError, RecursionError):  # of another kind, and of a shape of tomorrow
+            offers.append(msgspec.json.decode(entry, type=_Bulk))
     offer = next((offer for offer in offers if offer.type == kind), None)
     url = offer and (offer.jsonl_download_uri or offer.download_uri)
     if not offer or not url:
@@ -183,6 +187,13 @@ def _offer(bulk_url: str, kind: str, session: DownloadSession) -> tuple[_Bulk, s
             f"{bulk_url} offers no {kind} list",
             details=f"it offers {', '.join(offer.type for offer in offers) or 'nothing'}",
             suggestion="choose another --kind, or check --api-url",
+        )
+    if not may_be_asked(url):
+        raise PipelineError.of(
+            Category.NETWORK,
+            f"the address of the {kind} list is none to be asked",
+            details=f"{bulk_url} offers {url!r}",
+            suggestion="check --api-url; with a list in the cache, --offline uses that",
         )
     return offer, url
 
@@ -233,6 +244,15 @@ def _dumps(cache: Path, kind: str) -> list[Path]:
 def _pieces(cache: Path, kind: str) -> list[Path]:
     """What came so far of lists that are still being fetched."""
     return [path for path in cache.glob(f"{kind}-*{PART_SUFFIX}") if _is_ours(path, kind)]
+
+
+def expected_cards(card_list: Path) -> int | None:
+    """How many cards `card_list` had when it was fetched; None where it was put there by hand."""
+    for kind in LIST_KINDS:
+        kept = _kept_description(card_list.parent, kind)
+        if kept and kept.file == card_list.name:
+            return kept.cards
+    return None
 
 
 def kept_lists(cache: Path) -> list[Path]:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -33,6 +33,7 @@ from helpers.resumable import Resumable
 from helpers.talk import Progress, human_bytes
 from helpers.throttle import LONGEST_PAUSE_SECONDS, NAME_YOURSELF, Stopped, Throttle
 from helpers.validation import LARGEST_CARD_BYTES
+from helpers.watchdog import Watchdog
 
 T = TypeVar("T")
 B = TypeVar("B")
@@ -116,14 +117,30 @@ class _Route:
 class _Router(HTTPAdapter):
     """requests' knowledge of proxies and certificates, asked once for each origin."""
 
-    def route(self, session: requests.Session, url: str) -> _Route:
+    def route(self, session: requests.Session, url: str, watchdog: Watchdog) -> _Route:
         request = requests.Request("GET", url).prepare()
         found = session.merge_environment_settings(url, {}, True, None, None)
-        pool = self.get_connection_with_tls_context(request, found["verify"], found["proxies"], found["cert"])
+        found_pool = self.get_connection_with_tls_context(request, found["verify"], found["proxies"], found["cert"])
+        pool = cast(urllib3.HTTPConnectionPool, found_pool)
         self.cert_verify(pool, url, found["verify"], found["cert"])  # type: ignore[no-untyped-call]
+        pool.ConnectionCls = _watched(pool.ConnectionCls, watchdog)
         proxied = bool(select_proxy(url, found["proxies"]))
         whole_url = self.request_url(request, found["proxies"]) != request.path_url
-        return _Route(cast(urllib3.HTTPConnectionPool, pool), proxied, whole_url)
+        return _Route(pool, proxied, whole_url)
+
+
+def _watched(connection: Any, watchdog: Watchdog) -> Any:
+    """The class `connection` of urllib3's, whose answers are waited for under the eyes of `watchdog`."""
+    if hasattr(connection, "watchdog"):
+        return connection
+
+    class Watched(connection):  # type: ignore[misc]
+        def getresponse(self) -> Any:
+            self.watchdog.begin(self.sock)
+            return super().getresponse()
+
+    Watched.watchdog = watchdog
+    return Watched
 
 
 class DownloadSession:
@@ -153,6 +170,7 @@ class DownloadSession:
         self._connect_timeout = connect_timeout
         self._max_retries = max_retries
         self._throttle = Throttle(workers, now, self._sleep)
+        self._watchdog = Watchdog(PATIENCE_SECONDS)
         self._lock = threading.Lock()
         self._next_list_request = -float("inf")
         self._http = requests.Session()
@@ -196,12 +214,14 @@ class DownloadSession:
             with self._throttle.turn(), self._send("HEAD", url) as response:
                 _judge(response)
                 length = response.headers.get("Content-Length", "")
-                return int(length) if length.isdecimal() else None
+                return int(length) if length.isascii() and length.isdecimal() and len(length) < 16 else None
         except _PauseWanted as wanted:
             self._throttle.pause(wanted.seconds, wanted.why)
             return None
         except (FetchFailed, MissingPicture, _Passing):
             return None
+        finally:
+            self._watchdog.end()
 
     def get_small(self, url: str) -> bytes:
         """Fetch a description, at most 10 requests a second; PipelineError (Network Error) where it can't be had."""
@@ -297,8 +317,10 @@ class DownloadSession:
             origin = (parts.scheme, parts.netloc)
             route = self._routes.get(origin)
             if route is None:
-                route = self._router.route(self._http, url)
-                self._require_public(parts.hostname or "", url, look_up=not route.proxied)
+                route = self._route(url)
+                # The host that will be connected to: parsers disagree on odd addresses. A proxy looks names up itself.
+                host = (parts.hostname or "") if route.proxied else route.pool.host.strip("[]")
+                self._require_public(host, url, look_up=not route.proxied)
                 if len(self._routes) >= MOST_HOSTS:
                     self._routes.clear()  # the router closes what it has to drop
                 self._routes[origin] = route
@@ -321,6 +343,19 @@ class DownloadSession:
         except (requests.RequestException, ValueError) as error:  # ValueError: an address that is none
             raise FetchFailed(_reason(error)) from error
 
+    def _route(self, url: str) -> _Route:
+        try:
+            return self._router.route(self._http, url, self._watchdog)
+        except requests.RequestException:  # an OSError, too
+            raise
+        except OSError as error:
+            raise PipelineError.of(
+                Category.CONFIGURATION,
+                "the TLS certificates can't be read",
+                details=str(error),
+                suggestion="correct or unset REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE",
+            ) from error
+
     def _require_public(self, host: str, url: str, *, look_up: bool) -> None:
         """FetchFailed where `host` is a private one; names that a proxy will look up are not looked up here."""
         ours = urlsplit(self._api_url).hostname or ""
@@ -333,14 +368,17 @@ class DownloadSession:
     @contextmanager
     def _open(self, url: str, headers: dict[str, str] | None = None) -> Iterator[urllib3.BaseHTTPResponse]:
         """One GET; redirects are followed by hand, since each must be looked at before it is followed."""
-        for _ in range(MOST_REDIRECTS + 1):
-            with self._send("GET", url, headers) as response:
-                location = response.get_redirect_location()
-                if not location:
-                    _judge(response)
-                    yield response
-                    return
-            url = _next_hop(url, location)
+        try:
+            for _ in range(MOST_REDIRECTS + 1):
+                with self._send("GET", url, headers) as response:
+                    location = response.get_redirect_location()
+                    if not location:
+                        _judge(response)
+                        yield response
+                        return
+                url = _next_hop(url, location)
+        finally:
+            self._watchdog.end()
         raise FetchFailed(f"more than {MOST_REDIRECTS} redirects")
 
     def _read(self, url: str, most_bytes: int) -> bytes:
@@ -372,6 +410,10 @@ class DownloadSession:
                         bar.advance(target.size // _STEP_BYTES - had // _STEP_BYTES)
 
                     self._copy(response, write, most_bytes - before)
+                if size is not None and target.size < size:
+                    raise _Passing(
+                        f"only {target.size:,} of the {size:,} bytes came that the server's description says"
+                    )
         except _BadRange:
             target.discard()
             raise
@@ -392,6 +434,7 @@ class DownloadSession:
                 if count > most_bytes:
                     raise FetchFailed(f"the body is larger than {human_bytes(most_bytes)}")
                 write(chunk)
+                self._watchdog.progress()
                 seconds = self._now() - started
                 if seconds > PATIENCE_SECONDS and count < SLOWEST_BYTES_PER_SECOND * seconds:
                     raise _Passing(f"too slow: {human_bytes(count)} in {seconds:.0f} s")
@@ -418,6 +461,8 @@ def _judge(response: urllib3.BaseHTTPResponse) -> None:
         raise _BadRange("HTTP 416")
     if status == 503 and asked and asked <= LONGEST_PAUSE_SECONDS:  # a longer one is about that picture, not about us
         raise _PauseWanted(max(SHORTEST_PAUSE_SECONDS, asked), "503 Service Unavailable", is_try=True)
+    if status < 200:
+        raise _Passing(f"HTTP {status}")  # the answer itself is behind it, where http.client does not look
     if status in GONE_STATUS:
         raise MissingPicture(f"HTTP {status}")
     if status in REFUSED_STATUS:
@@ -525,7 +570,7 @@ def _head_status(url: str, user_agent: str, timeout: tuple[float, float]) -> int
         return None
     except requests.ConnectionError as error:
         return None if isinstance(_innermost(error), NewConnectionError) else 0
-    except (requests.RequestException, ValueError):
+    except (requests.RequestException, ValueError, OSError):  # OSError: certificates that can't be read
         return 0
 
 

@@ -10,7 +10,7 @@ from helpers.card_list import all_addresses
 from helpers.errors import Category, PipelineError
 from helpers.image_cache import ImageCache
 from helpers.lookahead import in_order
-from helpers.scryfall import kept_lists
+from helpers.scryfall import expected_cards, kept_lists
 from helpers.talk import Progress, percent, say, warn
 from helpers.validation import BrokenImage, UnreadableImage, check_file
 
@@ -127,7 +127,8 @@ def validate(cache: ImageCache) -> ValidationReport:
 def find_orphans(cache: ImageCache, report: ValidationReport) -> None:
     """Look for pictures that none of the lists in `cache` names, under whatever key; each is named.
 
-    A re-scanned picture has a new address, so its old file is one. PipelineError where no list is there to tell.
+    A re-scanned picture has a new address, so its old file is one. PipelineError where no list is there to tell, or one
+    is not what it should be: what it does not name any more would be lost.
     """
     lists = kept_lists(cache.root)
     if not lists:
@@ -140,7 +141,7 @@ def find_orphans(cache: ImageCache, report: ValidationReport) -> None:
     by_name = {path.name: path for path in cache.pictures() if cache.is_ours(path)}
     for card_list in lists:
         say(f"Looking for orphans: reading {card_list.name}")
-        for url in all_addresses(card_list):
+        for url in all_addresses(card_list, expected_cards(card_list)):
             by_name.pop(cache.name_for(url), None)
     report.orphans = [by_name[name] for name in sorted(by_name)]
     for path in report.orphans:

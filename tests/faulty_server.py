@@ -15,7 +15,7 @@ class Reply:
     """One answer. `claim` is the Content-Length sent where it should be a lie, `reset` breaks the connection, `hang`
     sends nothing for as long as the server runs, `endless` goes on with the body for ever, `drops` sends it in so many
     pieces with pauses between them, `ranges` heeds Range and If-Range, `cut` ends it before: after this share of
-    what is asked for, or so many bytes.
+    what is asked for, or so many bytes, `continues` says "100 Continue" for ever.
     """
 
     status: int = 200
@@ -28,6 +28,7 @@ class Reply:
     drops: int = 0
     ranges: bool = False
     cut: float = 0
+    continues: bool = False
 
 
 class FaultyServer(ThreadingHTTPServer):
@@ -73,7 +74,12 @@ class _Handler(BaseHTTPRequestHandler):
         reply = self.server.next_reply(self.path, dict(self.headers.items()))
         if reply.hang:
             self.server.closing.wait(60)
-        if reply.reset or reply.hang:
+        while reply.continues and not self.server.closing.wait(0.05):
+            try:
+                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            except OSError:
+                break
+        if reply.reset or reply.hang or reply.continues:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             self.close_connection = True
             self.connection.close()

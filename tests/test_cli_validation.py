@@ -140,15 +140,18 @@ BAD_VALUES = {
 
 
 @pytest.mark.parametrize(
-    ("script", "flag", "value"),
-    [(script, flag, value) for script, flags in BAD_VALUES.items() for flag in flags for value in flags[flag]],
+    ("script", "turn"),
+    [(script, turn) for script, flags in BAD_VALUES.items() for turn in range(max(map(len, flags.values())))],
 )
-def test_a_bad_value_is_named_with_what_to_do(script: str, flag: str, value: str) -> None:
-    done = run_script(script, f"{flag}={value}", *NEEDED.get(script, [])[: None if flag != "--cache" else 0])
+def test_bad_values_are_named_all_at_once_with_what_to_do(script: str, turn: int) -> None:
+    bad = {flag: values[turn] for flag, values in BAD_VALUES[script].items() if turn < len(values)}
+    words = [] if "--cache" in bad else NEEDED.get(script, [])
+    done = run_script(script, *(f"{flag}={value}" for flag, value in bad.items()), *words)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"ERROR: Invalid Arguments: {flag} must ")
-    assert f"  Details: received {flag}" in done.stderr
-    assert "  Suggestion: " in done.stderr
+    assert done.stderr.count("ERROR: Invalid Arguments: ") == done.stderr.count("  Suggestion: ") == len(bad)
+    for flag in bad:
+        assert re.search(rf"^ERROR: Invalid Arguments: {flag} must ", done.stderr, re.MULTILINE)
+        assert re.search(rf"^  Details: received {flag}\b", done.stderr, re.MULTILINE)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -458,6 +458,22 @@ def test_a_picture_that_was_scanned_anew_is_fetched_and_the_old_one_becomes_an_o
     assert "orphans, which no list names any more: 0" in run_script(*prune).stdout
 
 
+@pytest.mark.parametrize("damage", [b"", b"\n", b'{"id": "1", "name": "1"}\n'])
+def test_a_list_that_is_not_whole_any_more_prunes_nothing(server: FaultyServer, tmp_path: Path, damage: bytes) -> None:
+    download(server, tmp_path)
+    (card_list,) = tmp_path.glob("unique_artwork-*.gz")
+    card_list.write_bytes(damage)
+    done = run_script("scripts/validate_cache.py", "--cache", tmp_path, "--prune", "--fix")
+    assert (done.returncode, "the card list is not whole" in done.stderr) == (1, True)
+    assert len(pictures(tmp_path)) == COUNT
+
+
+def test_a_report_that_has_no_place_is_named_at_the_start(server: FaultyServer, tmp_path: Path) -> None:
+    (tmp_path / "download_report.json").mkdir()
+    done = download(server, tmp_path)
+    assert (done.returncode, "the report can't be written" in done.stderr, server.asked) == (1, True, [])
+
+
 def test_two_downloads_fetch_the_list_once(server: FaultyServer, tmp_path: Path) -> None:
     (good,) = server.plan["/list.jsonl.gz"]
     server.answer("/list.jsonl.gz", Reply(body=good.body, drops=40))

@@ -316,3 +316,14 @@ def test_a_body_that_drips_without_end_is_given_up(server: FaultyServer) -> None
     session._now = lambda: float(next(seconds))  # a second for each look at the clock
     with pytest.raises(FetchFailed, match="too slow"):
         get_picture(session, url, same)
+
+
+def test_an_address_that_parsers_disagree_on_does_not_lead_home(server: FaultyServer) -> None:
+    session = DownloadSession(
+        api_url="https://1.1.1.1", user_agent="t", workers=1, connect_timeout=5, read_timeout=5, max_retries=0
+    )
+    port = server.address.rpartition(":")[2]
+    for url in (f"http://127.0.0.1:{port}/a", f"http://127.0.0.1:{port}\\@8.8.8.8/a", f"http://[::1]:{port}/a"):
+        with pytest.raises(FetchFailed, match="private address"):
+            session.try_picture(url, Attempts())
+    assert server.asked == []
