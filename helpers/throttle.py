@@ -1,10 +1,10 @@
 """One brain for all workers: who may send a request now.
 
-A server that asks for a pause gets one, from everybody. Afterwards, and at the start, requests come back gently: first
-one alone, then one more at a time for each answer (slow start, as TCP has it: RFC 5681, 3.1), so that a server that is
-still unwell meets a single request and not all workers at the same instant. Silence lets one more ask, too, but late.
-urllib3's Retry can't do that: it knows one request, and each worker would sit out a pause by itself while the others
-go on and earn a ban.
+A server that asks for a pause gets one, from everybody. Afterwards requests come back gently: first one alone, then
+one more at a time for each answer (slow start, as TCP has it: RFC 5681, 3.1), so that a server that is still unwell
+meets a single request and not all workers at the same instant. Silence lets one more ask, too, but late. A run begins
+likewise, with a few. urllib3's Retry can't do that: it knows one request, and each worker would sit out a pause by
+itself while the others go on and earn a ban.
 """
 
 import threading
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from helpers.errors import Category, PipelineError
 from helpers.talk import warn
 
+FIRST_REQUESTS = 4  # at a time, when a run begins; one after a pause
 LONGEST_PAUSE_SECONDS = 600.0
 MOST_PAUSES_IN_A_ROW = 10  # a server that answers nothing but 429 ends the run
 LONGEST_OWN_PAUSE_SECONDS = 60.0
@@ -48,7 +49,7 @@ class Throttle:
         self._workers, self._now, self._sleep = workers, now, sleep
         self._changed = threading.Condition()
         self._stopped = False
-        self._window = 1  # requests that may be under way
+        self._window = min(FIRST_REQUESTS, workers)  # requests that may be under way
         self._grown_at = now()
         self._under_way = 0  # of this round: a request from before a pause is nobody's hindrance after it
         self._round = 0

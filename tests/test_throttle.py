@@ -59,11 +59,11 @@ def answers(crowd: Crowd, count: int) -> int:
     return crowd.settled()
 
 
-def test_requests_start_one_by_one_and_each_answer_allows_one_more() -> None:
-    crowd = Crowd(Throttle(6, now=lambda: 0.0), 6)  # no time passes, so silence allows none
+def test_a_run_begins_with_a_few_and_each_answer_allows_one_more() -> None:
+    crowd = Crowd(Throttle(9, now=lambda: 0.0), 9)  # no time passes, so silence allows none
     try:
-        assert crowd.settled() == 1
-        assert [answers(crowd, n) for n in (1, 1, 2, 1, 1, 3)] == [2, 3, 5, 6, 6, 6]
+        assert crowd.settled() == 4
+        assert [answers(crowd, n) for n in (1, 1, 2, 1, 1, 3)] == [5, 6, 8, 9, 9, 9]
     finally:
         crowd.end()
 
