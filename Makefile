@@ -117,7 +117,7 @@ conda-mps: ## the same for a Mac: mtg-image-db-mps
 	$(CONDA) env update --file environment-mps.yml --prune
 
 test: $(INSTALLED) ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check .
