@@ -46,7 +46,7 @@ def atomic_path(final: Path) -> Iterator[Path]:
     with disk_errors_named(final):
         try:
             yield part
-            _fsync(part)
+            fsync(part)
             os.replace(part, final)
         except BaseException:
             with suppress(OSError):  # the folder may be what is gone
@@ -69,13 +69,13 @@ def atomic_set(folder: Path, marker: str) -> Iterator[Path]:
             yield staging
             files = sorted(staging.iterdir(), key=lambda path: path.name == marker)
             for path in files:
-                _fsync(path)
+                fsync(path)
             with signals_deferred():
                 (folder / marker).unlink(missing_ok=True)
                 for path in files:
                     os.replace(path, folder / path.name)
                 staging.rmdir()
-            _fsync(folder)
+            fsync(folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
@@ -277,7 +277,8 @@ def _unwritable(path: Path, error: OSError) -> PipelineError:
     )
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Wait until what was written to the file or folder `path` is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

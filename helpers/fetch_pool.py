@@ -17,7 +17,7 @@ from helpers.download_report import Outcome, Status, Wanted
 from helpers.image_cache import ImageCache
 from helpers.session import Attempts, DownloadSession, FetchFailed, MissingPicture, TryAgain
 from helpers.throttle import Stopped, TurnedAway
-from helpers.validation import BrokenImage, check_image
+from helpers.validation import BrokenImage, check_image, is_unchanged
 
 AHEAD_PER_WORKER = 3  # pictures under way for each worker: what bounds the memory, since lists are streamed
 KEEPERS = min(4, max(2, os.cpu_count() or 1))  # each may hold a decoded picture of 96 MB; four keep 2,000 a second
@@ -89,7 +89,7 @@ class FetchPool:
     def _at_a_glance(self, wanted: Wanted) -> Outcome | None:
         """What becomes of a picture, where that can be told at once; else it is handed on."""
         path = self._cache.path_for(wanted.url)
-        if self._cache.is_known_whole(wanted.url):
+        if is_unchanged(path, self._cache.checked_until_ns):
             return Outcome(wanted, Status.PRESENT)
         is_new = not os.path.lexists(path)
         if is_new and not self._session:

@@ -11,7 +11,7 @@ from pathlib import Path
 from helpers.artifacts import CACHE_LOCK, PICTURE_SUFFIXES
 from helpers.atomic_io import Held, atomic_write_bytes, sole_holder
 from helpers.errors import Category, PipelineError
-from helpers.validation import is_unchanged, is_whole_file
+from helpers.validation import is_whole_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +77,6 @@ class ImageCache:
     def has(self, url: str) -> bool:
         """Whether a whole picture of `url` is there."""
         return is_whole_file(self.path_for(url), self.checked_until_ns)
-
-    def is_known_whole(self, url: str) -> bool:
-        """Whether the picture of `url` was found whole before and is unchanged since; it is not decoded."""
-        return is_unchanged(self.path_for(url), self.checked_until_ns)
 
     def store(self, url: str, data: bytes) -> None:
         """Keep `data`, found whole, as the picture of `url`; PipelineError where the disk does not take it."""

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import msgspec
 
 from helpers.artifacts import PART_SUFFIX
-from helpers.atomic_io import atomic_write_bytes, disk_errors_named, indented_json
+from helpers.atomic_io import atomic_write_bytes, disk_errors_named, fsync, indented_json
 
 
 class _Origin(msgspec.Struct):
@@ -75,7 +75,6 @@ class Resumable:
         """The file is whole: it gets its name."""
         self.pause()
         with disk_errors_named(self.final):
-            with open(self.part, "rb") as file:
-                os.fsync(file.fileno())
+            fsync(self.part)
             os.replace(self.part, self.final)
-        self._origin.unlink(missing_ok=True)
+            self._origin.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ fetched ends in `.part`, and the next run goes on with it (see resumable). A dum
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -147,21 +147,17 @@ def _fetch(cache: Path, kind: str, api_url: str, session: DownloadSession, kept:
 def _sole_fetcher(cache: Path) -> Iterator[bool]:
     """Be the only run that fetches a list into `cache`; yields whether another one was waited for."""
     waited = False
-    while True:
-        holder = sole_holder(cache / LIST_LOCK)
-        try:
-            holder.__enter__()
-        except Held:
-            if not waited:
-                say("Another run is fetching a list into this cache; waiting for it")
-            waited = True
-            time.sleep(LOOK_AGAIN_SECONDS)
-            continue
-        break
-    try:
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(sole_holder(cache / LIST_LOCK))
+                break
+            except Held:
+                if not waited:
+                    say("Another run is fetching a list into this cache; waiting for it")
+                waited = True
+                time.sleep(LOOK_AGAIN_SECONDS)
         yield waited
-    finally:
-        holder.__exit__(None, None, None)
 
 
 def _offer(bulk_url: str, kind: str, session: DownloadSession) -> tuple[_Bulk, str]:
