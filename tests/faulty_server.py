@@ -128,6 +128,8 @@ def _ranged(reply: Reply, asked: Message) -> tuple[int, bytes, dict[str, str]]:
     if wanted is None or asked.get("If-Range") != reply.headers.get("ETag"):
         return reply.status, reply.body, {}
     start = int(wanted.removeprefix("bytes=").rstrip("-"))
+    if start >= len(reply.body):
+        return 416, b"", {"Content-Range": f"bytes */{len(reply.body)}"}
     where = f"bytes {start}-{len(reply.body) - 1}/{len(reply.body)}"
     return 206, reply.body[start:], {"Content-Range": where}
 
