@@ -20,7 +20,7 @@ from helpers.throttle import Stopped, TurnedAway
 from helpers.validation import BrokenImage, check_image, is_unchanged
 
 AHEAD_PER_WORKER = 3  # pictures under way for each worker: what bounds the memory, since lists are streamed
-KEEPERS = min(4, max(2, os.cpu_count() or 1))  # each may hold a decoded picture of 96 MB; four keep 2,000 a second
+KEEPERS = min(4, (os.cpu_count() or 1) + 1)  # one waits for the disk; each may hold a decoded picture of 96 MB
 GRACE_SECONDS = 2.0  # for threads to finish the file they are writing when the run is interrupted
 
 

@@ -1,11 +1,12 @@
-"""`make bench-download`: files a second of ours, of aria2c and of img2dataset, from one server in one run.
+"""`make bench-download`: files a second of ours, of bare sockets, of aria2c and of img2dataset, in one run.
 
 The server is on 127.0.0.1, answers each picture after 50 ms, and its pictures have 100 KB. Two rates: by the server's
 clock, from the first request to the last answer, which is what connections are worth; and of the whole command, its
 start and end included, which is what users wait for. Ours is download_images.py as it is: each picture is decoded at
-the door, written with fsync and renamed. CPU is that of the whole command. The rounds go over all clients in turn;
-medians of ROUNDS (3). ARIA2C and IMG2DATASET name the programs where they are not on the path; those that are not there
-are left out, and that is said. Nothing is deleted before the end: ext4 is slow to give out what was just deleted.
+the door, written with fsync and renamed. The bare sockets decode and fsync too and do nothing else: what the machine
+can. CPU is that of the whole command. The rounds go over all clients in turn; medians of ROUNDS (3). ARIA2C and
+IMG2DATASET name the programs where they are not on the path; those that are not there are left out, and that is said.
+Nothing is deleted before the end: ext4 is slow to give out what was just deleted.
 """
 
 import json
@@ -49,6 +50,13 @@ def ours(workers: int, files: int = FILES) -> Client:
     return Client("ours", workers, files, words)
 
 
+def bare_sockets(connections: int) -> Client:
+    def words(address: str, _urls: Path, out: Path) -> list[str]:
+        return [sys.executable, "-m", "tests.bare_client", address, str(FILES), str(connections), str(out)]
+
+    return Client("bare sockets", connections, FILES, words)
+
+
 def aria2c(program: str, connections: int) -> Client:
     def words(_address: str, urls: Path, out: Path) -> list[str]:
         return [program, "-q", "-i", str(urls), "-d", str(out / "files"), "-j", str(connections), "-x", "1",
@@ -67,7 +75,7 @@ def img2dataset(program: str, threads: int) -> Client:
 
 
 def clients() -> list[Client]:
-    found = [ours(1, FILES // 10), ours(16), ours(32)]
+    found = [ours(1, FILES // 10), ours(16), ours(32), bare_sockets(16), bare_sockets(32)]
     for name, make in (("aria2c", aria2c), ("img2dataset", img2dataset)):
         program = shutil.which(os.environ.get(name.upper(), name))
         if program:
@@ -95,7 +103,7 @@ def measure(client: Client, address: str, folder: Path) -> Measured:
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(
         client.words(address, urls, out), capture_output=True, text=True, timeout=LONGEST_RUN_SECONDS,
-        check=False, env=os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"},  # img2dataset's would ask PyPI
+        check=False, cwd=ROOT, env=os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"},  # img2dataset's would ask PyPI
     )  # fmt: skip
     seconds, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     seen = ask(address, "/stats")
