@@ -8,7 +8,11 @@ Pictures that are missing or broken are named and left out; every row keeps its 
 efSearch that finds 99.9 % of the true ten nearest, by measurement.
 
 A build that was stopped or killed is gone on with by the same command: it keeps checkpoints in index_out/ while it
-runs. The old index stays until the new one is whole.
+runs. The old index stays until the new one is whole. A build over an index takes over its rows where picture, model,
+precision and preparation are the same, and embeds the rest.
+
+Several GPUs or machines: torchrun --nproc-per-node N build_embeddings.py ...; --cache and --out must lie on a disk that
+all share.
 
 Exit codes: 0 done; 1 bad arguments, or the model or the list could not be had; 2 no valid images to embed; 3 the
 cache directory does not exist.
@@ -17,9 +21,11 @@ cache directory does not exist.
 from collections.abc import Sequence
 
 import helpers.interrupts  # noqa: F401  # first of ours, see there
-from helpers.build_stage import BuildReport, build, load_embedder, require_pictures, require_wanted, sole_build
+from helpers.build_report import BuildReport
+from helpers.build_stage import build, load_embedder, require_pictures, require_wanted, sole_build
 from helpers.cli_validation import BuildArgs, Parser, add_build_options, add_card_list_options, run
 from helpers.errors import EXIT_OK
+from helpers.ranks import Ranks
 
 
 def parse_args(argv: Sequence[str] | None) -> BuildArgs:
@@ -35,10 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     require_pictures(args)
     require_wanted(args)
-    report = BuildReport()
-    with sole_build(args):
-        embedder = load_embedder(args, report)
-        print(build(args, embedder, report))
+    report, ranks = BuildReport(), Ranks.from_environment()
+    with ranks.connected(), sole_build(args, ranks):
+        embedder = load_embedder(args, report, ranks)
+        summary = build(args, embedder, report, ranks)
+    if ranks.leads:
+        print(summary)
     return EXIT_OK
 
 

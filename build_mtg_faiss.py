@@ -5,8 +5,8 @@ Writes: image_cache/ - as download_images.py does; index_out/ - as build_embeddi
 Next:   query_index.py, export_for_browser.py
 
 The same files as from the two scripts in turn, and the same flags. The model is loaded first: where it can't be had,
-nothing is fetched. Run it again at any time: what is there is not fetched again, and a build that was stopped or killed
-goes on from its checkpoint.
+nothing is fetched. Run it again at any time: what is there is neither fetched nor embedded again, and a build that was
+stopped or killed goes on from its checkpoint.
 
 Exit codes: 0 done; 1 bad arguments, or the list or the model could not be had; 2 no picture could be had, more failed
 than --max-failures allows, or there is no valid image to embed.
@@ -15,7 +15,8 @@ than --max-failures allows, or there is no valid image to embed.
 from collections.abc import Sequence
 
 import helpers.interrupts  # noqa: F401  # first of ours, see there
-from helpers.build_stage import BuildReport, build, load_embedder, require_wanted, sole_build
+from helpers.build_report import BuildReport
+from helpers.build_stage import build, load_embedder, require_wanted, sole_build
 from helpers.cli_validation import (
     Parser,
     PipelineArgs,
@@ -26,6 +27,7 @@ from helpers.cli_validation import (
 )
 from helpers.download_stage import download, require_enough
 from helpers.errors import EXIT_OK
+from helpers.ranks import require_alone
 
 
 def parse_args(argv: Sequence[str] | None) -> PipelineArgs:
@@ -41,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Fetch, then build."""
     args = parse_args(argv)
     require_wanted(args)
+    require_alone()
     report = BuildReport()
     with sole_build(args):
         embedder = load_embedder(args, report)

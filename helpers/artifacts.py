@@ -1,5 +1,6 @@
 """The names of every file that one stage writes and another reads. Nobody else spells them."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +20,17 @@ class IndexFolder:
     """The files of an output folder (`index_out/`), Python's and the browser's."""
 
     root: Path
+    rank: int = 0  # of a process that builds together with others: each has a checkpoint of its own
 
     @property
     def embeddings(self) -> Path:
         """float32 [N, D], unit rows."""
         return self.root / "mtg_embeddings.npy"
+
+    @property
+    def pictures(self) -> Path:
+        """N records; record i says which picture row i was made of, for the next build."""
+        return self.root / "mtg_pictures.npy"
 
     @property
     def metadata(self) -> Path:
@@ -48,17 +55,34 @@ class IndexFolder:
     @property
     def checkpoint_rows(self) -> Path:
         """float32 [processed, D]: a row for each face of the list so far, zeros where it has no picture."""
-        return self.root / "checkpoint_embeddings.npy"
+        return self._checkpoint("_embeddings.npy")
+
+    @property
+    def checkpoint_pictures(self) -> Path:
+        """Which pictures these rows were made of."""
+        return self._checkpoint("_pictures.npy")
 
     @property
     def checkpoint_mask(self) -> Path:
         """Which of these rows are good."""
-        return self.root / "checkpoint.npz"
+        return self._checkpoint(".npz")
 
     @property
     def checkpoint_meta(self) -> Path:
         """Written last: while it is there, a build is unfinished and can be resumed."""
-        return self.root / "checkpoint_meta.json"
+        return self._checkpoint("_meta.json")
+
+    def _checkpoint(self, ending: str) -> Path:
+        return self.root / (f"checkpoint_rank{self.rank}{ending}" if self.rank else f"checkpoint{ending}")
+
+    def of_rank(self, rank: int) -> "IndexFolder":
+        """Name the same folder, with the checkpoint of the process of that rank."""
+        return IndexFolder(self.root, rank)
+
+    def other_ranks(self) -> "list[IndexFolder]":
+        """The ranks above 0 that left a checkpoint here."""
+        found = (re.fullmatch(r"checkpoint_rank([1-9]\d*)_meta\.json", path.name) for path in self.root.iterdir())
+        return [self.of_rank(rank) for rank in sorted(int(match[1]) for match in found if match)]
 
     @property
     def browser_vectors(self) -> Path:

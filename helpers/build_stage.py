@@ -1,33 +1,33 @@
 """Stage 2, image cache -> vectors, metadata, index, manifest.
 
-Loader threads decode and prepare pictures while the model works on the batch before; each picture is decoded once, for
-its validation and its embedding alike. Rows come in the order of the card list; a face whose picture is missing or
-broken has no row. Torch and faiss are imported only once there is work for them: they take seconds. A build that was
-stopped or killed goes on from its checkpoint, which stays until all files have their names.
+Rows that need not be made again are taken over, from a checkpoint or from the index that is there; the others are made
+by helpers/embed_stage.py. Rows come in the order of the card list; a face whose picture is missing or broken has none.
+Torch and faiss are imported only once there is work for them: they take seconds. A build that was stopped or killed
+goes on from its checkpoint, which stays until all files have their names. Of several ranks (torchrun) each embeds a
+share; rank 0 decides what is to do, and assembles.
 """
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 import tempfile
-import time
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from helpers.about import VERSION
 from helpers.artifacts import IndexFolder
 from helpers.atomic_io import Held, atomic_set, disk_errors_named, sole_holder, sweep, utc_timestamp, writable_folder
+from helpers.build_report import BuildReport
 from helpers.card_list import told_faces
-from helpers.checkpoint import Checkpoint, Settings
+from helpers.checkpoint import Checkpoint, Settings, last_settings
 from helpers.cli_validation import (
     DEFAULT_CONNECT_TIMEOUT_SECONDS,
     DEFAULT_MAX_RETRIES,
@@ -35,100 +35,35 @@ from helpers.cli_validation import (
     BuildArgs,
 )
 from helpers.errors import Category, PipelineError
+from helpers.identity import sha256_of
 from helpers.image_cache import ImageCache
 from helpers.index_store import (
     MANIFEST_VERSION,
+    Embedding,
     Environment,
     Manifest,
     Model,
     Parameters,
     Records,
-    Statistics,
     StoredIndex,
-    sha256_of,
 )
-from helpers.lookahead import in_order
 from helpers.model_source import find_model
 from helpers.preprocess import Preparation
+from helpers.ranks import Ranks
+from helpers.reuse import EarlierIndex, earlier_index, forget_changed, if_it_fits, take_over
 from helpers.scryfall import ensure_card_list
 from helpers.session import DownloadSession
-from helpers.talk import Progress, percent, printable, say, warn
-from helpers.validation import MOST_CARD_PIXELS, BrokenImage, read_image
+from helpers.talk import say, warn
 from helpers.vectors import check_unit_rows
 
 if TYPE_CHECKING:
-    import torch
-
+    from helpers.embed_stage import Crew, Source
     from helpers.embedder import Embedder
     from helpers.faiss_index import CardIndex
 
 EXIT_NO_IMAGES = 2
 EXIT_NO_CACHE = 3
-LOADERS = max(1, min(4, os.cpu_count() or 1))  # more would take cores from the model
-
-
-@dataclass(slots=True)
-class BuildReport:
-    """Counts what became of each face, and says how the build went."""
-
-    total: int = 0
-    resumed: int = 0  # rows that an earlier run had made
-    embedded: int = 0  # by this run
-    missing: int = 0
-    validation_failures: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def successful(self) -> int:
-        """Faces that have a row."""
-        return self.resumed + self.embedded
-
-    def statistics(self) -> Statistics:
-        """The counts as the manifest has them."""
-        return Statistics(
-            total_records=self.total,
-            successful_embeddings=self.successful,
-            failed_embeddings=self.total - self.successful,
-            success_rate=self.successful / self.total if self.total else 0.0,
-            missing_from_cache=self.missing,
-            validation_failures=self.validation_failures,
-        )
-
-    @property
-    def images_per_second(self) -> float:
-        """Rate of the embedding phase, loading included."""
-        return self.embedded / self.seconds["embedding"] if self.seconds.get("embedding") else 0.0
-
-    def progress_note(self) -> str:
-        """What was left out so far, for the progress line."""
-        return f"{self.missing:,} missing, {self.validation_failures:,} broken"
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Measure the block as phase `name`."""
-        started = time.monotonic()
-        yield
-        self.seconds[name] = round(time.monotonic() - started, 3)
-
-    def summary(self, args: BuildArgs, ef_search: int, checkpoint: Checkpoint) -> str:
-        """What the user reads at the end."""
-        phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.seconds.items())
-        resumed = f", {self.resumed:,} of them by an earlier run" if self.resumed else ""
-        cost = 100 * checkpoint.seconds / sum(self.seconds.values())
-        return "\n".join(
-            [
-                f"Total faces: {self.total:,}",
-                f"  missing from the cache: {self.missing:,}",
-                f"  validation failures: {self.validation_failures:,}",
-                f"  embedded: {self.successful:,}{resumed} ({self.images_per_second:.1f} images/s)",
-                f"Success rate: {percent(self.successful, self.total)}",
-                *(["download_images.py fetches what is missing or broken"] if self.successful < self.total else []),
-                f"HNSW: M {args.hnsw_m}, efConstruction {args.hnsw_ef_construction}, efSearch {ef_search} (measured)",
-                f"Checkpoints: {checkpoint.saves}, which held up the run for {checkpoint.seconds:.2f} s ({cost:.2f} %)",
-                f"Seconds: {phases}",
-                f"Written to {args.out}",
-            ]
-        )
+ALONE = Ranks()
 
 
 def require_wanted(args: BuildArgs) -> None:
@@ -146,13 +81,22 @@ def require_pictures(args: BuildArgs) -> None:
 
 
 @contextmanager
-def sole_build(args: BuildArgs) -> Iterator[None]:
-    """Be the only build that writes into --out; PipelineError where another one does, or it can't be written to."""
+def sole_build(args: BuildArgs, ranks: Ranks = ALONE) -> Iterator[None]:
+    """Be the only build that writes into --out; PipelineError where another one does, or it can't be written to.
+
+    Rank 0 sees to that for all; PipelineError (Configuration Error) where another one has another --out.
+    """
+    if not ranks.leads:
+        ranks.from_leader(None)
+        _require_shared(IndexFolder(args.out).build_lock, "--out")
+        yield
+        return
     was_there = args.out.exists()
     folder = IndexFolder(writable_folder(args.out, "--out"))
     try:
         with sole_holder(folder.build_lock):
             sweep(folder.root, "checkpoint")
+            ranks.from_leader(True)
             yield
     except Held as error:
         raise PipelineError.of(
@@ -167,51 +111,92 @@ def sole_build(args: BuildArgs) -> Iterator[None]:
                 folder.root.rmdir()
 
 
-def load_embedder(args: BuildArgs, report: BuildReport) -> Embedder:
+def _require_shared(path: Path, flag: str) -> None:
+    if not path.exists():
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            f"the ranks do not share {flag}",
+            details=f"rank 0 has {path}, this one does not see it",
+            suggestion=f"let {flag} name the same directory, on a disk that all machines share",
+        )
+
+
+def load_embedder(args: BuildArgs, report: BuildReport, ranks: Ranks = ALONE) -> Embedder:
     """Load the model, before any work is done; PipelineError where it can't be had."""
     source = find_model(args.model, args.pretrained, offline=args.offline)
     say(f"Loading {source.display_name}")
     with report.phase("loading the model"):
         from helpers.embedder import Embedder  # torch: seconds, and find_model must have spoken first
 
-        return Embedder.load(source, Preparation(args.size, args.fit), args.device)
+        return Embedder.load(source, Preparation(args.size, args.fit), args.device, ranks.local_rank)
 
 
-def build(args: BuildArgs, embedder: Embedder, report: BuildReport) -> str:
-    """Build the index of the cached pictures of the list's faces; return the summary.
+def build(args: BuildArgs, embedder: Embedder, report: BuildReport, ranks: Ranks = ALONE) -> str:
+    """Build the index of the cached pictures of the list's faces; return the summary, "" where rank 0 has it.
 
     Raises PipelineError: no valid picture (exit 2), everything else known (exit 1). The files of an earlier build are
     only touched when the new ones are whole and have been checked.
     """
-    folder = IndexFolder(args.out)
+    from helpers.embed_stage import Source, crew, embed
+
+    folder = IndexFolder(args.out, ranks.rank)
     cache = ImageCache(args.cache)
-    card_list = _card_list(args)
-    faces = _faces(card_list, args)
-    report.total = len(faces)
-    with Checkpoint(folder, _settings(embedder), faces, args.checkpoint_frequency, resume=args.resume) as checkpoint:
+    card_list = _card_list(args, ranks)
+    source = Source(_faces(card_list, args), cache, args.validate_cache)
+    report.total = len(source.faces)
+    earlier = earlier_index(folder) if ranks.leads and not args.rebuild else None
+    embedder, chosen = _settled(args, embedder, source, earlier, ranks)
+    team = crew(embedder, args.batch, args.loaders, ranks.local_size)
+    with Checkpoint(
+        folder,
+        _settings(embedder),
+        source.faces,
+        args.checkpoint_frequency,
+        resume=args.resume and ranks.leads,  # what others left is rank 0's now
+        rebuild=args.rebuild,
+    ) as checkpoint:
+        if ranks.leads:
+            with report.phase("reusing"):
+                _reuse(source, checkpoint, earlier, embedder, report)
+        places = _share(checkpoint, ranks)
         with report.phase("embedding"):
-            _embed(faces, cache, embedder, args, report, checkpoint)
-            vectors = checkpoint.complete()
+            embed(source, places, embedder, team, checkpoint, report)
+            rows, pictures = checkpoint.complete()
+            shares = ranks.to_leader(report)
+            if not ranks.leads:
+                return ""
+            for share in shares[1:]:
+                report.add_share(share)
+            if not ranks.alone:
+                checkpoint.take_over_others()
+                rows, pictures = checkpoint.complete()
+        report.images = {"reusing": report.reused, "embedding": report.embedded, "indexing": len(rows)}
         _require_rows(report)
-        check_unit_rows(vectors, embedder.source.display_name)
-        index, recalls = _index(vectors, args, report)
+        check_unit_rows(rows, embedder.source.display_name)
+        index, recalls = _index(rows, args, report)
+        made = _Made(card_list, embedder, index, recalls, team, ranks, chosen)
         with atomic_set(folder.root, marker=folder.manifest.name) as staging:
             staged = IndexFolder(staging)
             with report.phase("writing"):
-                _write(staged, vectors, faces, checkpoint, index)
-                staged.manifest.write_bytes(
-                    _manifest(args, report, card_list, embedder, index, recalls, staged).to_json()
-                )
+                _write(staged, rows, pictures, source.faces, checkpoint, index)
+                manifest = _manifest(args, report, made, staged)
+                staged.manifest.write_bytes(manifest.to_json())
             with report.phase("checking"):
                 _check(staged, cache, embedder)
+            timed = replace(manifest, seconds=report.seconds)  # now all of them
+            staged.manifest.write_bytes(timed.to_json())
         checkpoint.delete()
     if folder.browser_vectors.exists():
         warn(f"the browser files in {args.out} are of an earlier build: run export_for_browser.py to renew them")
-    return report.summary(args, index.ef_search, checkpoint)
+    return _summary(args, report, made, checkpoint)
 
 
-def _card_list(args: BuildArgs) -> Path:
+def _card_list(args: BuildArgs, ranks: Ranks) -> Path:
     """The kept list, whatever its age: the faces must be those that were downloaded."""
+    if not ranks.leads:
+        path = args.cache / ranks.from_leader("")
+        _require_shared(path, "--cache")
+        return path
     session = DownloadSession(
         api_url=args.api_url,
         user_agent=args.user_agent,
@@ -220,9 +205,11 @@ def _card_list(args: BuildArgs) -> Path:
         read_timeout=DEFAULT_READ_TIMEOUT_SECONDS,
         max_retries=DEFAULT_MAX_RETRIES,
     )
-    return ensure_card_list(
+    path = ensure_card_list(
         args.cache, args.kind, args.api_url, None if args.offline else session, refresh=args.refresh, keep_for=None
     )
+    ranks.from_leader(path.name)
+    return path
 
 
 def _faces(card_list: Path, args: BuildArgs) -> Records:
@@ -238,7 +225,29 @@ def _faces(card_list: Path, args: BuildArgs) -> Records:
         return Records(file, card_list)
 
 
-# ------------------------------------------------------------------------------------------------------------ embedding
+# ------------------------------------------------------------------------------------------------- what is to embed
+
+
+def _settled(
+    args: BuildArgs, embedder: Embedder, source: Source, earlier: EarlierIndex | None, ranks: Ranks
+) -> tuple[Embedder, str]:
+    """The embedder in the precision to use, which rank 0 chooses, and why that one."""
+    from helpers.embed_stage import sample
+    from helpers.precision import SAMPLE, settle_precision
+
+    chosen = ""
+    if ranks.leads:
+        there = last_settings(IndexFolder(args.out)) if args.resume else None
+        there = there or (earlier.settings if earlier else None)
+        fits = there is not None and replace(_settings(embedder), precision=there.precision) == there
+        embedder, chosen = settle_precision(
+            embedder,
+            args.precision,
+            there.precision if there and fits else None,
+            lambda: sample(source, range(len(source.faces)), embedder, SAMPLE),
+        )
+        say(f"Precision: {embedder.precision} ({chosen})")
+    return embedder.at(ranks.from_leader(embedder.precision)), chosen
 
 
 def _settings(embedder: Embedder) -> Settings:
@@ -252,60 +261,23 @@ def _settings(embedder: Embedder) -> Settings:
     )
 
 
-def _embed(
-    faces: Records,
-    cache: ImageCache,
-    embedder: Embedder,
-    args: BuildArgs,
-    report: BuildReport,
-    checkpoint: Checkpoint,
+def _reuse(
+    source: Source, checkpoint: Checkpoint, earlier: EarlierIndex | None, embedder: Embedder, report: BuildReport
 ) -> None:
-    """Give each face that has a whole picture and no row yet its row."""
+    """Keep what need not be embedded again."""
+    forget_changed(checkpoint, source.faces, source.cache)
     report.resumed = int(checkpoint.good.sum())
-    with (
-        Progress("Embedding", report.total, "images", report.progress_note, before=report.resumed) as progress,
-        closing(
-            _loaded(faces, np.flatnonzero(~checkpoint.good).tolist(), cache, embedder, args, report, progress)
-        ) as loaded,
-    ):
-        while batch := list(islice(loaded, min(args.batch, checkpoint.room))):
-            checkpoint.add([place for place, _ in batch], embedder.encode([picture for _, picture in batch]))
-            report.embedded += len(batch)
-            progress.advance(len(batch))
+    earlier = if_it_fits(earlier, _settings(embedder))
+    if earlier:
+        report.reused = take_over(earlier, checkpoint, source.faces, source.cache)
+        say(f"Taken over from the index that is there: {report.reused:,} rows of {len(earlier.rows):,}")
 
 
-def _loaded(
-    faces: Records,
-    places: Iterable[int],
-    cache: ImageCache,
-    embedder: Embedder,
-    args: BuildArgs,
-    report: BuildReport,
-    progress: Progress,
-) -> Generator[tuple[int, torch.Tensor], None, None]:
-    """Yield each of `places` whose face has a whole picture, with the model's input, float32 [3, H, W].
-
-    The others are counted. Up to two batches lie ready ahead of the model, which bounds the memory.
-    """
-
-    def prepare(place: int) -> torch.Tensor:
-        path = cache.path_for(faces[place].image_url)
-        return embedder.prepare(read_image(path, verify=args.validate_cache, most_pixels=MOST_CARD_PIXELS))
-
-    with closing(in_order(prepare, places, workers=LOADERS, ahead=2 * args.batch)) as coming:
-        for place, future in coming:
-            try:
-                prepared = future.result()
-            except FileNotFoundError:
-                report.missing += 1
-                progress.advance()
-            except BrokenImage as error:
-                report.validation_failures += 1
-                face = faces[place]
-                warn(f"left out {cache.path_for(face.image_url).name} ({printable(face.name)}): {error}")
-                progress.advance()
-            else:
-                yield place, prepared
+def _share(checkpoint: Checkpoint, ranks: Ranks) -> list[int]:
+    """The places of the faces that this rank embeds: those without a row, in as many pieces as there are ranks."""
+    to_do: NDArray[np.int64] = ranks.from_leader(np.flatnonzero(~checkpoint.good))
+    share: list[int] = np.array_split(to_do, ranks.size)[ranks.rank].tolist()
+    return share
 
 
 def _require_rows(report: BuildReport) -> None:
@@ -339,11 +311,16 @@ def _index(vectors: NDArray[np.float32], args: BuildArgs, report: BuildReport) -
 
 
 def _write(
-    staged: IndexFolder, vectors: NDArray[np.float32], faces: Records, checkpoint: Checkpoint, index: CardIndex
+    staged: IndexFolder,
+    rows: NDArray[np.float32],
+    pictures: NDArray[Any],
+    faces: Records,
+    checkpoint: Checkpoint,
+    index: CardIndex,
 ) -> None:
     """Write all files but the manifest, which is made of the others' SHA-256."""
-    with open(staged.embeddings, "wb") as file:
-        np.save(file, vectors)
+    np.save(staged.embeddings, rows)
+    np.save(staged.pictures, pictures)
     with open(staged.metadata, "wb") as file:
         file.writelines(faces.line(int(place)) for place in np.flatnonzero(checkpoint.good))
     index.save(staged.index)
@@ -355,24 +332,30 @@ def _check(staged: IndexFolder, cache: ImageCache, embedder: Embedder) -> None:
     check_index(StoredIndex(staged), cache, embedder)
 
 
-def _manifest(
-    args: BuildArgs,
-    report: BuildReport,
-    card_list: Path,
-    embedder: Embedder,
-    index: CardIndex,
-    recalls: dict[int, float],
-    staged: IndexFolder,
-) -> Manifest:
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What an index was made of and with."""
+
+    card_list: Path
+    embedder: Embedder
+    index: CardIndex
+    recalls: dict[int, float]  # recall@10 by efSearch
+    team: Crew
+    ranks: Ranks
+    chosen: str  # why the precision is what it is
+
+
+def _manifest(args: BuildArgs, report: BuildReport, made: _Made, staged: IndexFolder) -> Manifest:
     from helpers.embedder import TORCH_VERSION
     from helpers.faiss_index import FAISS_VERSION
 
+    embedder, index, team = made.embedder, made.index, made.team
     return Manifest(
         version=MANIFEST_VERSION,
         timestamp=utc_timestamp(),
         parameters=Parameters(
             kind=args.kind,
-            batch_size=args.batch,
+            batch_size=team.batch,
             target_size=args.size,
             hnsw_m=args.hnsw_m,
             hnsw_ef_construction=args.hnsw_ef_construction,
@@ -393,12 +376,48 @@ def _manifest(
         ),
         git_commit=_git_commit(),
         tool_version=VERSION,
-        model=Model(embedder.source.model, embedder.source.pretrained, embedder.fingerprint, index.width),
-        card_list=card_list.name,
-        ef_search_recall_at_10=recalls,
+        model=Model(
+            embedder.source.model,
+            embedder.source.pretrained,
+            embedder.fingerprint,
+            index.width,
+            embedder.precision,
+            embedder.preprocessing,
+        ),
+        card_list=made.card_list.name,
+        ef_search_recall_at_10=made.recalls,
         seconds=report.seconds,
-        images_per_second=round(report.images_per_second, 2),
-        sha256={path.name: sha256_of(path) for path in (staged.embeddings, staged.metadata, staged.index)},
+        images_per_second=report.images_per_second.get("embedding", 0.0),
+        sha256={
+            path.name: sha256_of(path) for path in (staged.embeddings, staged.pictures, staged.metadata, staged.index)
+        },
+        embedding=Embedding(
+            ranks=made.ranks.size,
+            loaders=team.loaders,
+            encoders=embedder.encoders_for(team.cores),
+            precision_chosen=made.chosen,
+            reused=report.reused,
+            resumed=report.resumed,
+            embedded=report.embedded,
+            waiting_for_loaders=round(report.waiting_for_loaders, 4),
+            images_per_second=report.images_per_second,
+        ),
+    )
+
+
+def _summary(args: BuildArgs, report: BuildReport, made: _Made, checkpoint: Checkpoint) -> str:
+    """What the user reads at the end."""
+    cost = 100 * checkpoint.seconds / sum(report.seconds.values())
+    ef = f"efSearch {made.index.ef_search} (measured)"
+    return "\n".join(
+        [
+            *report.counts_told(),
+            f"Precision: {made.embedder.precision} ({made.chosen})",
+            f"HNSW: M {args.hnsw_m}, efConstruction {args.hnsw_ef_construction}, {ef}",
+            f"Checkpoints: {checkpoint.saves}, which held up the run for {checkpoint.seconds:.2f} s ({cost:.2f} %)",
+            report.phases_told(),
+            f"Written to {args.out}",
+        ]
     )
 
 

@@ -1,17 +1,21 @@
 """What an unfinished build has embedded so far, on disk: the next one goes on from there.
 
-Rows are written to `checkpoint_embeddings.npy` as they are made, each at its face's place in the card list; faces
-without a picture leave a row of zeros. A thread of its own makes that safe on the disk and then says so: the file's
-header and `checkpoint.npz` (which rows are good), at last `checkpoint_meta.json`. Wherever this is killed, the JSON
-tells of rows that are there; what the others hold beyond its count is not looked at. A checkpoint is begun after every
-half of `frequency` images and done before the next is begun: so a kill never costs more than `frequency` of them.
+Rows are written to `checkpoint_embeddings.npy` as they are made, each at its face's place in the card list, and what
+they were made of to `checkpoint_pictures.npy`; faces without a picture leave a row of zeros. A thread of its own makes
+that safe on the disk and then says so: the files' headers and `checkpoint.npz` (which rows are good), at last
+`checkpoint_meta.json`. Wherever this is killed, the JSON tells of rows that are there; what the others hold beyond its
+count is not looked at. A checkpoint is begun after every half of `frequency` images, at most, and done before the next
+is begun: so a kill never costs more than `frequency` of them.
 
 Writing rows once and in place is what keeps checkpoints cheap: all of them anew every 500 images would cost more with
 each one (173 s for 100 of them over 50,000 rows, compressed).
+
+Processes that build together (torchrun) have one each; rank 0 takes over the rows of the others.
 """
 
 import hashlib
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +24,7 @@ from io import BytesIO
 from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -28,11 +33,12 @@ from numpy.typing import NDArray
 from helpers.artifacts import STALE_SUFFIX, IndexFolder
 from helpers.atomic_io import atomic_write_bytes, disk_errors_named, indented_json, signals_deferred, utc_timestamp
 from helpers.errors import PipelineError
+from helpers.identity import PICTURE
 from helpers.records import CardFace
 from helpers.talk import say, warn
 from helpers.vectors import off_unit_rows
 
-HEADER_BYTES = 128  # of our .npy file, whatever its shape: numpy pads the header to a multiple of 64
+AT_ONCE = 4096  # rows that are copied at a time
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -48,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 class _Parameters(Settings, frozen=True):
     faces_sha256: str  # of the faces processed, in their order: the part of the card list that matters
+    rebuild: bool  # its rows were all made by this build, none was taken from an earlier index
 
 
 class _Meta(msgspec.Struct, frozen=True):
@@ -55,11 +62,60 @@ class _Meta(msgspec.Struct, frozen=True):
     processed_count: int
     total_count: int
     embeddings_file: str
+    pictures_file: str
     parameters: _Parameters
 
 
 class _Unfit(Exception):
     """There is a checkpoint, but not one of this build; the text says what differs."""
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """A checkpoint that fits, as it lies on the disk; rows and pictures of `meta.processed_count` faces are mapped."""
+
+    meta: _Meta
+    places: NDArray[np.int64]  # of its good rows
+    damaged: int  # rows that were good and are not any more
+    rows: NDArray[np.float32]
+    pictures: NDArray[Any]
+
+
+class _RowFile:
+    """A .npy file with a record for each face, at the face's place; its header is written when that is asked for."""
+
+    def __init__(self, path: Path, empty: NDArray[Any], *, keep: bool) -> None:
+        """Open `path`, emptied unless told to `keep` it; `empty` has the dtype and shape of no records."""
+        self._header = _npy_header(empty, 0)
+        self._empty = empty
+        self.file = open(path, "r+b" if keep else "w+b")  # noqa: SIM115  # see Checkpoint.__exit__
+
+    def write(self, place: int, records: NDArray[Any]) -> None:
+        self._empty = records[:0]  # now the width is known
+        self.file.seek(self._end(place))
+        self.file.write(records.tobytes())
+
+    def cut(self, count: int) -> None:
+        """Make the file as long as `count` records, whatever it holds."""
+        self.file.truncate(self._end(count))
+
+    def reach(self, count: int) -> None:
+        """Make the file at least as long as `count` records; the last faces may have none."""
+        self.file.flush()
+        if os.fstat(self.file.fileno()).st_size < self._end(count):
+            os.ftruncate(self.file.fileno(), self._end(count))
+
+    def make_safe(self, count: int) -> None:
+        """Let the header tell of `count` records, and wait until all is on the disk."""
+        os.pwrite(self.file.fileno(), _npy_header(self._empty, count), 0)
+        os.fsync(self.file.fileno())
+
+    def mapped(self, count: int) -> NDArray[Any]:
+        """The first `count` records, memory-mapped."""
+        shape = (count, *self._empty.shape[1:])
+        return np.memmap(self.file, self._empty.dtype, "r", len(self._header), shape)
+
+    def _end(self, count: int) -> int:
+        return len(self._header) + count * self._empty.itemsize * int(np.prod(self._empty.shape[1:]))
 
 
 class Checkpoint:
@@ -70,12 +126,20 @@ class Checkpoint:
     """
 
     def __init__(
-        self, folder: IndexFolder, settings: Settings, faces: Sequence[CardFace], frequency: int, *, resume: bool
+        self,
+        folder: IndexFolder,
+        settings: Settings,
+        faces: Sequence[CardFace],
+        frequency: int,
+        *,
+        resume: bool,
+        rebuild: bool = False,
     ) -> None:
         """Take the folder's checkpoint where it fits, else one that was put aside and fits, else begin one.
 
-        A checkpoint that does not fit is named and put aside as `*.stale`; without `resume` it is dropped. Nobody else
-        may be building into the folder.
+        What other ranks left is taken over. A checkpoint that does not fit is named and put aside as `*.stale`; without
+        `resume` all are dropped. With `rebuild` one fits only if no row of it was taken from an earlier index. Nobody
+        else may be building into the folder as that rank.
         """
         self.good = np.zeros(len(faces), bool)
         self.saves = 0
@@ -83,61 +147,133 @@ class Checkpoint:
         self._folder = folder
         self._settings = settings
         self._faces = faces
+        self._rebuild = rebuild
         self._interval = (frequency + 1) // 2  # see above
         self._processed = 0
         self._unsaved = 0
-        self._width = 0
+        width = 0
+        self._hashed, self._hash = 0, hashlib.sha256()
         self._thread = ThreadPoolExecutor(1)
         self._saving: Future[None] | None = None
         if not resume and folder.checkpoint_meta.exists():
             say(f"--no-resume: the checkpoint in {folder.root} is dropped")
-        if not (resume and (self._take_up() or self._bring_back())):
-            self._hashed, self._hash = 0, hashlib.sha256()
+        found = (self._take_up() or self._bring_back()) if resume else None
+        if found:
+            self.good[found.places] = True
+            self._processed, width = found.rows.shape
+            if found.damaged:
+                warn(f"damaged rows in the checkpoint: {found.damaged:,}; they are embedded again")
+        else:
             self._drop()
         with disk_errors_named(folder.checkpoint_rows):
-            self._file = open(folder.checkpoint_rows, "r+b" if self._processed else "w+b")  # noqa: SIM115  # see __exit__
-            self._file.truncate(self._end())  # rows that no checkpoint tells of
+            self._rows = _RowFile(folder.checkpoint_rows, np.empty((0, width), np.float32), keep=bool(found))
+            self._pictures = _RowFile(folder.checkpoint_pictures, np.empty(0, PICTURE), keep=bool(found))
+            for file in (self._rows, self._pictures):
+                file.cut(self._processed)  # records that no checkpoint tells of
+        if not folder.rank:
+            self.take_over_others(resume=resume)
+        if self.good.any():
+            say(
+                f"Resuming: {int(self.good.sum()):,} of {len(self.good):,} faces are embedded already"
+                + (f" (checkpoint of {found.meta.timestamp})" if found else "")
+            )
 
     @property
-    def room(self) -> int:
-        """How many images may be embedded before the next checkpoint is due; a large number where none ever is."""
-        return self._interval - self._unsaved if self._interval else len(self.good)
+    def largest_batch(self) -> int:
+        """How many images may be added at a time; a large number where no checkpoints are made."""
+        return self._interval or len(self.good) or 1
 
-    def add(self, places: Sequence[int], rows: NDArray[np.float32]) -> None:
-        """Keep unit rows float32 [B, D] of the faces at `places` of the list, which ascend."""
+    def add(self, places: Sequence[int], rows: NDArray[np.float32], pictures: NDArray[Any]) -> None:
+        """Keep unit rows float32 [B, D] of the faces at `places` of the list, which ascend.
+
+        `pictures`, dtype PICTURE [B], says what they were made of.
+        """
         with self._held_up(), disk_errors_named(self._folder.checkpoint_rows):
-            self._width = rows.shape[1]
             if places[-1] - places[0] == len(places) - 1:  # neighbours, as they nearly always are
-                self._write_rows(places[0], rows)
+                self._rows.write(places[0], rows)
+                self._pictures.write(places[0], pictures)
             else:
-                for place, row in zip(places, rows, strict=True):
-                    self._write_rows(place, row)
+                for number, place in enumerate(places):
+                    self._rows.write(place, rows[number : number + 1])
+                    self._pictures.write(place, pictures[number : number + 1])
             self.good[np.asarray(places)] = True
             self._processed = max(self._processed, places[-1] + 1)
             self._unsaved += len(places)
-            self._file.flush()
-        if self._interval and self._unsaved >= self._interval:
+            self._rows.file.flush()
+            self._pictures.file.flush()
+        if self._interval and self._unsaved + len(places) > self._interval:  # another one like this would be too many
             self._save()
 
-    def complete(self) -> NDArray[np.float32]:
-        """All faces are processed: save that, also with frequency 0, and return the good rows, float32 [N, D].
+    def add_many(
+        self,
+        places: NDArray[np.int64],
+        rows: NDArray[np.float32],
+        numbers: NDArray[np.int64],
+        pictures: NDArray[Any],
+    ) -> None:
+        """`add` for rows that lie in a file: those with `numbers` [B] of `rows` [N, D]; a few are read at a time."""
+        for start in range(0, len(places), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            self.add(places[part].tolist(), rows[numbers[part]], pictures[part])
 
-        What comes after the embedding, the swap of the files above all, can then be killed and repeated.
+    def pictures(self, places: NDArray[np.int64]) -> NDArray[Any]:
+        """What the good rows at `places` were made of, dtype PICTURE [len(places)]."""
+        return np.asarray(self._pictures.mapped(self._processed)[places])
+
+    def forget(self, places: Sequence[int]) -> None:
+        """The rows at `places` are good no more: their pictures are others now, or gone."""
+        self.good[np.asarray(places, np.int64)] = False
+
+    def complete(self) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """All faces are processed: save that, also with frequency 0, and return what the good ones have.
+
+        These are rows, float32 [N, D], memory-mapped, and pictures, dtype PICTURE [N]. What comes after the embedding,
+        the swap of the files above all, can then be killed and repeated.
         """
         if not self.good.any():
-            return np.empty((0, 0), np.float32)
+            return np.empty((0, 0), np.float32), np.empty(0, PICTURE)
         if self._unsaved or self._processed < len(self.good):
             self._processed = len(self.good)
             self._save()
         with self._held_up():
             self._wait()
-        rows = np.memmap(self._file, np.float32, "r", HEADER_BYTES, (len(self.good), self._width))
-        return np.asarray(rows[self.good])
+        rows = self._rows.mapped(len(self.good))
+        if not self.good.all():
+            rows = self._without_gaps(rows)
+        return rows, np.asarray(self._pictures.mapped(len(self.good))[self.good])
+
+    def _without_gaps(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The good ones of `rows`, memory-mapped from a file without a name: they need not fit into the memory."""
+        places = np.flatnonzero(self.good)
+        with disk_errors_named(self._folder.checkpoint_rows), tempfile.TemporaryFile(dir=self._folder.root) as file:
+            for start in range(0, len(places), AT_ONCE):
+                file.write(rows[places[start : start + AT_ONCE]].tobytes())
+            file.flush()
+            return np.memmap(file, np.float32, "r", 0, (len(places), rows.shape[1]))
+
+    def take_over_others(self, *, resume: bool = True) -> None:
+        """Keep the rows that other ranks made, as if they were our own; their checkpoints go, unless they don't fit."""
+        self._wait()
+        for other in self._folder.other_ranks():
+            if resume:
+                try:
+                    found = self._read(*_files(other))
+                except _Unfit as unfit:
+                    self._put_aside(other, str(unfit))
+                    continue
+                places = found.places[~self.good[found.places]]
+                self.add_many(places, found.rows, places, found.pictures[places])
+                if places.size:
+                    self._save()
+                    self._wait()  # now they can go
+            for path in _files(other):
+                path.unlink(missing_ok=True)
 
     def delete(self) -> None:
         """The build is whole: its checkpoint goes."""
         self._drop()
         self._folder.checkpoint_rows.unlink(missing_ok=True)
+        self._folder.checkpoint_pictures.unlink(missing_ok=True)
 
     def __enter__(self) -> "Checkpoint":
         return self
@@ -154,7 +290,9 @@ class Checkpoint:
                 warn(f"no further checkpoint could be saved: {problem}")
             self._thread.shutdown()
             with suppress(OSError):  # of rows that the disk did not take: that has been said
-                self._file.close()
+                self._rows.file.close()
+            with suppress(OSError):
+                self._pictures.file.close()
             if not self._folder.checkpoint_meta.exists():
                 self.delete()
             elif not isinstance(error, PipelineError | None):  # which says itself what to do
@@ -162,30 +300,21 @@ class Checkpoint:
 
     # ------------------------------------------------------------------------------------------------------- saving
 
-    def _write_rows(self, place: int, rows: NDArray[np.float32]) -> None:
-        self._file.seek(HEADER_BYTES + place * self._width * rows.itemsize)
-        self._file.write(np.ascontiguousarray(rows).data)
-
-    def _end(self) -> int:
-        """Where the rows processed end in the file, in bytes."""
-        return HEADER_BYTES + self._processed * self._width * np.dtype(np.float32).itemsize
-
     def _save(self) -> None:
         """Let the thread make a checkpoint of what is there now; waits only where it is still at the last one."""
         with self._held_up():
             self._wait()
             with disk_errors_named(self._folder.checkpoint_rows):
-                self._file.flush()
-                if os.fstat(self._file.fileno()).st_size < self._end():  # the last faces have no row
-                    os.ftruncate(self._file.fileno(), self._end())
+                self._rows.reach(self._processed)
+                self._pictures.reach(self._processed)
             self._saving = self._thread.submit(self._write, self._processed, self.good[: self._processed].copy())
             self._unsaved = 0
             self.saves += 1
 
     def _write(self, processed: int, good: NDArray[np.bool_]) -> None:
         with disk_errors_named(self._folder.checkpoint_rows):
-            os.pwrite(self._file.fileno(), _npy_header(processed, self._width), 0)
-            os.fsync(self._file.fileno())
+            self._rows.make_safe(processed)
+            self._pictures.make_safe(processed)
         packed = BytesIO()
         np.savez(packed, indices=np.flatnonzero(good).astype(np.int64), good_mask=good)
         atomic_write_bytes(self._folder.checkpoint_mask, packed.getvalue())
@@ -194,8 +323,11 @@ class Checkpoint:
             processed_count=processed,
             total_count=len(self.good),
             embeddings_file=self._folder.checkpoint_rows.name,
+            pictures_file=self._folder.checkpoint_pictures.name,
             parameters=_Parameters(
-                **msgspec.structs.asdict(self._settings), faces_sha256=self._faces_sha256(processed)
+                **msgspec.structs.asdict(self._settings),
+                faces_sha256=self._faces_sha256(processed),
+                rebuild=self._rebuild,
             ),
         )
         atomic_write_bytes(self._folder.checkpoint_meta, indented_json(meta))
@@ -214,7 +346,9 @@ class Checkpoint:
             self.seconds += time.monotonic() - started
 
     def _faces_sha256(self, number: int) -> str:
-        """SHA-256 over the first `number` faces, which only grows, since each is hashed once."""
+        """SHA-256 over the first `number` faces; each is hashed once, as long as the number only grows."""
+        if number < self._hashed:
+            self._hashed, self._hash = 0, hashlib.sha256()
         while self._hashed < number:
             face = self._faces[self._hashed]
             self._hash.update(f"{face.face_id}\n{face.image_url}\n".encode())
@@ -223,36 +357,35 @@ class Checkpoint:
 
     # ------------------------------------------------------------------------------------------------------ resuming
 
-    def _take_up(self) -> bool:
-        """Take the folder's checkpoint, if there is one and it fits; put aside one that does not."""
+    def _take_up(self) -> _Found | None:
+        """The folder's checkpoint, if there is one and it fits; one that does not is put aside."""
         if not self._folder.checkpoint_meta.exists():
-            return False
+            return None
         try:
-            self._take(*_files(self._folder))
+            return self._read(*_files(self._folder))
         except _Unfit as unfit:
-            self._put_aside(str(unfit))
-            return False
-        return True
+            self._put_aside(self._folder, str(unfit))
+            return None
 
-    def _bring_back(self) -> bool:
-        """Take a checkpoint that was put aside, if one fits: a flag that was mistyped once costs nothing."""
+    def _bring_back(self) -> _Found | None:
+        """A checkpoint that was put aside, if one fits: a flag that was mistyped once costs nothing."""
         for meta in sorted(self._folder.root.glob(f"{self._folder.checkpoint_meta.name}*{STALE_SUFFIX}")):
             ending = meta.name.removeprefix(self._folder.checkpoint_meta.name)
             with suppress(_Unfit):
-                self._take(*_files(self._folder, ending))
+                found = self._read(*_files(self._folder, ending))
                 self._drop()
-                self._rename(ending, "")
-                return True
-        return False
+                self._rename(self._folder, ending, "")
+                return found
+        return None
 
-    def _take(self, meta_path: Path, mask_path: Path, rows_path: Path) -> None:
-        """Go on from this checkpoint; _Unfit where it is another build's, or damaged."""
-        self._hashed, self._hash = 0, hashlib.sha256()
+    def _read(self, meta_path: Path, mask_path: Path, rows_path: Path, pictures_path: Path) -> _Found:
+        """Read this checkpoint; _Unfit where it is another build's, or damaged."""
         try:
             meta = msgspec.json.decode(meta_path.read_bytes(), type=_Meta)
             with np.load(mask_path) as packed:
                 good, indices = packed["good_mask"], packed["indices"]
-            rows = _mapped_rows(rows_path, meta.processed_count)
+            rows = _mapped_rows(rows_path, meta.processed_count, np.empty((0, 0), np.float32))
+            pictures = _mapped_rows(pictures_path, meta.processed_count, np.empty(0, PICTURE))
         except Exception as error:  # damaged bytes make numpy, zipfile and tokenize raise nearly anything
             raise _Unfit(f"it is damaged: {error}") from error
         done = meta.processed_count
@@ -264,15 +397,8 @@ class Checkpoint:
         ):
             raise _Unfit(f"it is damaged: its files do not agree on {done:,} rows")
         places = np.flatnonzero(good[:done])
-        damaged = off_unit_rows(rows[places])
-        if damaged.size:
-            warn(f"damaged rows in the checkpoint: {damaged.size:,}; they are embedded again")
-        self.good[np.delete(places, damaged)] = True
-        self._processed, self._width = rows.shape
-        say(
-            f"Resuming: {int(self.good.sum()):,} of {len(self.good):,} faces are embedded already "
-            f"(checkpoint of {meta.timestamp})"
-        )
+        damaged = off_unit_rows(rows, places)
+        return _Found(meta, np.delete(places, damaged), len(damaged), rows, pictures)
 
     def _require_same(self, meta: _Meta, done: int) -> None:
         """_Unfit, with what differs, where the checkpoint's rows are not those that this build would make."""
@@ -281,6 +407,8 @@ class Checkpoint:
         differs = [f"{name} was {theirs[name]}, now {ours[name]}" for name in ours if theirs[name] != ours[name]]
         if not 0 < done <= meta.total_count:
             raise _Unfit(f"it is damaged: it counts {done:,} of {meta.total_count:,} faces")
+        if self._rebuild and not meta.parameters.rebuild:
+            differs.append("it may hold rows of an earlier index, and --rebuild wants none")
         if done > len(self._faces):
             differs.append(f"it has {done:,} faces, this build only {len(self._faces):,}")
         elif self._faces_sha256(done) != meta.parameters.faces_sha256:
@@ -288,51 +416,67 @@ class Checkpoint:
         if differs:
             raise _Unfit("; ".join(differs))
 
-    def _put_aside(self, why: str) -> None:
+    def _put_aside(self, folder: IndexFolder, why: str) -> None:
         endings = chain([STALE_SUFFIX], (f".{number}{STALE_SUFFIX}" for number in count(2)))
-        ending = next(e for e in endings if not any(path.exists() for path in _files(self._folder, e)))
+        ending = next(e for e in endings if not any(path.exists() for path in _files(folder, e)))
         warn(
-            f"the checkpoint in {self._folder.root} is not one of this build ({why}): it is kept as *{ending} and the "
-            "build starts over; a build that it fits takes it up again"
+            f"{folder.checkpoint_meta.name} in {folder.root} is not one of this build ({why}): it is kept as *{ending} "
+            "and the build starts over; a build that it fits takes it up again"
         )
-        self._rename("", ending)
+        self._rename(folder, "", ending)
 
-    def _rename(self, old: str, new: str) -> None:
-        with disk_errors_named(self._folder.checkpoint_meta):
-            for before, after in zip(_files(self._folder, old), _files(self._folder, new), strict=True):
+    def _rename(self, folder: IndexFolder, old: str, new: str) -> None:
+        with disk_errors_named(folder.checkpoint_meta):
+            for before, after in zip(_files(folder, old), _files(folder, new), strict=True):
                 with suppress(FileNotFoundError):  # of a damaged one
                     os.replace(before, after)
 
     def _drop(self) -> None:
-        """Remove what tells of the rows, the file that vouches for the other first."""
+        """Remove what tells of the rows, the file that vouches for the others first."""
         with disk_errors_named(self._folder.checkpoint_meta):
             self._folder.checkpoint_meta.unlink(missing_ok=True)
             self._folder.checkpoint_mask.unlink(missing_ok=True)
 
 
-def _files(folder: IndexFolder, ending: str = "") -> tuple[Path, Path, Path]:
-    """The checkpoint's JSON, mask and rows; put aside, their names have an ending."""
-    meta, mask, rows = (
+def last_settings(folder: IndexFolder) -> Settings | None:
+    """What the rows of the folder's checkpoint were made with; None where there is none that can be read."""
+    try:
+        return msgspec.json.decode(folder.checkpoint_meta.read_bytes(), type=_Meta).parameters
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _files(folder: IndexFolder, ending: str = "") -> tuple[Path, Path, Path, Path]:
+    """The checkpoint's JSON, mask, rows and pictures; put aside, their names have an ending."""
+    meta, mask, rows, pictures = (
         path.with_name(path.name + ending)
-        for path in (folder.checkpoint_meta, folder.checkpoint_mask, folder.checkpoint_rows)
+        for path in (
+            folder.checkpoint_meta,
+            folder.checkpoint_mask,
+            folder.checkpoint_rows,
+            folder.checkpoint_pictures,
+        )
     )
-    return meta, mask, rows
+    return meta, mask, rows, pictures
 
 
-def _mapped_rows(path: Path, number: int) -> NDArray[np.float32]:
-    """The first `number` rows of the file, float32 [number, D], memory-mapped; ValueError where they are not there.
+def _mapped_rows(path: Path, number: int, empty: NDArray[Any]) -> NDArray[Any]:
+    """The first `number` records of the file, memory-mapped; ValueError where they are not there, or not like `empty`.
 
-    Only the width is taken from its header, which may tell of more rows than a power failure has left.
+    Of its header's shape only the width is taken: it may tell of more rows than a power failure has left.
     """
     with open(path, "rb") as file:
         np.lib.format.read_magic(file)
-        (_, width), fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-        if dtype != np.float32 or fortran_order or file.tell() != HEADER_BYTES:
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+        if dtype != empty.dtype or fortran_order or len(shape) != empty.ndim:
             raise ValueError(f"{path.name} holds no rows of ours")
-        return np.memmap(file, np.float32, "r", HEADER_BYTES, (number, width))
+        return np.memmap(file, dtype, "r", file.tell(), (number, *shape[1:]))
 
 
-def _npy_header(rows: int, width: int) -> bytes:
+def _npy_header(empty: NDArray[Any], rows: int) -> bytes:
+    """The header of a .npy file of `rows` records like `empty`; numpy makes it equally long for any number."""
     header = BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (rows, width)})
+    shape = (rows, *empty.shape[1:])
+    description = np.lib.format.dtype_to_descr(empty.dtype)
+    np.lib.format.write_array_header_1_0(header, {"descr": description, "fortran_order": False, "shape": shape})
     return header.getvalue()

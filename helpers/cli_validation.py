@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from helpers.about import DEFAULT_USER_AGENT, VERSION
 from helpers.errors import EXIT_ERROR, NO_SPACE, Category, PipelineError, Problem
 from helpers.records import GAMES, IMAGE_KEYS, LIST_KINDS, Filters
-from helpers.talk import say
+from helpers.talk import say, tell
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 EXIT_TERMINATED = 143  # 128 + SIGTERM
@@ -33,6 +33,7 @@ DEFAULT_CONNECT_TIMEOUT_SECONDS = 5.0
 DEFAULT_READ_TIMEOUT_SECONDS = 30.0
 DEFAULT_MAX_RETRIES = 5
 
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 LARGEST_NUMBER = 10**9  # nothing here is larger, and libraries below stumble over what needs more than 64 bits
 
 Rule = Callable[[str, str], Any]  # (flag, text) -> value, or raises BrokenRule
@@ -330,7 +331,10 @@ class BuildArgs(CardListArgs):
     """How pictures become an index."""
 
     out: Path
-    batch: int
+    batch: int | None
+    loaders: int | None
+    precision: str
+    rebuild: bool
     size: int
     fit: str
     hnsw_m: int
@@ -464,7 +468,33 @@ def add_build_options(parser: Parser) -> None:
     """Options of the build: where to, how pictures are prepared, the model, the index."""
     parser.option("--out", path, default=Path("index_out"), metavar="DIR", help="directory of the results")
     parser.option(
-        "--batch", number(int, 1, suggest=64), default=64, metavar="N", help="pictures the model sees at a time"
+        "--batch",
+        number(int, 1, suggest=64, most=65536),
+        default=None,
+        metavar="N",
+        help="pictures the model sees at a time (by default 8 on a CPU, for each core; 256 on CUDA, 64 on MPS)",
+    )
+    parser.option(
+        "--loaders",
+        number(int, 1, suggest=4, most=256),
+        default=None,
+        metavar="N",
+        help="threads that read and prepare pictures (by default half the cores on a CPU, at least 2; as many as cores "
+        "beside CUDA or MPS, at most 32)",
+    )
+    parser.option(
+        "--precision",
+        one_of(PRECISIONS, suggest="auto"),
+        default="auto",
+        metavar="WHICH",
+        help="of the model's weights: fp32, bf16, fp16; auto takes the fastest that is as good as fp32 on a few of the "
+        "run's own pictures, or what the rows that are there were made with",
+    )
+    parser.add_argument(
+        "--rebuild",
+        action="store_true",
+        help="embed every picture; without it the rows of the index in --out are taken over where picture, model and "
+        "preparation are the same",
     )
     parser.option(
         "--size",
@@ -587,7 +617,7 @@ def run(main: Callable[[], int], *, stopped: str = "what was finished is kept, n
         return code
     except PipelineError as error:
         _ignore_signals()
-        say(error.render())
+        tell(error.render())
         return error.exit_code
     except KeyboardInterrupt:
         _ignore_signals()
@@ -604,7 +634,7 @@ def run(main: Callable[[], int], *, stopped: str = "what was finished is kept, n
         if error.errno not in NO_SPACE:
             raise
         _drop_stdout()
-        say(_no_space(error).render())
+        tell(_no_space(error).render())
         return EXIT_ERROR
 
 

@@ -1,21 +1,27 @@
-"""open_clip: prepared pictures -> unit rows.
+"""open_clip: pictures -> unit rows.
 
-The only user of torch and open_clip. Import it only once there is work for it: that takes seconds.
+The only user of open_clip. Import it only once there is work for it: that takes seconds.
 """
 
+import copy
 import functools
 import hashlib
 import logging
 import pickle
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 
 import numpy as np
 import open_clip
 import torch
 from numpy.typing import NDArray
-from open_clip.transform import PreprocessCfg, image_transform_v2
+from open_clip import transform as open_clip_transform
 from PIL import Image
+from torchvision import transforms
+from torchvision.transforms import v2 as tensor_transforms
 
 from helpers.errors import Category, PipelineError
 from helpers.model_source import ModelSource
@@ -23,10 +29,19 @@ from helpers.preprocess import Preparation
 from helpers.vectors import unit_rows
 
 logging.getLogger().addHandler(logging.NullHandler())  # open_clip logs through the root: errors reach us as exceptions
-# On a CPU a large batch only makes large intermediate results: on 2 cores, loaders running, the offline model embeds
-# 47 images/s in batches of 16, 38 in batches of 32, 26 in batches of 64, and without channels_last half of that.
-CPU_BATCH = 16
 TORCH_VERSION = str(torch.__version__)
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# On a CPU a large batch only makes large intermediate results: two threads embed 13 images/s with ViT-B/32 in batches
+# of 8 to 32 and 12 in batches of 64, the offline model 40 in batches of 8 and 28 in batches of 64; and a small one is
+# soon given up on Ctrl-C. CUDA: what clip-retrieval takes; that and MPS were not measured.
+BATCH = {"cpu": 8, "cuda": 256, "mps": 64}
+ENCODERS_BESIDE_A_CPU = 2  # one thread brings a batch to the device and back while the other's is worked on
+_SPATIAL = (
+    transforms.Resize,
+    transforms.CenterCrop,
+    open_clip_transform.ResizeKeepRatio,
+    open_clip_transform.CenterCropOrPad,
+)
 
 
 class Embedder:
@@ -38,20 +53,29 @@ class Embedder:
         preparation: Preparation,
         device: torch.device,
         model: torch.nn.Module,
-        preprocessing: PreprocessCfg,
+        precision: str = "fp32",
     ) -> None:
         self.source = source
         self.preparation = preparation
+        self.precision = precision
         self._device = device
         self._model = model
-        self._preprocess: Callable[[Image.Image], torch.Tensor] = image_transform_v2(preprocessing, is_train=False)
-        self.preprocessing = str(preprocessing)  # open_clip's own: size, mean and deviation, interpolation
-        self.precision = "float32"
+        preprocessing = open_clip_transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
+        # open_clip's own: size, mean and deviation, interpolation
+        self.preprocessing = f"{preprocessing}, resized by torch"
+        self._to_input = _spatial_part(preprocessing)
+        self._mean, self._deviation = (
+            torch.tensor(values, device=device).reshape(1, 3, 1, 1)
+            for values in (preprocessing.mean, preprocessing.std)
+        )
 
     @classmethod
-    def load(cls, source: ModelSource, preparation: Preparation, device: str) -> "Embedder":
-        """Load the model with its weights onto the device; PipelineError where one of the three can't be had."""
-        chosen = _device(device)
+    def load(cls, source: ModelSource, preparation: Preparation, device: str, number: int = 0) -> "Embedder":
+        """Load the model with its weights, in fp32, onto the device; PipelineError where one of these can't be had.
+
+        `number` says which of several CUDA devices.
+        """
+        chosen = _device(device, number)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -61,25 +85,87 @@ class Embedder:
         except (RuntimeError, OSError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
             raise _unavailable(source, error) from error
         model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        preprocessing = PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
-        return cls(source, preparation, chosen, model, preprocessing)
+        return cls(source, preparation, chosen, model)
 
     @property
     def device(self) -> str:
         """Where it runs: cpu, cuda, mps."""
         return self._device.type
 
+    def at(self, precision: str) -> "Embedder":
+        """Give the model with its weights in `precision`: fp32, bf16 or fp16. Rounded ones can't be raised again."""
+        if precision == self.precision:
+            return self
+        model = copy.deepcopy(self._model).to(DTYPES[precision])
+        other = Embedder(self.source, self.preparation, self._device, model, precision)
+        other.fingerprint = self.fingerprint  # of the weights as they were loaded
+        return other
+
+    def encoders_for(self, cores: int) -> int:
+        """How many threads should `encode` at a time where `cores` are ours, for the most images a second.
+
+        On a CPU one for each core: a batch on each core by itself embeds 13 % more than one batch on both (ViT-B/32),
+        and a loader that takes a core for a moment does not keep the other one waiting at a barrier.
+        """
+        return cores if self._device.type == "cpu" else ENCODERS_BESIDE_A_CPU
+
+    @contextmanager
+    def for_many(self) -> Iterator[None]:
+        """For the block, each thread that calls `encode` works by itself, see `encoders_for`."""
+        before = torch.get_num_threads()
+        if self._device.type == "cpu":
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    @contextmanager
+    def can_be_given_up(self) -> Iterator[Callable[[], None]]:
+        """Yields what makes batches that are in the model end at its next layer, by CancelledError, for the block.
+
+        So that Ctrl-C need not wait for them: with a large model that takes many seconds.
+        """
+        given_up = threading.Event()
+
+        def go_on(_module: torch.nn.Module, _inputs: object) -> None:
+            if given_up.is_set():
+                raise CancelledError
+
+        hook = torch.nn.modules.module.register_module_forward_pre_hook(go_on)
+        try:
+            yield given_up.set
+        finally:
+            hook.remove()
+
     def prepare(self, image: Image.Image) -> torch.Tensor:
-        """A decoded picture -> the model's input, float32 [3, H, W]; safe to call from several threads."""
-        return self._preprocess(self.preparation.apply(image))
+        """A decoded picture -> what `encode` takes, uint8 [3, H, W]; safe to call from several threads."""
+        prepared: torch.Tensor = self._to_input(self.preparation.apply(image))
+        return prepared
 
     def encode(self, prepared: Sequence[torch.Tensor]) -> NDArray[np.float32]:
-        """Prepared pictures -> float32 [B, D], unit rows."""
-        batch = torch.stack(list(prepared)).to(self._device, memory_format=torch.channels_last)
-        at_once = CPU_BATCH if self._device.type == "cpu" else len(batch)
+        """Prepared pictures -> float32 [B, D], unit rows; safe to call from several threads.
+
+        PipelineError (Build Error) where the model's numbers overflow.
+        """
+        batch = torch.stack(list(prepared))
+        if self._device.type == "cuda":
+            batch = batch.pin_memory()
+        batch = batch.to(self._device, torch.float32, non_blocking=True)
+        # As ToTensor and Normalize do it, for the whole batch at once, where the model is.
+        batch = batch.div_(255).sub_(self._mean).div_(self._deviation)
+        batch = batch.to(DTYPES[self.precision], memory_format=torch.channels_last)
         with torch.inference_mode():
-            features = torch.cat([self._model.encode_image(part) for part in torch.split(batch, at_once)])  # type: ignore[operator]
-        return unit_rows(features.float().cpu().numpy())
+            features = self._model.encode_image(batch)  # type: ignore[operator]
+        rows = features.float().cpu().numpy()
+        if not np.isfinite(rows).all():
+            raise PipelineError.of(
+                Category.BUILD,
+                "the model's numbers overflow",
+                details=f"{self.source.display_name} in {self.precision} on {self.device}",
+                suggestion="use --precision fp32",
+            )
+        return unit_rows(rows)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -92,7 +178,26 @@ class Embedder:
         return digest.hexdigest()
 
 
-def _device(wanted: str) -> torch.device:
+def _spatial_part(preprocessing: open_clip_transform.PreprocessCfg) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What open_clip's preprocessing does to the canvas before its values are touched, for uint8 [3, H, W]."""
+    steps = [
+        step
+        for step in open_clip_transform.image_transform_v2(preprocessing, is_train=False).transforms
+        if isinstance(step, _SPATIAL)
+    ]
+    composed: Callable[[torch.Tensor], torch.Tensor] = transforms.Compose(
+        [
+            # Its own way with tensors goes through float32, which takes three times as long
+            tensor_transforms.Resize(step.size, interpolation=step.interpolation, antialias=True)
+            if isinstance(step, transforms.Resize)
+            else step
+            for step in steps
+        ]
+    )
+    return composed
+
+
+def _device(wanted: str, number: int) -> torch.device:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
         wanted = next(name for name in ("cuda", "mps", "cpu") if available[name])
@@ -103,7 +208,7 @@ def _device(wanted: str) -> torch.device:
             details=f"received --device {wanted}; available: {', '.join(n for n, there in available.items() if there)}",
             suggestion="use --device auto, or install a torch built for this device",
         )
-    return torch.device(wanted)
+    return torch.device(wanted, number % torch.cuda.device_count()) if wanted == "cuda" else torch.device(wanted)
 
 
 def _unavailable(source: ModelSource, error: Exception) -> PipelineError:

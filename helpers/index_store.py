@@ -1,6 +1,5 @@
 """A finished index folder: its manifest, and reading it with every count checked against the others."""
 
-import hashlib
 import mmap
 import os
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from helpers.artifacts import IndexFolder
 from helpers.atomic_io import indented_json
 from helpers.errors import Category, PipelineError
+from helpers.identity import PICTURE, sha256_of
 from helpers.model_source import ModelSource
 from helpers.preprocess import Preparation
 from helpers.records import CardFace
@@ -65,6 +65,22 @@ class Model(msgspec.Struct, frozen=True):
     pretrained: str | None
     weights_sha256: str
     embedding_dim: int
+    precision: str = "fp32"
+    preprocessing: str = ""  # open_clip's own; indexes of before don't say
+
+
+class Embedding(msgspec.Struct, frozen=True):
+    """How the rows came about, and how fast."""
+
+    ranks: int  # processes, by torchrun
+    loaders: int  # threads that read, decode and prepare, in each
+    encoders: int  # threads that call the model, in each
+    precision_chosen: str  # asked for, or why it is what it is
+    reused: int  # rows of an earlier index
+    resumed: int  # rows of an earlier, interrupted run
+    embedded: int  # rows made by this run
+    waiting_for_loaders: float  # share of the phase "embedding" in which the model had nothing to do, 0..1
+    images_per_second: dict[str, float]  # by phase
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -81,8 +97,9 @@ class Manifest(msgspec.Struct, frozen=True):
     card_list: str  # file name of the list in the image cache, which carries its version
     ef_search_recall_at_10: dict[int, float]  # on this index's own rows, moved to cosine 0.85
     seconds: dict[str, float]  # by phase
-    images_per_second: float
+    images_per_second: float  # of the phase "embedding"
     sha256: dict[str, str]  # by file name
+    embedding: Embedding | None = None  # indexes of before have none
 
     @property
     def source(self) -> ModelSource:
@@ -107,7 +124,7 @@ class Records(Sequence[CardFace]):
         self._path = path
         empty = os.fstat(file.fileno()).st_size == 0
         self._bytes = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._ends = np.flatnonzero(np.frombuffer(self._bytes, np.uint8) == ord("\n"))
+        self._ends = _newlines(self._bytes)
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -127,6 +144,15 @@ class Records(Sequence[CardFace]):
             return CardFace.from_json(self.line(row))
         except msgspec.MsgspecError as error:
             raise disagreement(self._path, f"line {row + 1:,}: {error}") from error
+
+
+def _newlines(text: bytes | mmap.mmap) -> NDArray[np.int64]:
+    """Where the lines of `text` end, found piece by piece: a mask over all of it would be as large as the text."""
+    found = [np.empty(0, np.int64)]
+    for start in range(0, len(text), 1 << 24):
+        piece = np.frombuffer(text, np.uint8, min(1 << 24, len(text) - start), start)
+        found.append(start + np.flatnonzero(piece == ord("\n")))
+    return np.concatenate(found)
 
 
 class StoredIndex:
@@ -180,6 +206,14 @@ class StoredIndex:
             raise disagreement(path, f"{rows.dtype} {list(rows.shape)}, but the manifest says {expected}")
         return np.asarray(rows)
 
+    def pictures(self) -> NDArray[Any]:
+        """What each row was made of, dtype PICTURE [N], memory-mapped."""
+        path = self._unchanged(self.folder.pictures)
+        pictures = np.load(path, mmap_mode="r")
+        if pictures.dtype != PICTURE or pictures.shape != (self.count,):
+            raise disagreement(path, f"{pictures.dtype} {list(pictures.shape)}, but the manifest says [{self.count}]")
+        return np.asarray(pictures)
+
     def index_path(self) -> Path:
         """The FAISS index's file, found as the build left it."""
         return self._unchanged(self.folder.index)
@@ -193,15 +227,6 @@ class StoredIndex:
         if digest != self.manifest.sha256.get(path.name):
             raise disagreement(path, f"its SHA-256 is {digest}, not the one in {self.folder.manifest.name}")
         return path
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hex."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-        return digest.hexdigest()
 
 
 def disagreement(path: Path, details: str) -> PipelineError:

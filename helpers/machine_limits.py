@@ -1,5 +1,6 @@
 """What this machine allows: room on its disk, open files. Asked before a night's work, not found out in its middle."""
 
+import os
 import resource
 import shutil
 from pathlib import Path
@@ -24,6 +25,13 @@ def require_room(folder: Path, count: int, mean_bytes: float) -> None:
         suggestion="make room and run the same command again (what was fetched is kept), choose a smaller --image-key, "
         "fewer cards (--set, --lang, --limit), or another --cache",
     )
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on, where the system says so; else all there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def affordable_workers(workers: int) -> int:

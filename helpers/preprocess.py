@@ -1,13 +1,21 @@
 """Picture -> square RGB canvas: the way every picture takes to the model, in the index and in a query alike."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from helpers.validation import DECODE_ERRORS
 
+if TYPE_CHECKING:
+    import torch
+
 BACKGROUND = (0, 0, 0)  # behind transparent corners and beside a padded card: the colour of most card borders
+_ORIENTATION = 0x0112  # EXIF's tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,18 +25,49 @@ class Preparation:
     size: int  # side of the canvas, pixels
     fit: str  # "pad": the whole card between black bars; "crop": its centre square
 
-    def apply(self, image: Image.Image) -> Image.Image:
-        """Return `image` upright, opaque, as RGB, `size` x `size` pixels."""
-        image = _opaque_rgb(_upright(image))
-        square = (self.size, self.size)
+    def apply(self, image: Image.Image) -> torch.Tensor:
+        """Return `image` upright and opaque on the canvas, uint8 [3, size, size], its memory in the order of pixels.
+
+        Resized bicubically with antialiasing by torch: in a third of Pillow's time and within 1 of its values where a
+        scan gets smaller, within 10 where a thumbnail gets larger.
+        """
+        import torch  # seconds, and readers of a manifest need this class without it
+
+        pixels = torch.from_numpy(_rgb_pixels(image))
+        height, width = pixels.shape[:2]
         if self.fit == "crop":
-            return ImageOps.fit(image, square, Image.Resampling.BICUBIC)
-        return ImageOps.pad(image, square, Image.Resampling.BICUBIC, color=BACKGROUND)
+            side = min(height, width)
+            top, left = (height - side) // 2, (width - side) // 2
+            return _resized(pixels[top : top + side, left : left + side], self.size, self.size).permute(2, 0, 1)
+        if height > width:
+            inside_height, inside_width = self.size, max(1, round(width / height * self.size))
+        else:
+            inside_height, inside_width = max(1, round(height / width * self.size)), self.size
+        top, left = round((self.size - inside_height) / 2), round((self.size - inside_width) / 2)  # as ImageOps.pad
+        canvas = torch.tensor(BACKGROUND, dtype=torch.uint8).repeat(self.size, self.size, 1)
+        canvas[top : top + inside_height, left : left + inside_width] = _resized(pixels, inside_height, inside_width)
+        return canvas.permute(2, 0, 1)
+
+
+def _resized(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Resize uint8 [H, W, 3] -> [height, width, 3]."""
+    from torchvision.transforms.v2 import functional as transforms
+
+    resized: torch.Tensor = transforms.resize(
+        pixels.permute(2, 0, 1), [height, width], interpolation=transforms.InterpolationMode.BICUBIC, antialias=True
+    )
+    return resized.permute(1, 2, 0)
+
+
+def _rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    return np.array(_opaque_rgb(_upright(image)))
 
 
 def _upright(image: Image.Image) -> Image.Image:
     """Turned as its EXIF data says; as it is where those are damaged: that is no reason to lose a picture."""
     try:
+        if image.getexif().get(_ORIENTATION, 1) == 1:
+            return image  # exif_transpose would copy it
         return ImageOps.exif_transpose(image)
     except DECODE_ERRORS:
         return image

@@ -56,5 +56,5 @@ def _failed(details: str) -> PipelineError:
         Category.BUILD,
         "the new index does not recognise its own pictures",
         details=details,
-        suggestion="build again with --no-resume; an index that was there before is untouched",
+        suggestion="build again with --rebuild --no-resume; an index that was there before is untouched",
     )

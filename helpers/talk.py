@@ -15,8 +15,25 @@ LINE_EVERY_SECONDS = 60.0  # where stderr is no terminal: a log of an overnight 
 tqdm.set_lock(threading.RLock())  # its own is made at the first word, and a signal in that moment ends in a traceback
 
 
+class _Hushed:
+    """Whether only warnings and errors are told: of processes that do the same together, one talks."""
+
+    now = False
+
+
+def hush() -> None:
+    """Tell only warnings and errors from now on, and show no progress."""
+    _Hushed.now = True
+
+
 def say(text: str) -> None:
     """A line for the user; a log that takes no more lines is no reason to stop."""
+    if not _Hushed.now:
+        tell(text)
+
+
+def tell(text: str) -> None:
+    """A line that is told in any case."""
     text = "\n".join(map(printable, text.split("\n")))
     with suppress(OSError):
         if sys.stderr.isatty():
@@ -34,7 +51,7 @@ def printable(text: str) -> str:
 
 def warn(text: str) -> None:
     """A line about something that is wrong but does not stop the run."""
-    say(f"WARNING: {text}")
+    tell(f"WARNING: {text}")
 
 
 def percent(part: int, whole: int) -> str:
@@ -64,7 +81,7 @@ class Progress:
         self._done = self._before = before
         self._started = self._last_line = time.monotonic()
         self._bar = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not _Hushed.now:
             self._bar = tqdm(
                 total=total, initial=before, desc=label, unit=f" {unit}", file=sys.stderr, dynamic_ncols=True
             )

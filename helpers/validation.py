@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
+from helpers.identity import Content
 from helpers.talk import human_bytes
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP")
@@ -92,18 +93,20 @@ def _decoded(data: bytes, *, verify: bool, most_pixels: int, reduced: bool) -> I
 
 def read_image(path: Path, *, verify: bool = True, most_pixels: int = MOST_PIXELS) -> Image.Image:
     """`decode_image` of a file; UnreadableImage where it can't be read. FileNotFoundError passes."""
-    return decode_image(_read(path), verify=verify, most_pixels=most_pixels)
+    return decode_image(read_content(path).data, verify=verify, most_pixels=most_pixels)
 
 
 def check_file(path: Path) -> None:
     """`check_image` of a file; UnreadableImage where it can't be read. FileNotFoundError passes."""
-    check_image(_read(path))
+    check_image(read_content(path).data)
 
 
-def _read(path: Path) -> bytes:
+def read_content(path: Path) -> Content:
+    """The bytes of a picture's file; UnreadableImage where it can't be read. FileNotFoundError passes."""
     try:
         with _open_regular(path) as file:
-            return file.read()
+            mtime_ns = os.fstat(file.fileno()).st_mtime_ns  # before it is read: what is written later is a change
+            return Content(file.read(), mtime_ns)
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path

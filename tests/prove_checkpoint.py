@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.identity import PICTURE
 from helpers.vectors import unit_rows
 from tests.test_checkpoint import make_faces, open_checkpoint
 
@@ -24,13 +25,15 @@ PACED = 20_000
 def test_checkpoints_cost_less_than_one_percent(tmp_path: Path, count: int) -> None:
     rows = unit_rows(np.random.default_rng(0).standard_normal((BATCH, WIDTH)).astype(np.float32))
 
+    pictures = np.zeros(BATCH, PICTURE)
+
     def add(first: int, last: int, rate: float) -> float:
         """Add the rows from `first` to `last`; the seconds that checkpoints held this up."""
         before, started = checkpoint.seconds, time.monotonic()
         for start in range(first, last, BATCH):
             time.sleep(max(0.0, started + (start - first) / rate - time.monotonic()))
             places = list(range(start, min(start + BATCH, last)))
-            checkpoint.add(places, rows[: len(places)])
+            checkpoint.add(places, rows[: len(places)], pictures[: len(places)])
         return checkpoint.seconds - before
 
     with open_checkpoint(tmp_path, make_faces(count), FREQUENCY) as checkpoint:

@@ -24,7 +24,7 @@ from tests.kills import KILLED, run_signalled_before, run_until
 from tests.pictures import BROKEN
 
 NO_DEVICE = "cuda" if sys.platform == "darwin" else "mps"
-CHECKPOINT = ["checkpoint.npz", "checkpoint_embeddings.npy", "checkpoint_meta.json"]
+CHECKPOINT = ["checkpoint.npz", "checkpoint_embeddings.npy", "checkpoint_meta.json", "checkpoint_pictures.npy"]
 FACES = 13  # 12 drawn cards, one of them with two sides
 
 
@@ -67,12 +67,12 @@ def test_all_files_agree(built: Built) -> None:
         "validation_failures": 0,
     }
     assert manifest["version"] == "1.0.0"
-    assert {"kind": "unique_artwork", "batch_size": 64, "target_size": 384, "hnsw_m": 32}.items() <= manifest[
+    assert {"kind": "unique_artwork", "batch_size": 8, "target_size": 384, "hnsw_m": 32}.items() <= manifest[
         "parameters"
     ].items()
     assert manifest["parameters"]["hnsw_ef_construction"] == 200
     assert sorted(path.name for path in built.index.iterdir()) == [
-        *("build_manifest.json", "mtg_cards.faiss", "mtg_embeddings.npy", "mtg_meta.jsonl"),
+        *("build_manifest.json", "mtg_cards.faiss", "mtg_embeddings.npy", "mtg_meta.jsonl", "mtg_pictures.npy"),
     ]
 
 
@@ -171,7 +171,7 @@ def test_two_builds_into_one_folder_do_not_mix(built: Built, tmp_path: Path) -> 
     assert all(code == 0 or "another build is writing into" in stderr for stderr, code in ends)
     for name, digest in Built(built.cache, tmp_path, built.model).manifest()["sha256"].items():
         assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digest
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 def test_a_hub_that_does_not_answer_well_ends_the_run(built: Built, tmp_path: Path) -> None:
@@ -360,7 +360,7 @@ def same_index(folder: Path, other: Path) -> bool:
 def test_the_manifest_does_not_say_more_than_the_files(built: Built) -> None:
     manifest = built.manifest()
     assert json.dumps(manifest)
-    assert set(manifest["sha256"]) == {"mtg_embeddings.npy", "mtg_meta.jsonl", "mtg_cards.faiss"}
+    assert set(manifest["sha256"]) == {"mtg_embeddings.npy", "mtg_meta.jsonl", "mtg_cards.faiss", "mtg_pictures.npy"}
     for name, digest in manifest["sha256"].items():
         assert hashlib.sha256((built.index / name).read_bytes()).hexdigest() == digest
     assert 0 < len(manifest["model"]["weights_sha256"]) == 64

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from helpers.artifacts import IndexFolder
 from helpers.checkpoint import Checkpoint, Settings
 from helpers.errors import PipelineError
+from helpers.identity import PICTURE
 from helpers.records import CardFace
 from helpers.vectors import unit_rows
 
 WIDTH = 8
-SETTINGS = Settings(model="m", weights_sha256="w", precision="float32", preprocessing="224", target_size=384, fit="pad")
-NAMES = ["checkpoint.npz", "checkpoint_embeddings.npy", "checkpoint_meta.json"]
+SETTINGS = Settings(model="m", weights_sha256="w", precision="fp32", preprocessing="224", target_size=384, fit="pad")
+NAMES = ["checkpoint.npz", "checkpoint_embeddings.npy", "checkpoint_meta.json", "checkpoint_pictures.npy"]
 
 
 def make_faces(count: int, start: int = 0) -> list[CardFace]:
@@ -41,16 +42,47 @@ def rows(places: list[int]) -> NDArray[np.float32]:
     return unit_rows(np.stack(random).astype(np.float32))
 
 
+def pictures(places: list[int]) -> NDArray[Any]:
+    """What these rows were made of: another picture for each face."""
+    return np.array(
+        [(bytes([place % 256]) * 20, bytes([place % 251]) * 32, 1000 + place, place) for place in places], PICTURE
+    )
+
+
+def add(checkpoint: Checkpoint, places: list[int]) -> None:
+    checkpoint.add(places, rows(places), pictures(places))
+
+
+def is_complete(checkpoint: Checkpoint, places: list[int]) -> bool:
+    """Whether the rows of `places`, and no others, are what the checkpoint has at the end."""
+    kept, made_of = checkpoint.complete()
+    return np.array_equal(kept, rows(places)) and np.array_equal(made_of, pictures(places))
+
+
+def abandon(checkpoint: Checkpoint) -> None:
+    """Leave it as a kill does: nothing is saved any more."""
+    checkpoint._thread.shutdown()
+    checkpoint._rows.file.close()
+    checkpoint._pictures.file.close()
+
+
 def open_checkpoint(
-    folder: Path, faces: list[CardFace], frequency: int = 100, settings: Settings = SETTINGS, *, resume: bool = True
+    folder: Path,
+    faces: list[CardFace],
+    frequency: int = 100,
+    settings: Settings = SETTINGS,
+    *,
+    resume: bool = True,
+    rebuild: bool = False,
+    rank: int = 0,
 ) -> Checkpoint:
-    return Checkpoint(IndexFolder(folder), settings, faces, frequency, resume=resume)
+    return Checkpoint(IndexFolder(folder, rank), settings, faces, frequency, resume=resume, rebuild=rebuild)
 
 
 def interrupted(folder: Path, faces: list[CardFace], places: list[int], frequency: int = 100) -> None:
     """A build that is stopped when it has embedded `places`."""
     with pytest.raises(KeyboardInterrupt), open_checkpoint(folder, faces, frequency) as checkpoint:
-        checkpoint.add(places, rows(places))
+        add(checkpoint, places)
         raise KeyboardInterrupt
 
 
@@ -82,8 +114,8 @@ def test_what_was_kept_is_taken_up_and_goes_when_the_build_is_done(tmp_path: Pat
     interrupted(tmp_path, faces, [0, 2])
     with open_checkpoint(tmp_path, faces) as checkpoint:
         assert checkpoint.good.tolist() == [True, False, True, False, False, False]
-        checkpoint.add([1, 3], rows([1, 3]))  # what was missing before may be there now
-        assert np.array_equal(checkpoint.complete(), rows([0, 1, 2, 3]))
+        add(checkpoint, [1, 3])  # what was missing before may be there now
+        assert is_complete(checkpoint, [0, 1, 2, 3])
         assert names(tmp_path) == NAMES
         checkpoint.delete()
     assert names(tmp_path) == []
@@ -104,20 +136,19 @@ def test_any_row_of_interruptions_ends_like_an_undisturbed_run(
         assert set(np.flatnonzero(checkpoint.good).tolist()) >= kept
         places = sorted(wanted - set(np.flatnonzero(checkpoint.good).tolist()))
         if places:
-            checkpoint.add(places, rows(places))
+            add(checkpoint, places)
         if stopped_softly or len(places) >= frequency:
             kept |= set(places)
         if stopped_softly:
             checkpoint.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
         else:  # as a kill leaves it: the lock goes, nothing is saved any more
-            checkpoint._thread.shutdown()
-            checkpoint._file.close()
+            abandon(checkpoint)
     with open_checkpoint(folder, faces, frequency) as checkpoint:
         left = np.flatnonzero(~checkpoint.good).tolist()
         assert not kept & set(left)
         if left:
-            checkpoint.add(left, rows(left))
-        assert np.array_equal(checkpoint.complete(), rows(list(range(40))))
+            add(checkpoint, left)
+        assert is_complete(checkpoint, list(range(40)))
         checkpoint.delete()
     assert names(folder) == []
 
@@ -128,7 +159,7 @@ def test_rows_that_no_checkpoint_tells_of_are_cut_off(tmp_path: Path) -> None:
     with open(tmp_path / "checkpoint_embeddings.npy", "ab") as file:
         file.write(rows([2, 3]).tobytes())  # made, but the kill came before the next checkpoint
     with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, faces) as checkpoint:
-        checkpoint.add([4], rows([4]))
+        add(checkpoint, [4])
         raise KeyboardInterrupt
     assert not np.load(tmp_path / "checkpoint_embeddings.npy")[[2, 3]].any()
 
@@ -142,8 +173,7 @@ def test_a_kill_soon_after_resuming_costs_nothing(tmp_path: Path) -> None:
     for _ in range(2):
         checkpoint = open_checkpoint(tmp_path, faces)
         assert np.flatnonzero(checkpoint.good).tolist() == [0, 1, 2]
-        checkpoint._thread.shutdown()
-        checkpoint._file.close()
+        abandon(checkpoint)
 
 
 def test_a_kill_between_the_files_costs_one_interval_not_all(tmp_path: Path) -> None:
@@ -161,7 +191,7 @@ def test_a_kill_between_the_files_costs_one_interval_not_all(tmp_path: Path) -> 
     [
         {"model": "other"},
         {"weights_sha256": "other"},
-        {"precision": "bfloat16"},
+        {"precision": "bf16"},
         {"preprocessing": "other"},
         {"target_size": 64},
         {"fit": "crop"},
@@ -185,7 +215,7 @@ def test_what_follows_one_put_aside_is_taken_up_again(tmp_path: Path) -> None:
     faces, others = make_faces(10), msgspec.structs.replace(SETTINGS, fit="crop")
     interrupted(tmp_path, faces, [0, 1, 2, 3])
     with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, faces, settings=others) as checkpoint:
-        checkpoint.add([0, 1], rows([0, 1]))
+        add(checkpoint, [0, 1])
         raise KeyboardInterrupt
     with open_checkpoint(tmp_path, faces, settings=others) as checkpoint:
         assert np.flatnonzero(checkpoint.good).tolist() == [0, 1]
@@ -199,15 +229,15 @@ def test_a_build_with_the_wrong_flag_costs_nothing(tmp_path: Path, capsys: pytes
         wrong = msgspec.structs.replace(SETTINGS, fit=fit)
         with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, faces, settings=wrong) as checkpoint:
             if not checkpoint.good.any():
-                checkpoint.add([5], rows([5]))
+                add(checkpoint, [5])
             raise KeyboardInterrupt
     with open_checkpoint(tmp_path, make_faces(2)) as checkpoint:  # a smaller --limit
         assert not checkpoint.good.any()
     capsys.readouterr()
     with open_checkpoint(tmp_path, faces) as checkpoint:
         assert "Resuming: 4 of 10" in capsys.readouterr().err
-        checkpoint.add([4], rows([4]))
-        assert np.array_equal(checkpoint.complete(), rows([0, 1, 2, 3, 4]))
+        add(checkpoint, [4])
+        assert is_complete(checkpoint, [0, 1, 2, 3, 4])
         checkpoint.delete()
     assert names(tmp_path) == sorted(f"{name}{ending}" for name in NAMES for ending in (".2.stale", ".3.stale"))
 
@@ -227,7 +257,7 @@ def test_a_header_that_tells_of_more_rows_than_are_there_is_not_believed(tmp_pat
     with open(tmp_path / "checkpoint_embeddings.npy", "r+b") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (9, WIDTH)})
     with open_checkpoint(tmp_path, faces[:3]) as checkpoint:
-        assert np.array_equal(checkpoint.complete(), rows([0, 1, 2]))
+        assert is_complete(checkpoint, [0, 1, 2])
 
 
 @pytest.mark.parametrize(
@@ -304,8 +334,8 @@ def test_a_damaged_checkpoint_is_put_aside_not_believed(
     with open_checkpoint(tmp_path, faces) as checkpoint:
         assert not checkpoint.good.any()
         assert "is not one of this build" in capsys.readouterr().err
-        checkpoint.add([0, 1], rows([0, 1]))
-        assert np.array_equal(checkpoint.complete(), rows([0, 1]))
+        add(checkpoint, [0, 1])
+        assert is_complete(checkpoint, [0, 1])
         checkpoint.delete()
     assert all(name.endswith(".stale") for name in names(tmp_path))
 
@@ -337,7 +367,7 @@ def test_frequency_0_takes_up_what_is_there_and_keeps_what_is_complete(tmp_path:
     faces = make_faces(4)
     interrupted(tmp_path, faces, [0, 2])
     with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, faces, frequency=0) as checkpoint:
-        checkpoint.add([3], rows([3]))
+        add(checkpoint, [3])
         checkpoint.complete()
         raise KeyboardInterrupt  # while the index is built
     with open_checkpoint(tmp_path, faces, frequency=0) as checkpoint:
@@ -346,13 +376,15 @@ def test_frequency_0_takes_up_what_is_there_and_keeps_what_is_complete(tmp_path:
 
 def test_a_checkpoint_is_due_every_so_many_images_not_faces(tmp_path: Path) -> None:
     with open_checkpoint(tmp_path, make_faces(1000), frequency=100) as checkpoint:
-        assert checkpoint.room == 50
-        checkpoint.add(list(range(0, 60, 2)), rows(list(range(0, 60, 2))))
-        assert (checkpoint.saves, checkpoint.room) == (0, 20)
-        checkpoint.add(list(range(500, 520)), rows(list(range(500, 520))))
-        assert (checkpoint.saves, checkpoint.room) == (1, 50)
+        assert checkpoint.largest_batch == 50
+        add(checkpoint, list(range(0, 50, 2)))
+        assert checkpoint.saves == 0
+        add(checkpoint, list(range(500, 525)))
+        assert checkpoint.saves == 1
+        add(checkpoint, list(range(600, 630)))  # another one like this would be more than the 50
+        assert checkpoint.saves == 2
     with open_checkpoint(tmp_path, make_faces(1000), frequency=0) as checkpoint:
-        assert checkpoint.room >= 1000
+        assert checkpoint.largest_batch >= 1000
 
 
 @pytest.mark.parametrize("frequency", [1, 2, 7])
@@ -369,14 +401,14 @@ def test_a_kill_never_costs_more_than_the_frequency_however_slow_the_disk(
     meta = tmp_path / "checkpoint_meta.json"
     with open_checkpoint(tmp_path, make_faces(40), frequency) as checkpoint:
         for place in range(40):
-            checkpoint.add([place], rows([place]))
+            add(checkpoint, [place])
             kept = json.loads(meta.read_text())["processed_count"] if meta.exists() else 0
             assert place + 1 - kept <= frequency
 
 
 def test_no_faces_with_pictures_leave_nothing(tmp_path: Path) -> None:
     with open_checkpoint(tmp_path, make_faces(3)) as checkpoint:
-        assert checkpoint.complete().shape[0] == 0
+        assert checkpoint.complete()[0].shape[0] == 0
     assert names(tmp_path) == []
 
 
@@ -388,7 +420,7 @@ def test_a_disk_that_takes_no_checkpoint_ends_the_build_with_what_to_do(
 
     def fail() -> None:
         with open_checkpoint(tmp_path, make_faces(9), frequency=1) as checkpoint:
-            checkpoint.add([0], rows([0]))
+            add(checkpoint, [0])
             checkpoint.complete()
 
     monkeypatch.setattr(os, "fsync", full)
@@ -396,3 +428,74 @@ def test_a_disk_that_takes_no_checkpoint_ends_the_build_with_what_to_do(
         fail()
     assert "make room" in caught.value.problems[0].suggestion
     assert names(tmp_path) == []
+
+
+def of_rank(rank: int, folder: Path, faces: list[CardFace], places: list[int]) -> None:
+    """What a rank leaves that has embedded `places`."""
+    with pytest.raises(KeyboardInterrupt), open_checkpoint(folder, faces, resume=False, rank=rank) as checkpoint:
+        add(checkpoint, places)
+        raise KeyboardInterrupt
+
+
+def test_rank_0_takes_over_what_the_others_embedded(tmp_path: Path) -> None:
+    faces = make_faces(12)
+    with open_checkpoint(tmp_path, faces) as checkpoint:
+        add(checkpoint, [0, 1])
+        of_rank(1, tmp_path, faces, [4, 5, 7])
+        of_rank(11, tmp_path, faces, [8, 10])
+        assert len(names(tmp_path)) == 2 + 4 + 4
+        checkpoint.take_over_others()
+        assert names(tmp_path) == NAMES
+        assert is_complete(checkpoint, [0, 1, 4, 5, 7, 8, 10])
+        checkpoint.delete()
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("rank_0_left_one", [False, True])
+def test_what_ranks_left_is_resumed_by_any_number_of_them(tmp_path: Path, *, rank_0_left_one: bool) -> None:
+    faces = make_faces(12)
+    if rank_0_left_one:
+        interrupted(tmp_path, faces, [0, 1])
+    of_rank(1, tmp_path, faces, [6, 7])
+    for _ in range(2):  # a kill right after it costs nothing
+        abandon(checkpoint := open_checkpoint(tmp_path, faces))
+        assert np.flatnonzero(checkpoint.good).tolist() == ([0, 1] if rank_0_left_one else []) + [6, 7]
+        assert names(tmp_path) == NAMES
+
+
+def test_what_a_rank_of_another_build_left_is_put_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    of_rank(1, tmp_path, make_faces(12, start=50), [6, 7])
+    with open_checkpoint(tmp_path, make_faces(12)) as checkpoint:
+        assert not checkpoint.good.any()
+    assert "checkpoint_rank1_meta.json" in capsys.readouterr().err
+    assert all(name.endswith(".stale") for name in names(tmp_path))
+
+
+def test_without_resume_nothing_of_other_ranks_is_taken(tmp_path: Path) -> None:
+    of_rank(1, tmp_path, make_faces(12), [6, 7])
+    with open_checkpoint(tmp_path, make_faces(12), resume=False) as checkpoint:
+        assert not checkpoint.good.any()
+    assert names(tmp_path) == []
+
+
+def test_a_rebuild_goes_on_from_a_rebuild_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    faces = make_faces(5)
+    interrupted(tmp_path, faces, [0, 1])
+    with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, faces, rebuild=True) as checkpoint:
+        assert not checkpoint.good.any()
+        assert "--rebuild wants none" in capsys.readouterr().err
+        add(checkpoint, [3])
+        raise KeyboardInterrupt
+    for rebuild in (True, False):
+        with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, faces, rebuild=rebuild) as checkpoint:
+            assert np.flatnonzero(checkpoint.good).tolist() == [3]
+            raise KeyboardInterrupt
+
+
+def test_rows_whose_pictures_changed_are_made_again(tmp_path: Path) -> None:
+    faces = make_faces(6)
+    interrupted(tmp_path, faces, [0, 1, 4])
+    with open_checkpoint(tmp_path, faces) as checkpoint:
+        assert np.array_equal(checkpoint.pictures(np.array([1, 4])), pictures([1, 4]))
+        checkpoint.forget([1])
+        assert is_complete(checkpoint, [0, 4])

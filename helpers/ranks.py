@@ -1,0 +1,121 @@
+"""Several processes, on one machine or more, that build one index together: torchrun starts them, torch connects them.
+
+All that they tell each other is small (which faces are to do, how it went), so gloo serves with any device; rows go
+through checkpoints in --out, which must lie on a disk that all share, as the cache must. torchrun stops the others
+where one dies: then each keeps its checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from helpers.errors import Category, PipelineError
+from helpers.talk import hush
+
+Value = TypeVar("Value")
+
+LONGEST_WAIT = timedelta(days=2)  # a rank on a slow device may be done much later; one that is dead shows at once
+LOOK_EVERY_SECONDS = 0.5  # whether a signal came while we wait
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """Who we are among the processes: `rank` of `size`, and the same among those of this machine."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+    @classmethod
+    def from_environment(cls) -> Ranks:
+        """What torchrun says of us; alone where it did not start us."""
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            return cls()
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        return cls(*(int(os.environ[name]) for name in names))
+
+    @property
+    def leads(self) -> bool:
+        """Whether we are the one that assembles the index and talks."""
+        return self.rank == 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether there are no others."""
+        return self.size == 1
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """Be connected to the others for the block; PipelineError (Configuration Error) where that fails."""
+        if self.alone:
+            yield
+            return
+        if not self.leads:
+            hush()
+        import torch.distributed
+
+        _interruptible(lambda: torch.distributed.init_process_group("gloo", timeout=LONGEST_WAIT))
+        yield  # nothing is taken down where it fails: the others would be waited for
+        torch.distributed.destroy_process_group()
+
+    def from_leader(self, value: Value | None) -> Value:
+        """The value that rank 0 has; the others wait for it."""
+        held: list[Any] = [value]
+        if not self.alone:
+            import torch.distributed
+
+            _interruptible(lambda: torch.distributed.broadcast_object_list(held, src=0))
+        leaders: Value = held[0]
+        return leaders
+
+    def to_leader(self, value: Value) -> list[Value]:
+        """What each rank has, in their order, for rank 0, which waits for the others; nothing for these."""
+        if self.alone:
+            return [value]
+        import torch.distributed
+
+        held: list[Any] | None = [None] * self.size if self.leads else None
+        _interruptible(lambda: torch.distributed.gather_object(value, held, dst=0))
+        return held or []
+
+
+def require_alone() -> None:
+    """PipelineError (Configuration Error) where torchrun started several of us, for work that is not shared."""
+    if not Ranks.from_environment().alone:
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            "only build_embeddings.py can be run by several ranks",
+            details="torchrun started more than one",
+            suggestion="run download_images.py once, then torchrun build_embeddings.py, then export_for_browser.py",
+        )
+
+
+def _interruptible(wait: Callable[[], object]) -> None:
+    """Call `wait` so that Ctrl-C and SIGTERM are heard meanwhile: torch's own waiting is deaf."""
+    failures: list[Exception] = []
+
+    def work() -> None:
+        try:
+            wait()
+        except Exception as error:  # noqa: BLE001  # raised by the one who waits
+            failures.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(LOOK_EVERY_SECONDS)
+    if failures:
+        raise PipelineError.of(
+            Category.BUILD,
+            "the connection to the other ranks is lost",
+            details=str(failures[0]).splitlines()[0],
+            suggestion="see what they said; what was embedded is kept, and the same command goes on from there, also "
+            "with another number of ranks",
+        ) from failures[0]

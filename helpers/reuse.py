@@ -1,0 +1,98 @@
+"""Rows that need not be made again: of the index that lies in --out, and of a checkpoint with the same pictures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.artifacts import IndexFolder
+from helpers.checkpoint import Checkpoint, Settings
+from helpers.errors import PipelineError
+from helpers.identity import PICTURE, as_it_is_now, find_rows
+from helpers.image_cache import ImageCache
+from helpers.index_store import Records, StoredIndex
+from helpers.talk import Progress, say, warn
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierIndex:
+    """The rows of an index that is there, how they were made, and of which pictures."""
+
+    settings: Settings
+    rows: NDArray[np.float32]  # [N, D], memory-mapped
+    pictures: NDArray[Any]  # PICTURE [N], memory-mapped
+
+
+def earlier_index(folder: IndexFolder) -> EarlierIndex | None:
+    """The index in `folder`; None where there is none, or, with a warning that names it, one that is damaged."""
+    if not folder.manifest.exists():
+        return None
+    try:
+        stored = StoredIndex(folder)
+        rows, pictures = stored.vectors(), stored.pictures()
+    except PipelineError as error:
+        warn(f"the index in {folder.root} is not reused: {error}: {error.problems[0].details}")
+        return None
+    parameters, model = stored.manifest.parameters, stored.manifest.model
+    settings = Settings(
+        model=stored.manifest.source.name,
+        weights_sha256=model.weights_sha256,
+        precision=model.precision,
+        preprocessing=model.preprocessing,
+        target_size=parameters.target_size,
+        fit=parameters.fit,
+    )
+    return EarlierIndex(settings, rows, pictures)
+
+
+def if_it_fits(earlier: EarlierIndex | None, settings: Settings) -> EarlierIndex | None:
+    """`earlier`, if its rows are such as `settings` would make; else None, and what differs is said."""
+    if earlier is None:
+        return None
+    ours, theirs = msgspec.structs.asdict(settings), msgspec.structs.asdict(earlier.settings)
+    differs = [f"{name} was {theirs[name]}, now {ours[name]}" for name in ours if ours[name] != theirs[name]]
+    if differs:
+        warn(f"no row of the index that is there can be taken over: {'; '.join(differs)}")
+        return None
+    return earlier
+
+
+def forget_changed(checkpoint: Checkpoint, faces: Records, cache: ImageCache) -> None:
+    """Let `checkpoint` forget rows whose pictures are others now, or gone."""
+    places = np.flatnonzero(checkpoint.good)
+    if not places.size:
+        return
+    pictures = checkpoint.pictures(places)
+    changed = [
+        place
+        for place, known in zip(places.tolist(), pictures, strict=True)
+        if as_it_is_now(known, cache.path_for(faces[place].image_url)) is None
+    ]
+    if changed:
+        checkpoint.forget(changed)
+        say(f"{len(changed):,} pictures of the checkpoint have changed, or are gone: looked at again")
+
+
+def take_over(earlier: EarlierIndex, checkpoint: Checkpoint, faces: Records, cache: ImageCache) -> int:
+    """Keep in `checkpoint` the rows of `earlier` that are of the very pictures of `faces`; how many these are."""
+    places = np.flatnonzero(~checkpoint.good)
+    names = [ImageCache.name_for(faces[place].image_url) for place in places.tolist()]
+    digests = np.frombuffer(b"".join(bytes.fromhex(name[:40]) for name in names), "V20")
+    rows = find_rows(earlier.pictures, digests)
+    same: list[tuple[int, int]] = []
+    pictures: list[Any] = []
+    known_places: Sequence[int] = np.flatnonzero(rows >= 0).tolist()
+    with Progress("Comparing", len(known_places), "pictures") as progress:
+        for at in known_places:
+            picture = as_it_is_now(earlier.pictures[rows[at]], cache.root / names[at])
+            if picture is not None:
+                same.append((int(places[at]), int(rows[at])))
+                pictures.append(picture)
+            progress.advance()
+    if same:
+        new_places, old_rows = np.array(same, np.int64).T
+        checkpoint.add_many(new_places, earlier.rows, old_rows, np.array(pictures, PICTURE))
+    return len(same)
