@@ -31,7 +31,7 @@ LIST_FLAGS = --kind $(call quoted,$(KIND)) --cache $(call quoted,$(CACHE))
 .NOTPARALLEL: # download, embed and export follow each other, whatever -j says
 .PHONY: help env demo build build-cpu build-cuda build-mps download embed export query validate serve \
 	conda-cpu conda-gpu conda-mps test lint prove-kill prove-download prove-list prove-checkpoint \
-	bench-download bench-validate clean clean-cache
+	prove-embed-kill bench-download bench-embed bench-validate clean clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -135,6 +135,9 @@ prove-list: $(INSTALLED) ## a list of 538,675 cards: how fast it is read, in how
 
 bench-download: $(INSTALLED) ## files a second with 1, 16, 32 workers, beside aria2c and img2dataset (two minutes)
 	$(BIN)/python -m tests.bench_download
+
+bench-embed: $(INSTALLED) ## embedding beside the model alone, upstream's way and a DataLoader (ten minutes)
+	$(BIN)/python -m tests.bench_embed
 
 bench-validate: $(INSTALLED) ## validate_cache.py beside what the cores can decode (one minute)
 	$(BIN)/python -m tests.bench_validate
