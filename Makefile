@@ -31,7 +31,7 @@ LIST_FLAGS = --kind $(call quoted,$(KIND)) --cache $(call quoted,$(CACHE))
 .NOTPARALLEL: # download, embed and export follow each other, whatever -j says
 .PHONY: help env demo build build-cpu build-cuda build-mps download embed export query validate serve \
 	conda-cpu conda-gpu conda-mps test lint prove-kill prove-download prove-list prove-checkpoint \
-	prove-embed-kill bench-download bench-embed bench-validate clean clean-cache
+	prove-embed-kill prove-incremental bench-download bench-embed bench-validate clean clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -141,6 +141,12 @@ bench-embed: $(INSTALLED) ## embedding beside the model alone, upstream's way an
 
 bench-validate: $(INSTALLED) ## validate_cache.py beside what the cores can decode (one minute)
 	$(BIN)/python -m tests.bench_validate
+
+prove-embed-kill: $(INSTALLED) ## kill -9 twenty times while 2,000 faces are embedded (six minutes; SEED=N repeats one)
+	$(BIN)/python -m pytest -s tests/prove_embed_kill.py
+
+prove-incremental: $(INSTALLED) ## a second build of 2,000 faces; the memory that 50,000 take (nine minutes)
+	$(BIN)/python -m pytest -s tests/prove_incremental.py
 
 prove-checkpoint: $(INSTALLED) ## what checkpoints cost, up to 540,000 rows (one minute)
 	$(BIN)/python -m pytest -s tests/prove_checkpoint.py

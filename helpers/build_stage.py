@@ -165,11 +165,8 @@ def build(args: BuildArgs, embedder: Embedder, report: BuildReport, ranks: Ranks
             shares = ranks.to_leader(report)
             if not ranks.leads:
                 return ""
-            for share in shares[1:]:
-                report.add_share(share)
             if not ranks.alone:
-                checkpoint.take_over_others()
-                rows, pictures = checkpoint.complete()
+                rows, pictures = _assembled(checkpoint, report, shares)
         report.images = {"reusing": report.reused, "embedding": report.embedded, "indexing": len(rows)}
         _require_rows(report)
         check_unit_rows(rows, embedder.source.display_name)
@@ -294,6 +291,24 @@ def _no_valid_images(details: str, suggestion: str) -> PipelineError:
     return PipelineError.of(
         Category.BUILD, "No valid images to embed", details=details, suggestion=suggestion, exit_code=EXIT_NO_IMAGES
     )
+
+
+def _assembled(
+    checkpoint: Checkpoint, report: BuildReport, shares: list[BuildReport]
+) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """What all ranks have made, rows and pictures; PipelineError where some of it can't be used."""
+    for share in shares[1:]:
+        report.add_share(share)
+    checkpoint.take_over_others()
+    rows, pictures = checkpoint.complete()
+    if len(rows) != report.successful:
+        raise PipelineError.of(
+            Category.BUILD,
+            "rows of another rank can't be used",
+            details=f"the ranks made {report.successful:,} rows, of which {len(rows):,} fit together",
+            suggestion="see the warnings; let all ranks have the same weights, then run the same command again",
+        )
+    return rows, pictures
 
 
 # ---------------------------------------------------------------------------------------------------- index and writing

@@ -79,10 +79,10 @@ def embed(
     source: Source, places: Sequence[int], embedder: Embedder, crew: Crew, checkpoint: Checkpoint, report: BuildReport
 ) -> None:
     """Give each of the faces at `places`, which ascend, its row, if it has a whole picture; count the others."""
-    done = len(source.faces) - len(places)
+    done = int(checkpoint.good.sum())
     encoders = embedder.encoders_for(crew.cores)
     with (
-        Progress("Embedding", len(source.faces), "images", report.progress_note, before=done) as progress,
+        Progress("Embedding", done + len(places), "images", report.progress_note, before=done) as progress,
         embedder.for_many(),
         embedder.can_be_given_up() as give_up,
         closing(_loaded(source, places, embedder, crew, report, progress)) as loaded,

@@ -46,6 +46,15 @@ def _tried(embedder: Embedder, quick: str, pictures: Sequence[torch.Tensor]) -> 
     return other, f"auto: {found}"
 
 
+def as_built(embedder: Embedder, precision: str) -> Embedder:
+    """The embedder in the precision of an index's rows, so that a picture finds itself; else, where it can't, in fp32.
+
+    Rows are near enough to fp32's for that, or the build would not have taken another precision by itself.
+    """
+    lacks = {"cpu": "fp16", "mps": "bf16"}
+    return embedder if lacks.get(embedder.device) == precision else embedder.at(precision)
+
+
 def quick_precision(device: str) -> str:
     """The precision that `device` computes in the quickest, as far as we know.
 

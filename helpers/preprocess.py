@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,9 +45,17 @@ class Preparation:
         else:
             inside_height, inside_width = max(1, round(height / width * self.size)), self.size
         top, left = round((self.size - inside_height) / 2), round((self.size - inside_width) / 2)  # as ImageOps.pad
-        canvas = torch.tensor(BACKGROUND, dtype=torch.uint8).repeat(self.size, self.size, 1)
+        canvas = _empty_canvas(self.size).clone()
         canvas[top : top + inside_height, left : left + inside_width] = _resized(pixels, inside_height, inside_width)
         return canvas.permute(2, 0, 1)
+
+
+@lru_cache(1)
+def _empty_canvas(size: int) -> torch.Tensor:
+    """The background, uint8 [size, size, 3]: to fill it anew takes longer than to resize a card."""
+    import torch
+
+    return torch.tensor(BACKGROUND, dtype=torch.uint8).repeat(size, size, 1)
 
 
 def _resized(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -56,6 +56,7 @@ class QueryEngine:
         say(f"Loading {stored.manifest.source.display_name} and {stored.count:,} rows")
         from helpers.embedder import Embedder  # torch and faiss: seconds, so only once the files are found in order
         from helpers.faiss_index import CardIndex
+        from helpers.precision import as_built
 
         index = CardIndex.of(stored)
         if ef_search is not None:
@@ -68,7 +69,7 @@ class QueryEngine:
                 details=f"{stored.manifest.model.name}, {stored.manifest.model.pretrained or 'its own weights'}",
                 suggestion="bring the old weights back, or build the index again with build_embeddings.py",
             )
-        return cls(index, records, embedder)
+        return cls(index, records, as_built(embedder, stored.manifest.model.precision))
 
     @property
     def ef_search(self) -> int:

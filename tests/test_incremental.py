@@ -1,0 +1,164 @@
+"""A build over an index: what is there already is not made again, and what can't be trusted is not used."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers.artifacts import IndexFolder
+from helpers.identity import PICTURE, as_it_is_now, find_rows
+from helpers.image_cache import ImageCache
+from helpers.reuse import earlier_index, if_it_fits
+from helpers.validation import read_content
+from tests.conftest import Built
+from tests.pictures import encoded
+from tests.test_build import build, same_index
+
+BEFORE = 10  # faces of the first build; the second has three more
+
+
+def counts(manifest: dict[str, Any]) -> dict[str, int]:
+    return {name: manifest["embedding"][name] for name in ("reused", "resumed", "embedded")}
+
+
+def test_a_second_build_makes_what_is_new_or_changed_and_drops_what_is_gone(built: Built, tmp_path: Path) -> None:
+    cache = Path(shutil.copytree(built.cache, tmp_path / "cache"))
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    assert build(cache, out, built.model, "--limit", BEFORE).returncode == 0
+    paths = [ImageCache(cache).path_for(record["image_url"]) for record in built.records()]
+    paths[2].write_bytes(encoded(size=(300, 420), seed=77))
+    paths[5].unlink()
+    os.utime(paths[7], ns=(1, 1))  # copied without its time: its content is compared
+
+    done = build(cache, out, built.model)
+    assert done.returncode == 0, done.stderr
+    after = Built(cache, out, built.model)
+    assert counts(after.manifest()) == {"reused": BEFORE - 2, "resumed": 0, "embedded": 3 + 1}
+    assert f"embedded: 12, {BEFORE - 2} of them taken over from the index that was there" in done.stdout
+    assert build(cache, fresh, built.model).returncode == 0
+    assert same_index(out, fresh)
+
+    rows = (out / "mtg_embeddings.npy").read_bytes()
+    done = build(cache, out, built.model, "--hnsw-m", 16)
+    assert counts(after.manifest()) == {"reused": 12, "resumed": 0, "embedded": 0}
+    assert (out / "mtg_embeddings.npy").read_bytes() == rows
+    done = build(cache, out, built.model, "--rebuild")
+    assert counts(after.manifest()) == {"reused": 0, "resumed": 0, "embedded": 12}
+    assert same_index(out, fresh)
+
+
+def test_rows_made_in_another_way_are_named_and_not_used(built: Built, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(built.index, tmp_path / "out"))
+    done = build(built.cache, out, built.model, "--fit", "crop", "--precision", "bf16", "--limit", 3)
+    assert done.returncode == 0, done.stderr
+    assert "no row of the index that is there can be taken over: precision was fp32, now bf16" in done.stderr
+    assert "fit was pad, now crop" in done.stderr
+    manifest = Built(built.cache, out, built.model).manifest()
+    assert counts(manifest) == {"reused": 0, "resumed": 0, "embedded": 3}
+    assert manifest["model"]["precision"] == "bf16"
+
+
+def flip(name: str) -> Callable[[Path], object]:
+    """Change a byte in the middle of a file."""
+
+    def damage(folder: Path) -> None:
+        data = bytearray((folder / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        (folder / name).write_bytes(bytes(data))
+
+    return damage
+
+
+def of_before(folder: Path) -> None:
+    """An index as it was made before it said which pictures its rows are of."""
+    manifest = json.loads((folder / "build_manifest.json").read_text())
+    del manifest["embedding"], manifest["sha256"]["mtg_pictures.npy"]
+    del manifest["model"]["precision"], manifest["model"]["preprocessing"]
+    (folder / "build_manifest.json").write_text(json.dumps(manifest))
+    (folder / "mtg_pictures.npy").unlink()
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a row": flip("mtg_embeddings.npy"),
+    "a hash": flip("mtg_pictures.npy"),
+    "no rows": lambda folder: (folder / "mtg_embeddings.npy").unlink(),
+    "cut": lambda folder: os.truncate(folder / "mtg_embeddings.npy", 1000),
+    "another's rows": lambda folder: shutil.copy(folder / "mtg_pictures.npy", folder / "mtg_embeddings.npy"),
+    "no JSON": lambda folder: (folder / "build_manifest.json").write_text("{"),
+    "another version": lambda folder: (folder / "build_manifest.json").write_text(
+        (folder / "build_manifest.json").read_text().replace('"version": "1.0.0"', '"version": "2.0.0"')
+    ),
+    "made before": of_before,
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_index_is_named_and_not_used(
+    built: Built, tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Path(shutil.copytree(built.index, tmp_path / "out"))
+    assert earlier_index(IndexFolder(out))
+    DAMAGE[how](out)
+    assert earlier_index(IndexFolder(out)) is None
+    said = capsys.readouterr().err
+    assert f"WARNING: the index in {out} is not reused" in said
+    assert "mtg_" in said or "build_manifest.json" in said
+
+
+@pytest.mark.parametrize("field", ["model", "weights_sha256", "precision", "preprocessing", "target_size", "fit"])
+def test_whatever_changes_a_vector_makes_rows_unfit(
+    built: Built, field: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    earlier = earlier_index(IndexFolder(built.index))
+    assert earlier
+    assert if_it_fits(earlier, earlier.settings) is earlier
+    others = msgspec.structs.replace(earlier.settings, **{field: "another"})
+    assert if_it_fits(earlier, others) is None
+    assert f"{field} was " in capsys.readouterr().err
+
+
+def test_a_folder_without_an_index_has_no_rows_and_says_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert earlier_index(IndexFolder(tmp_path)) is None
+    assert capsys.readouterr().err == ""
+
+
+def test_a_picture_is_the_same_if_its_content_is(tmp_path: Path) -> None:
+    path = tmp_path / f"{'ab' * 20}.jpg"
+    path.write_bytes(b"content")
+    known = np.array([read_content(path).picture(path.name)], PICTURE)[0]
+    assert as_it_is_now(known, path) == known
+    os.utime(path, ns=(5, 5))
+    touched = as_it_is_now(known, path)
+    assert touched["mtime_ns"] == 5  # so that it need not be read again
+    assert touched["sha256"] == known["sha256"]
+    path.write_bytes(b"Content")
+    assert as_it_is_now(known, path) is None
+    path.write_bytes(b"longer content")
+    assert as_it_is_now(known, path) is None
+    path.unlink()
+    assert as_it_is_now(known, path) is None
+
+
+digests = st.binary(min_size=20, max_size=20)
+
+
+@given(known=st.lists(digests, unique=True, max_size=30), others=st.lists(digests, max_size=10), draw=st.randoms())
+def test_rows_are_found_by_the_picture_they_are_of(known: list[bytes], others: list[bytes], draw: Any) -> None:
+    known = [*known, b"\0" * 20, b"\0" * 19 + b"\1"] if b"\0" * 20 not in known else known
+    pictures = np.zeros(len(known), PICTURE)
+    pictures["url_sha1"] = np.array(known, "V20")
+    asked = [*known, *others]
+    draw.shuffle(asked)
+    found = find_rows(pictures, np.array(asked, "V20"))
+    assert found.tolist() == [known.index(name) if name in known else -1 for name in asked]
+    assert find_rows(pictures[:0], np.array(asked, "V20")).tolist() == [-1] * len(asked)
