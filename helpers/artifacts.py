@@ -80,9 +80,10 @@ class IndexFolder:
         return IndexFolder(self.root, rank)
 
     def other_ranks(self) -> "list[IndexFolder]":
-        """The ranks above 0 that left a checkpoint here."""
-        found = (re.fullmatch(r"checkpoint_rank([1-9]\d*)_meta\.json", path.name) for path in self.root.iterdir())
-        return [self.of_rank(rank) for rank in sorted(int(match[1]) for match in found if match)]
+        """The ranks above 0 that left a checkpoint here, or the beginning of one."""
+        names = r"checkpoint_rank([1-9]\d*)(_embeddings\.npy|_pictures\.npy|\.npz|_meta\.json)"
+        found = (re.fullmatch(names, path.name) for path in self.root.iterdir())
+        return [self.of_rank(rank) for rank in sorted({int(match[1]) for match in found if match})]
 
     @property
     def browser_vectors(self) -> Path:

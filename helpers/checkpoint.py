@@ -255,7 +255,7 @@ class Checkpoint:
         """Keep the rows that other ranks made, as if they were our own; their checkpoints go, unless they don't fit."""
         self._wait()
         for other in self._folder.other_ranks():
-            if resume:
+            if resume and other.checkpoint_meta.exists():  # else it was killed before its first one
                 try:
                     found = self._read(*_files(other))
                 except _Unfit as unfit:

@@ -463,6 +463,17 @@ def test_what_ranks_left_is_resumed_by_any_number_of_them(tmp_path: Path, *, ran
         assert names(tmp_path) == NAMES
 
 
+def test_a_rank_that_was_killed_before_its_first_checkpoint_leaves_nothing(tmp_path: Path) -> None:
+    faces = make_faces(12)
+    left = open_checkpoint(tmp_path, faces, resume=False, rank=3)
+    add(left, [4])
+    abandon(left)
+    assert len(names(tmp_path)) == 2
+    with open_checkpoint(tmp_path, faces):
+        pass
+    assert names(tmp_path) == []
+
+
 def test_what_a_rank_of_another_build_left_is_put_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     of_rank(1, tmp_path, make_faces(12, start=50), [6, 7])
     with open_checkpoint(tmp_path, make_faces(12)) as checkpoint:

@@ -91,18 +91,17 @@ def test_rows_that_hardly_differ_say_nothing() -> None:
     assert least_centred_cosine(same, same) is None
 
 
-def test_a_real_model_in_bf16_is_as_good_as_in_fp32(model: Path) -> None:
+def test_a_real_model_in_bf16_makes_nearly_the_rows_of_fp32(model: Path) -> None:
     embedder = Embedder.load(ModelSource(f"local-dir:{model}", None), Preparation(384, "pad"), "cpu")
     prepared = [embedder.prepare(decode_image(encoded(size=(488, 680), seed=seed))) for seed in range(4)]
     other = embedder.at("bf16")
     rows = other.encode(prepared)
     assert rows.dtype == np.float32
     assert np.abs(np.linalg.norm(rows, axis=1) - 1).max() < 1e-5
-    cosine = least_centred_cosine(embedder.encode(prepared), rows)
-    assert cosine
-    assert cosine > 0.99
+    exact = embedder.encode(prepared)
+    assert float((rows * exact).sum(axis=1).min()) >= 0.99
+    assert not np.array_equal(rows, exact)
     assert other.fingerprint == embedder.fingerprint
-    assert not np.array_equal(rows, embedder.encode(prepared))
 
 
 def test_numbers_that_overflow_are_said_at_once(model: Path) -> None:

@@ -66,9 +66,10 @@ def test_a_rank_that_dies_ends_the_run_and_nothing_is_lost(built: Built, tmp_pat
     done = torchrun("build_embeddings.py", *arguments(built, tmp_path), "--batch", 1, kill_1_when=embedded_some)
     assert done.returncode != 0
     assert not (tmp_path / "build_manifest.json").exists()
-    assert "Traceback" not in done.stderr.partition("torch/distributed/run.py")[0]  # what is behind is torchrun's own
-    left = [path.name for path in tmp_path.iterdir()]
-    assert "checkpoint_meta.json" in left or "checkpoint_rank1_embeddings.npy" in left
+    assert "Signal 9 (SIGKILL) received by PID" in done.stderr  # which rank it was is torchrun's to say
+    assert str(ROOT / "helpers") not in done.stderr  # a traceback of ours
+    assert (tmp_path / "checkpoint_meta.json").exists()  # rank 0 was stopped, not killed
+    assert rows.exists()
 
     done = build(built.cache, tmp_path, built.model)  # with one rank
     assert done.returncode == 0, done.stderr
