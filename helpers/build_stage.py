@@ -9,6 +9,7 @@ share; rank 0 decides what is to do, and assembles.
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import subprocess
 import tempfile
@@ -47,6 +48,7 @@ from helpers.index_store import (
     Records,
     StoredIndex,
 )
+from helpers.machine_limits import usable_cores
 from helpers.model_source import find_model
 from helpers.preprocess import Preparation
 from helpers.ranks import Ranks
@@ -147,30 +149,32 @@ def build(args: BuildArgs, embedder: Embedder, report: BuildReport, ranks: Ranks
     earlier = earlier_index(folder) if ranks.leads and not args.rebuild else None
     embedder, chosen = _settled(args, embedder, source, earlier, ranks)
     team = crew(embedder, args.batch, args.loaders, ranks.local_size)
+    # The others begin a checkpoint only when rank 0 has taken over what earlier runs left under the same names.
+    to_do: NDArray[np.int64] = np.empty(0, np.int64) if ranks.leads else ranks.from_leader(None)
     with Checkpoint(
         folder,
         _settings(embedder),
         source.faces,
         args.checkpoint_frequency,
-        resume=args.resume and ranks.leads,  # what others left is rank 0's now
+        resume=args.resume and ranks.leads,
         rebuild=args.rebuild,
     ) as checkpoint:
         if ranks.leads:
             with report.phase("reusing"):
                 _reuse(source, checkpoint, earlier, embedder, report)
-        places = _share(checkpoint, ranks)
+            to_do = ranks.from_leader(np.flatnonzero(~checkpoint.good))
+        team = _fitting(team, checkpoint, args)
         with report.phase("embedding"):
-            embed(source, places, embedder, team, checkpoint, report)
-            rows, pictures = checkpoint.complete()
+            embed(source, ranks.share(to_do), embedder, team, checkpoint, report)
+            checkpoint.finish()
             shares = ranks.to_leader(report)
-            if not ranks.leads:
-                return ""
-            if not ranks.alone:
-                rows, pictures = _assembled(checkpoint, report, shares)
+        if not ranks.leads:
+            return ""
+        rows, pictures = _assembled(checkpoint, report, shares)
         report.images = {"reusing": report.reused, "embedding": report.embedded, "indexing": len(rows)}
         _require_rows(report)
         check_unit_rows(rows, embedder.source.display_name)
-        index, recalls = _index(rows, args, report)
+        index, recalls = _index(rows, args, report, ranks)
         made = _Made(card_list, embedder, index, recalls, team, ranks, chosen)
         with atomic_set(folder.root, marker=folder.manifest.name) as staging:
             staged = IndexFolder(staging)
@@ -228,23 +232,49 @@ def _faces(card_list: Path, args: BuildArgs) -> Records:
 def _settled(
     args: BuildArgs, embedder: Embedder, source: Source, earlier: EarlierIndex | None, ranks: Ranks
 ) -> tuple[Embedder, str]:
-    """The embedder in the precision to use, which rank 0 chooses, and why that one."""
+    """The embedder in the precision to use, which rank 0 chooses, and why that one.
+
+    PipelineError (Configuration Error) where another rank would make other rows than rank 0.
+    """
     from helpers.embed_stage import sample
     from helpers.precision import SAMPLE, settle_precision
 
     chosen = ""
     if ranks.leads:
-        there = last_settings(IndexFolder(args.out)) if args.resume else None
-        there = there or (earlier.settings if earlier else None)
-        fits = there is not None and replace(_settings(embedder), precision=there.precision) == there
+        kept = last_settings(IndexFolder(args.out), rebuild=args.rebuild) if args.resume else None
         embedder, chosen = settle_precision(
             embedder,
             args.precision,
-            there.precision if there and fits else None,
+            _precision_there(embedder, [kept, earlier.settings if earlier else None]),
             lambda: sample(source, range(len(source.faces)), embedder, SAMPLE),
         )
         say(f"Precision: {embedder.precision} ({chosen})")
-    return embedder.at(ranks.from_leader(embedder.precision)), chosen
+    theirs: Settings = ranks.from_leader(_settings(embedder))
+    embedder = embedder.at(theirs.precision)
+    if _settings(embedder) != theirs:
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            f"rank {ranks.rank} would make other rows than rank 0",
+            details=f"{_settings(embedder)} is not {theirs}",
+            suggestion="give all ranks the same model, weights and flags",
+        )
+    return embedder, chosen
+
+
+def _precision_there(embedder: Embedder, candidates: list[Settings | None]) -> str | None:
+    """The precision of the first of the rows that are there that fit but for it."""
+    ours = _settings(embedder)
+    fitting = (there.precision for there in candidates if there and replace(ours, precision=there.precision) == there)
+    return next(fitting, None)
+
+
+def _fitting(team: Crew, checkpoint: Checkpoint, args: BuildArgs) -> Crew:
+    """`team`, with no larger batches than a checkpoint may be apart."""
+    if team.batch <= checkpoint.largest_batch:
+        return team
+    if args.batch:
+        warn(f"--checkpoint-frequency {args.checkpoint_frequency}: {checkpoint.largest_batch} pictures at a time")
+    return dataclasses.replace(team, batch=checkpoint.largest_batch)
 
 
 def _settings(embedder: Embedder) -> Settings:
@@ -270,13 +300,6 @@ def _reuse(
         say(f"Taken over from the index that is there: {report.reused:,} rows of {len(earlier.rows):,}")
 
 
-def _share(checkpoint: Checkpoint, ranks: Ranks) -> list[int]:
-    """The places of the faces that this rank embeds: those without a row, in as many pieces as there are ranks."""
-    to_do: NDArray[np.int64] = ranks.from_leader(np.flatnonzero(~checkpoint.good))
-    share: list[int] = np.array_split(to_do, ranks.size)[ranks.rank].tolist()
-    return share
-
-
 def _require_rows(report: BuildReport) -> None:
     if report.successful:
         return
@@ -299,7 +322,8 @@ def _assembled(
     """What all ranks have made, rows and pictures; PipelineError where some of it can't be used."""
     for share in shares[1:]:
         report.add_share(share)
-    checkpoint.take_over_others()
+    if len(shares) > 1:
+        checkpoint.take_over_others()
     rows, pictures = checkpoint.complete()
     if len(rows) != report.successful:
         raise PipelineError.of(
@@ -314,10 +338,14 @@ def _assembled(
 # ---------------------------------------------------------------------------------------------------- index and writing
 
 
-def _index(vectors: NDArray[np.float32], args: BuildArgs, report: BuildReport) -> tuple[CardIndex, dict[int, float]]:
+def _index(
+    vectors: NDArray[np.float32], args: BuildArgs, report: BuildReport, ranks: Ranks
+) -> tuple[CardIndex, dict[int, float]]:
     """The index, with the efSearch it needs, and the recall@10 that was measured to choose that."""
-    from helpers.faiss_index import CardIndex  # faiss: takes a moment, see above
+    from helpers.faiss_index import CardIndex, use_threads  # faiss: takes a moment, see above
 
+    if not ranks.alone:
+        use_threads(usable_cores())
     say(f"Indexing {len(vectors):,} rows of width {vectors.shape[1]}")
     with report.phase("indexing"):
         index = CardIndex.build(vectors, args.hnsw_m, args.hnsw_ef_construction)

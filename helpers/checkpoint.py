@@ -15,6 +15,7 @@ Processes that build together (torchrun) have one each; rank 0 takes over the ro
 
 import hashlib
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -221,22 +222,36 @@ class Checkpoint:
         return np.asarray(self._pictures.mapped(self._processed)[places])
 
     def forget(self, places: Sequence[int]) -> None:
-        """The rows at `places` are good no more: their pictures are others now, or gone."""
+        """The rows at `places` are good no more: their pictures are others now, or gone.
+
+        That is saved before others are written in their places: else a power failure might leave the old row, the new
+        picture, and a checkpoint that calls them good.
+        """
         self.good[np.asarray(places, np.int64)] = False
+        self._save()
+        self._wait()
 
-    def complete(self) -> tuple[NDArray[np.float32], NDArray[Any]]:
-        """All faces are processed: save that, also with frequency 0, and return what the good ones have.
+    def finish(self) -> None:
+        """All faces are processed: save that, also with frequency 0.
 
-        These are rows, float32 [N, D], memory-mapped, and pictures, dtype PICTURE [N]. What comes after the embedding,
-        the swap of the files above all, can then be killed and repeated.
+        What comes after the embedding, the swap of the files above all, can then be killed and repeated.
         """
         if not self.good.any():
-            return np.empty((0, 0), np.float32), np.empty(0, PICTURE)
+            return
         if self._unsaved or self._processed < len(self.good):
             self._processed = len(self.good)
             self._save()
         with self._held_up():
             self._wait()
+
+    def complete(self) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """`finish`, and return what the good ones have.
+
+        These are rows, float32 [N, D], memory-mapped, and pictures, dtype PICTURE [N].
+        """
+        self.finish()
+        if not self.good.any():
+            return np.empty((0, 0), np.float32), np.empty(0, PICTURE)
         rows = self._rows.mapped(len(self.good))
         if not self.good.all():
             rows = self._without_gaps(rows)
@@ -254,20 +269,40 @@ class Checkpoint:
     def take_over_others(self, *, resume: bool = True) -> None:
         """Keep the rows that other ranks made, as if they were our own; their checkpoints go, unless they don't fit."""
         self._wait()
-        for other in self._folder.other_ranks():
-            if resume and other.checkpoint_meta.exists():  # else it was killed before its first one
-                try:
-                    found = self._read(*_files(other))
-                except _Unfit as unfit:
-                    self._put_aside(other, str(unfit))
-                    continue
-                places = found.places[~self.good[found.places]]
-                self.add_many(places, found.rows, places, found.pictures[places])
-                if places.size:
-                    self._save()
-                    self._wait()  # now they can go
-            for path in _files(other):
+        for folder, ending in self._of_others() if resume else []:
+            if not _files(folder, ending)[0].exists():
+                continue  # it was killed before its first one
+            try:
+                found = self._read(*_files(folder, ending))
+            except _Unfit as unfit:
+                if not ending:
+                    self._put_aside(folder, str(unfit))
+                continue
+            places = found.places[~self._has(found.places, found.pictures)]
+            self.add_many(places, found.rows, places, found.pictures[places])
+            if places.size:
+                self._save()
+                self._wait()  # now they can go
+            for path in _files(folder, ending):
                 path.unlink(missing_ok=True)
+        for folder in self._folder.other_ranks():
+            for path in _files(folder):
+                path.unlink(missing_ok=True)
+
+    def _of_others(self) -> list[tuple[IndexFolder, str]]:
+        """The checkpoints of other ranks, and those of theirs that were put aside, by folder and ending."""
+        aside = [
+            (self._folder.of_rank(int(match[1])), match[2])
+            for path in sorted(self._folder.root.glob(f"checkpoint_rank*{STALE_SUFFIX}"))
+            if (match := re.fullmatch(r"checkpoint_rank(\d+)_meta\.json(.*)", path.name))
+        ]
+        return [*((folder, "") for folder in self._folder.other_ranks()), *aside]
+
+    def _has(self, places: NDArray[np.int64], pictures: NDArray[Any]) -> NDArray[np.bool_]:
+        """Whether the rows at `places` are there, and of these very `pictures`, which are those of all faces."""
+        there = self.good[places]
+        there[there] = self.pictures(places[there]) == pictures[places[there]]
+        return there
 
     def delete(self) -> None:
         """The build is whole: its checkpoint goes."""
@@ -438,12 +473,15 @@ class Checkpoint:
             self._folder.checkpoint_mask.unlink(missing_ok=True)
 
 
-def last_settings(folder: IndexFolder) -> Settings | None:
-    """What the rows of the folder's checkpoint were made with; None where there is none that can be read."""
+def last_settings(folder: IndexFolder, *, rebuild: bool) -> Settings | None:
+    """What the rows of the folder's checkpoint were made with; None where there is none that such a build may take."""
     try:
-        return msgspec.json.decode(folder.checkpoint_meta.read_bytes(), type=_Meta).parameters
+        found = msgspec.json.decode(folder.checkpoint_meta.read_bytes(), type=_Meta).parameters
     except (OSError, msgspec.MsgspecError):
         return None
+    if rebuild and not found.rebuild:
+        return None
+    return Settings(**{name: getattr(found, name) for name in Settings.__struct_fields__})
 
 
 def _files(folder: IndexFolder, ending: str = "") -> tuple[Path, Path, Path, Path]:

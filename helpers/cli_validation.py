@@ -488,7 +488,7 @@ def add_build_options(parser: Parser) -> None:
         default="auto",
         metavar="WHICH",
         help="of the model's weights: fp32, bf16, fp16; auto takes the fastest that is as good as fp32 on a few of the "
-        "run's own pictures, or what the rows that are there were made with",
+        "run's own pictures, or keeps to that of the rows that are there, if that is fp32 or as fast",
     )
     parser.add_argument(
         "--rebuild",

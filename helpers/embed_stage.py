@@ -6,7 +6,7 @@ that this takes does not depend on how many pictures there are.
 """
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -86,19 +86,15 @@ def embed(
         embedder.for_many(),
         embedder.can_be_given_up() as give_up,
         closing(_loaded(source, places, embedder, crew, report, progress)) as loaded,
-        closing(_encoded(loaded, embedder, min(crew.batch, checkpoint.largest_batch), encoders)) as batches,
+        closing(_encoded(loaded, embedder, crew.batch, encoders, give_up)) as batches,
     ):
         started = time.monotonic()
-        try:
-            for batch in batches:
-                checkpoint.add(batch.places, batch.rows, batch.pictures)
-                report.embedded += len(batch.places)
-                report.model_busy += batch.seconds
-                report.model_there = (time.monotonic() - started) * encoders
-                progress.advance(len(batch.places))
-        except BaseException:
-            give_up()
-            raise
+        for batch in batches:
+            checkpoint.add(batch.places, batch.rows, batch.pictures)
+            report.embedded += len(batch.places)
+            report.model_busy += batch.seconds
+            report.model_there = (time.monotonic() - started) * encoders
+            progress.advance(len(batch.places))
 
 
 def sample(source: Source, places: Sequence[int], embedder: Embedder, count: int) -> list[torch.Tensor]:
@@ -147,7 +143,9 @@ def _loaded(
                 yield prepared
 
 
-def _encoded(loaded: Iterator[Prepared], embedder: Embedder, size: int, encoders: int) -> Generator[Batch, None, None]:
+def _encoded(
+    loaded: Iterator[Prepared], embedder: Embedder, size: int, encoders: int, give_up: Callable[[], object]
+) -> Generator[Batch, None, None]:
     """Yield what `encoders` threads make of batches of `size` pictures, in order."""
 
     def encode(batch: list[Prepared]) -> Batch:
@@ -159,6 +157,6 @@ def _encoded(loaded: Iterator[Prepared], embedder: Embedder, size: int, encoders
 
     batches = iter(lambda: list(islice(loaded, size)), [])
     # One more than are at work: it is ready when the first of them is done
-    with closing(in_order(encode, batches, workers=encoders, ahead=encoders + 1)) as coming:
+    with closing(in_order(encode, batches, workers=encoders, ahead=encoders + 1, give_up=give_up)) as coming:
         for _, future in coming:
             yield future.result()

@@ -35,7 +35,9 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # of 8 to 32 and 12 in batches of 64, the offline model 40 in batches of 8 and 28 in batches of 64; and a small one is
 # soon given up on Ctrl-C. CUDA: what clip-retrieval takes; that and MPS were not measured.
 BATCH = {"cpu": 8, "cuda": 256, "mps": 64}
-ENCODERS_BESIDE_A_CPU = 2  # one thread brings a batch to the device and back while the other's is worked on
+# One thread brings a batch to the device and back while the other's is worked on. On MPS there is but one: torch
+# crashes with more (github.com/pytorch/pytorch/issues/197805).
+CUDA_ENCODERS = 2
 _SPATIAL = (
     transforms.Resize,
     transforms.CenterCrop,
@@ -107,14 +109,13 @@ class Embedder:
         On a CPU one for each core: a batch on each core by itself embeds 13 % more than one batch on both (ViT-B/32),
         and a loader that takes a core for a moment does not keep the other one waiting at a barrier.
         """
-        return cores if self._device.type == "cpu" else ENCODERS_BESIDE_A_CPU
+        return {"cpu": cores, "cuda": CUDA_ENCODERS}.get(self._device.type, 1)
 
     @contextmanager
     def for_many(self) -> Iterator[None]:
-        """For the block, each thread that calls `encode` works by itself, see `encoders_for`."""
+        """For the block, each thread that calls `prepare` or `encode` works by itself, see `encoders_for`."""
         before = torch.get_num_threads()
-        if self._device.type == "cpu":
-            torch.set_num_threads(1)
+        torch.set_num_threads(1)
         try:
             yield
         finally:

@@ -36,6 +36,11 @@ class Problem:
     suggestion: str
 
 
+def first_line(error: BaseException) -> str:
+    """What `error` says, in a line; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class PipelineError(Exception):
     """A known failure: one or more problems of one category, and the exit code that they mean."""
 

@@ -31,6 +31,12 @@ if sys.platform == "darwin":
 _TIE = 1e-6  # scores closer than this are the same score: identical twins may come in either order
 
 
+def use_threads(count: int) -> None:
+    """Let faiss use `count` threads: torchrun tells every process to use one, and one of them builds the graph."""
+    if sys.platform != "darwin":  # see above
+        faiss.omp_set_num_threads(count)
+
+
 class CardIndex:
     """HNSW over N unit rows of width D."""
 

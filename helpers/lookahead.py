@@ -11,11 +11,17 @@ Result = TypeVar("Result")
 
 
 def in_order(
-    work: Callable[[Item], Result], items: Iterable[Item], *, workers: int, ahead: int
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int,
+    ahead: int,
+    give_up: Callable[[], object] = lambda: None,
 ) -> Generator[tuple[Item, Future[Result]], None, None]:
     """Yield each item with the future of `work(item)`, in their order; at most `ahead` are under way or lie ready.
 
-    Close it (`contextlib.closing`) where it is left early: what has not begun is dropped then.
+    Close it (`contextlib.closing`) where it is left early: what has not begun is dropped then, what is under way is
+    waited for, after `give_up` was called.
     """
     coming = iter(items)
     pending: deque[tuple[Item, Future[Result]]] = deque()
@@ -26,5 +32,8 @@ def in_order(
             if not pending:
                 return
             yield pending.popleft()
+    except BaseException:
+        give_up()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from helpers.embedder import Embedder
-from helpers.errors import PipelineError
+from helpers.errors import PipelineError, first_line
 
 SAMPLE = 16  # pictures that are embedded both ways
 LEAST_COSINE = 0.999  # of a row to the one made in fp32, both less the mean: what all cards share would hide the rest
@@ -18,8 +18,8 @@ def settle_precision(
 ) -> tuple[Embedder, str]:
     """The embedder in the precision to use, and why that one.
 
-    `auto` takes that of the `rows_there`, which could not be used else, if it is one that it would take at all; else
-    `sample` gives a few prepared pictures of the run to try it on.
+    `auto` takes that of the `rows_there`, which could not be used else, if it is fp32 or what is quick here: they were
+    tried when they were made, or asked for by name. Else `sample` gives a few prepared pictures to try it on.
     """
     if wanted != "auto":
         return embedder.at(wanted), f"--precision {wanted}"
@@ -37,7 +37,7 @@ def _tried(embedder: Embedder, quick: str, pictures: Sequence[torch.Tensor]) -> 
         other = embedder.at(quick)
         cosine = least_centred_cosine(embedder.encode(pictures), other.encode(pictures)) if pictures else None
     except (RuntimeError, PipelineError) as error:  # of the device: it can't compute so, or its numbers overflow
-        return embedder, f"auto: {quick} fails here ({str(error).splitlines()[0]})"
+        return embedder, f"auto: {quick} fails here ({first_line(error)})"
     if cosine is None:
         return embedder, f"auto: too few different pictures to try {quick} on"
     found = f"rows in {quick} have a cosine of at least {cosine:.5f} to fp32 on {len(pictures)} pictures"
@@ -47,12 +47,11 @@ def _tried(embedder: Embedder, quick: str, pictures: Sequence[torch.Tensor]) -> 
 
 
 def as_built(embedder: Embedder, precision: str) -> Embedder:
-    """The embedder in the precision of an index's rows, so that a picture finds itself; else, where it can't, in fp32.
+    """The embedder in the precision of an index's rows, if the device is quick with it; else in fp32.
 
     Rows are near enough to fp32's for that, or the build would not have taken another precision by itself.
     """
-    lacks = {"cpu": "fp16", "mps": "bf16"}
-    return embedder if lacks.get(embedder.device) == precision else embedder.at(precision)
+    return embedder.at(precision) if precision == quick_precision(embedder.device) else embedder
 
 
 def quick_precision(device: str) -> str:

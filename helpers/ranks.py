@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from helpers.errors import Category, PipelineError
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.errors import Category, PipelineError, first_line
 from helpers.talk import hush
 
 Value = TypeVar("Value")
 
-LONGEST_WAIT = timedelta(days=2)  # a rank on a slow device may be done much later; one that is dead shows at once
+LONGEST_WAIT = timedelta(days=2)  # a rank on a slow device may be done much later; a process that died shows at once
 LOOK_EVERY_SECONDS = 0.5  # whether a signal came while we wait
 
 
@@ -75,6 +78,11 @@ class Ranks:
         leaders: Value = held[0]
         return leaders
 
+    def share(self, places: NDArray[np.int64]) -> list[int]:
+        """Our part of what is to do."""
+        part: list[int] = np.array_split(places, self.size)[self.rank].tolist()
+        return part
+
     def to_leader(self, value: Value) -> list[Value]:
         """What each rank has, in their order, for rank 0, which waits for the others; nothing for these."""
         if self.alone:
@@ -115,7 +123,7 @@ def _interruptible(wait: Callable[[], object]) -> None:
         raise PipelineError.of(
             Category.BUILD,
             "the connection to the other ranks is lost",
-            details=str(failures[0]).splitlines()[0],
+            details=first_line(failures[0]),
             suggestion="see what they said; what was embedded is kept, and the same command goes on from there, also "
             "with another number of ranks",
         ) from failures[0]

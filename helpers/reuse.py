@@ -1,7 +1,8 @@
 """Rows that need not be made again: of the index that lies in --out, and of a checkpoint with the same pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -55,7 +56,12 @@ def if_it_fits(earlier: EarlierIndex | None, settings: Settings) -> EarlierIndex
     ours, theirs = msgspec.structs.asdict(settings), msgspec.structs.asdict(earlier.settings)
     differs = [f"{name} was {theirs[name]}, now {ours[name]}" for name in ours if ours[name] != theirs[name]]
     if differs:
-        warn(f"no row of the index that is there can be taken over: {'; '.join(differs)}")
+        keep = (
+            f" (--precision {theirs['precision']} keeps them)"
+            if len(differs) == 1 and "precision" in differs[0]
+            else ""
+        )
+        warn(f"no row of the index that is there can be taken over: {'; '.join(differs)}{keep}")
         return None
     return earlier
 
@@ -65,12 +71,9 @@ def forget_changed(checkpoint: Checkpoint, faces: Records, cache: ImageCache) ->
     places = np.flatnonzero(checkpoint.good)
     if not places.size:
         return
-    pictures = checkpoint.pictures(places)
-    changed = [
-        place
-        for place, known in zip(places.tolist(), pictures, strict=True)
-        if as_it_is_now(known, cache.path_for(faces[place].image_url)) is None
-    ]
+    paths = (cache.path_for(faces[place].image_url) for place in places.tolist())
+    now = _as_they_are_now(checkpoint.pictures(places), paths, len(places))
+    changed = [place for place, picture in zip(places.tolist(), now, strict=True) if picture is None]
     if changed:
         checkpoint.forget(changed)
         say(f"{len(changed):,} pictures of the checkpoint have changed, or are gone: looked at again")
@@ -80,19 +83,21 @@ def take_over(earlier: EarlierIndex, checkpoint: Checkpoint, faces: Records, cac
     """Keep in `checkpoint` the rows of `earlier` that are of the very pictures of `faces`; how many these are."""
     places = np.flatnonzero(~checkpoint.good)
     names = [ImageCache.name_for(faces[place].image_url) for place in places.tolist()]
-    digests = np.frombuffer(b"".join(bytes.fromhex(name[:40]) for name in names), "V20")
-    rows = find_rows(earlier.pictures, digests)
-    same: list[tuple[int, int]] = []
-    pictures: list[Any] = []
-    known_places: Sequence[int] = np.flatnonzero(rows >= 0).tolist()
-    with Progress("Comparing", len(known_places), "pictures") as progress:
-        for at in known_places:
-            picture = as_it_is_now(earlier.pictures[rows[at]], cache.root / names[at])
-            if picture is not None:
-                same.append((int(places[at]), int(rows[at])))
-                pictures.append(picture)
+    rows = find_rows(earlier.pictures, np.frombuffer(b"".join(bytes.fromhex(name[:40]) for name in names), "V20"))
+    known = np.flatnonzero(rows >= 0)
+    now = _as_they_are_now(earlier.pictures[rows[known]], (cache.root / names[at] for at in known), len(known))
+    same = np.array([picture is not None for picture in now], bool)
+    if same.any():
+        pictures = np.array([picture for picture in now if picture is not None], PICTURE)
+        checkpoint.add_many(places[known[same]], earlier.rows, rows[known[same]], pictures)
+    return int(same.sum())
+
+
+def _as_they_are_now(known: NDArray[Any], paths: Iterable[Path], count: int) -> list[Any]:
+    """`as_it_is_now` of each of `count` pictures; all are read they were copied without their times."""
+    found = []
+    with Progress("Comparing", count, "pictures") as progress:
+        for picture, path in zip(known, paths, strict=True):
+            found.append(as_it_is_now(picture, path))
             progress.advance()
-    if same:
-        new_places, old_rows = np.array(same, np.int64).T
-        checkpoint.add_many(new_places, earlier.rows, old_rows, np.array(pictures, PICTURE))
-    return len(same)
+    return found

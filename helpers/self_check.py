@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 SAMPLE = 16  # rows, a second or two of the model's time
 LEAST_COSINE = 0.99
-TIE = 1e-5  # what the rounding of another batch can move a cosine between twins
+TIE = {"fp32": 1e-5}  # what the rounding of another batch can move a cosine between twins
+COARSE_TIE = 1e-3  # the same in bf16 and fp16
 
 
 def check_index(stored: StoredIndex, cache: ImageCache, embedder: Embedder) -> None:
@@ -44,7 +45,7 @@ def check_index(stored: StoredIndex, cache: ImageCache, embedder: Embedder) -> N
     scores, found = exact_search(queries, rows, 1)
     for query, row, best, first in zip(queries, asked, scores[:, 0].tolist(), found[:, 0].tolist(), strict=True):
         own = float(query @ rows[row])
-        if own < LEAST_COSINE or own < best - TIE:
+        if own < LEAST_COSINE or own < best - TIE.get(embedder.precision, COARSE_TIE):
             raise _failed(
                 f"the picture of row {row} ({records[row].name}) has a cosine of {own:.4f} with its row; "
                 f"{records[first].name} comes first with {best:.4f}"

@@ -45,8 +45,8 @@ def off_unit_rows(rows: NDArray[np.float32], places: NDArray[np.int64] | None = 
     """
     off = [np.empty(0, np.int64)]
     count = len(rows) if places is None else len(places)
-    for start in range(0, count, 8192):
-        part = slice(start, min(start + 8192, count))
+    for start in range(0, count, 1024):
+        part = slice(start, min(start + 1024, count))
         norms = np.linalg.norm(rows[part if places is None else places[part]].astype(np.float64), axis=1)
         off.append(start + np.flatnonzero(~(np.abs(norms - 1) <= NORM_TOLERANCE)))  # NaN is off too
     return np.concatenate(off)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from helpers.artifacts import IndexFolder
-from helpers.checkpoint import Checkpoint, Settings
+from helpers.checkpoint import Checkpoint, Settings, last_settings
 from helpers.errors import PipelineError
 from helpers.identity import PICTURE
 from helpers.records import CardFace
@@ -479,7 +479,26 @@ def test_what_a_rank_of_another_build_left_is_put_aside(tmp_path: Path, capsys: 
     with open_checkpoint(tmp_path, make_faces(12)) as checkpoint:
         assert not checkpoint.good.any()
     assert "checkpoint_rank1_meta.json" in capsys.readouterr().err
+    assert len(names(tmp_path)) == 4
     assert all(name.endswith(".stale") for name in names(tmp_path))
+    with open_checkpoint(tmp_path, make_faces(12, start=50)) as checkpoint:
+        assert np.flatnonzero(checkpoint.good).tolist() == [6, 7]  # the flag was mistyped only once
+        checkpoint.delete()
+    assert names(tmp_path) == []
+
+
+def test_of_two_ranks_with_a_row_the_one_of_another_picture_is_taken(tmp_path: Path) -> None:
+    """The leader's may be of a picture that has changed since; whoever looks at the files will know."""
+    faces = make_faces(4)
+    interrupted(tmp_path, faces, [0, 1])
+    with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, faces, resume=False, rank=1) as checkpoint:
+        changed = pictures([1])
+        changed["size"] = 77
+        checkpoint.add([1], rows([3]), changed)
+        raise KeyboardInterrupt
+    with open_checkpoint(tmp_path, faces) as checkpoint:
+        assert checkpoint.pictures(np.array([0, 1]))["size"].tolist() == [1000, 77]
+        assert np.array_equal(checkpoint.complete()[0], rows([0, 3]))
 
 
 def test_without_resume_nothing_of_other_ranks_is_taken(tmp_path: Path) -> None:
@@ -487,6 +506,13 @@ def test_without_resume_nothing_of_other_ranks_is_taken(tmp_path: Path) -> None:
     with open_checkpoint(tmp_path, make_faces(12), resume=False) as checkpoint:
         assert not checkpoint.good.any()
     assert names(tmp_path) == []
+
+
+def test_what_the_rows_were_made_with_can_be_read_beforehand(tmp_path: Path) -> None:
+    assert last_settings(IndexFolder(tmp_path), rebuild=False) is None
+    interrupted(tmp_path, make_faces(3), [0])
+    assert last_settings(IndexFolder(tmp_path), rebuild=False) == SETTINGS
+    assert last_settings(IndexFolder(tmp_path), rebuild=True) is None
 
 
 def test_a_rebuild_goes_on_from_a_rebuild_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -506,7 +532,9 @@ def test_a_rebuild_goes_on_from_a_rebuild_only(tmp_path: Path, capsys: pytest.Ca
 def test_rows_whose_pictures_changed_are_made_again(tmp_path: Path) -> None:
     faces = make_faces(6)
     interrupted(tmp_path, faces, [0, 1, 4])
+    checkpoint = open_checkpoint(tmp_path, faces)
+    assert np.array_equal(checkpoint.pictures(np.array([1, 4])), pictures([1, 4]))
+    checkpoint.forget([1])
+    abandon(checkpoint)  # a kill right after it
     with open_checkpoint(tmp_path, faces) as checkpoint:
-        assert np.array_equal(checkpoint.pictures(np.array([1, 4])), pictures([1, 4]))
-        checkpoint.forget([1])
         assert is_complete(checkpoint, [0, 4])

@@ -82,6 +82,8 @@ DOWNLOAD = {
 BUILD = {
     "--out": ["", "o\udcff"],
     "--batch": ["0", "-3"],
+    "--loaders": ["0", "257"],
+    "--precision": ["int8", "FP16"],
     "--size": ["63", "4097"],
     "--fit": ["stretch"],
     "--hnsw-m": ["3", "129"],
