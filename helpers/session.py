@@ -414,9 +414,14 @@ class DownloadSession:
                     raise _Passing(
                         f"only {target.size:,} of the {size:,} bytes came that the server's description says"
                     )
-        except _BadRange:
+        except _BadRange as refused:
+            had = target.size
             target.discard()
-            raise
+            if size is None:
+                raise
+            raise _BadRange(
+                f"{refused}: only {had:,} of the {size:,} bytes came that the server's description says"
+            ) from refused
         except _Passing as failure:
             failure.got_further = target.size - furthest >= _STEP_BYTES
             raise

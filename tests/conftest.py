@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.pictures import encoded, write
+from tests.warm_python import run_warm
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL = Path(os.environ.get("MTG_REAL_DATA", ROOT.parent / "shared" / "real"))
@@ -23,8 +24,15 @@ DRAWN_COUNT = 12
 def run_script(
     script: str, *arguments: object, cwd: Path | None = None, long: bool = False, **more: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run a script of the project in a process of its own; its exit code and both outputs come back."""
-    words = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    """Run a script of the project in a process of its own; its exit code and both outputs come back.
+
+    Where it will load a local model and nothing else is asked for, that process need not import torch first.
+    """
+    words_for_it = list(map(str, arguments))
+    local = script == "build_embeddings.py" and any(word.startswith("local-dir:/") for word in words_for_it)
+    if (local or script == "query_index.py") and not more and not long:
+        return run_warm(ROOT / script, words_for_it, cwd)
+    words = [sys.executable, str(ROOT / script), *words_for_it]
     limit = 1200 if long else 300
     return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=limit, check=False, **more)
 
