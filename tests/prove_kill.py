@@ -2,7 +2,7 @@
 
 The moments are random, spread over all that the three commands do; SEED=N repeats those of an earlier run. Each
 command is given again as it was. At the end all must be there and right, and nothing may have been fetched or embedded
-twice beyond one checkpoint interval (16 pictures, the workers', for a download) a kill.
+twice beyond one checkpoint interval (48 pictures, those under way, for a download) a kill.
 """
 
 import json
@@ -19,6 +19,7 @@ from subprocess import CompletedProcess
 
 import numpy as np
 
+from helpers.fetch_pool import AHEAD_PER_WORKER
 from tests.conftest import run_well, serving
 from tests.kills import KILLED, run_until
 
@@ -182,7 +183,7 @@ def test_20_kills_lose_nothing(real: Path, model: Path, tmp_path: Path) -> None:
 
     assert most_lost <= INTERVAL
     assert CARDS <= embedded <= CARDS + KILLS["embedding"] * INTERVAL
-    assert twice <= WORKERS * KILLS["download"]
+    assert twice <= WORKERS * AHEAD_PER_WORKER * KILLS["download"]
     assert len(asked) >= CARDS
     assert worst >= 0.9999
     assert (work.out / "mtg_meta.jsonl").read_bytes() == (undisturbed.out / "mtg_meta.jsonl").read_bytes()
