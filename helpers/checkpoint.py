@@ -52,6 +52,11 @@ class Settings(msgspec.Struct, frozen=True):
     target_size: int
     fit: str
 
+    def differences(self, ours: "Settings") -> list[str]:
+        """What is not as in `ours`, for people; rows can be shared where there is nothing."""
+        names = ((name, getattr(self, name), getattr(ours, name)) for name in Settings.__struct_fields__)
+        return [f"{name} was {theirs}, now {our}" for name, theirs, our in names if theirs != our]
+
 
 class _Parameters(Settings, frozen=True):
     faces_sha256: str  # of the faces processed, in their order: the part of the card list that matters
@@ -437,9 +442,7 @@ class Checkpoint:
 
     def _require_same(self, meta: _Meta, done: int) -> None:
         """_Unfit, with what differs, where the checkpoint's rows are not those that this build would make."""
-        ours = msgspec.structs.asdict(self._settings)
-        theirs = msgspec.structs.asdict(meta.parameters)
-        differs = [f"{name} was {theirs[name]}, now {ours[name]}" for name in ours if theirs[name] != ours[name]]
+        differs = meta.parameters.differences(self._settings)
         if not 0 < done <= meta.total_count:
             raise _Unfit(f"it is damaged: it counts {done:,} of {meta.total_count:,} faces")
         if self._rebuild and not meta.parameters.rebuild:

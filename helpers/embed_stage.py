@@ -76,17 +76,17 @@ class Source:
 
 
 def embed(
-    source: Source, places: Sequence[int], embedder: Embedder, crew: Crew, checkpoint: Checkpoint, report: BuildReport
+    source: Source, places: Sequence[int], embedder: Embedder, team: Crew, checkpoint: Checkpoint, report: BuildReport
 ) -> None:
     """Give each of the faces at `places`, which ascend, its row, if it has a whole picture; count the others."""
     done = int(checkpoint.good.sum())
-    encoders = embedder.encoders_for(crew.cores)
+    encoders = embedder.encoders_for(team.cores)
     with (
         Progress("Embedding", done + len(places), "images", report.progress_note, before=done) as progress,
         embedder.for_many(),
         embedder.can_be_given_up() as give_up,
-        closing(_loaded(source, places, embedder, crew, report, progress)) as loaded,
-        closing(_encoded(loaded, embedder, crew.batch, encoders, give_up)) as batches,
+        closing(_loaded(source, places, embedder, team, report, progress)) as loaded,
+        closing(_encoded(loaded, embedder, team.batch, encoders, give_up)) as batches,
     ):
         started = time.monotonic()
         for batch in batches:
@@ -119,15 +119,15 @@ def _load(source: Source, place: int, embedder: Embedder) -> Prepared:
 
 
 def _loaded(
-    source: Source, places: Sequence[int], embedder: Embedder, crew: Crew, report: BuildReport, progress: Progress
+    source: Source, places: Sequence[int], embedder: Embedder, team: Crew, report: BuildReport, progress: Progress
 ) -> Generator[Prepared, None, None]:
     """Yield what the loaders prepared, in order; what is missing or broken is counted, named and left out."""
 
     def load(place: int) -> Prepared:
         return _load(source, place, embedder)
 
-    ahead = max(2 * crew.batch, 2 * crew.loaders)
-    with closing(in_order(load, places, workers=crew.loaders, ahead=ahead)) as coming:
+    ahead = max(2 * team.batch, 2 * team.loaders)
+    with closing(in_order(load, places, workers=team.loaders, ahead=ahead)) as coming:
         for place, future in coming:
             try:
                 prepared = future.result()

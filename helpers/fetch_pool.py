@@ -15,12 +15,13 @@ from functools import partial
 
 from helpers.download_report import Outcome, Status, Wanted
 from helpers.image_cache import ImageCache
+from helpers.machine_limits import usable_cores
 from helpers.session import Attempts, DownloadSession, FetchFailed, MissingPicture, TryAgain
 from helpers.throttle import Stopped, TurnedAway
 from helpers.validation import BrokenImage, check_image, is_unchanged
 
 AHEAD_PER_WORKER = 3  # pictures under way for each worker: what bounds the memory, since lists are streamed
-KEEPERS = min(4, (os.cpu_count() or 1) + 1)  # one waits for the disk; each may hold a decoded picture of 96 MB
+KEEPERS = min(4, usable_cores() + 1)  # one waits for the disk; each may hold a decoded picture of 96 MB
 GRACE_SECONDS = 2.0  # for threads to finish the file they are writing when the run is interrupted
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,17 +52,14 @@ def if_it_fits(earlier: EarlierIndex | None, settings: Settings) -> EarlierIndex
     """`earlier`, if its rows are such as `settings` would make; else None, and what differs is said."""
     if earlier is None:
         return None
-    ours, theirs = msgspec.structs.asdict(settings), msgspec.structs.asdict(earlier.settings)
-    differs = [f"{name} was {theirs[name]}, now {ours[name]}" for name in ours if ours[name] != theirs[name]]
-    if differs:
-        keep = (
-            f" (--precision {theirs['precision']} keeps them)"
-            if len(differs) == 1 and "precision" in differs[0]
-            else ""
-        )
-        warn(f"no row of the index that is there can be taken over: {'; '.join(differs)}{keep}")
-        return None
-    return earlier
+    differs = earlier.settings.differences(settings)
+    if not differs:
+        return earlier
+    precision = earlier.settings.precision
+    only_that = len(differs) == 1 and precision != settings.precision
+    keep = f" (--precision {precision} keeps them)" if only_that else ""
+    warn(f"no row of the index that is there can be taken over: {'; '.join(differs)}{keep}")
+    return None
 
 
 def forget_changed(checkpoint: Checkpoint, faces: Records, cache: ImageCache) -> None:

@@ -411,17 +411,13 @@ class DownloadSession:
 
                     self._copy(response, write, most_bytes - before)
                 if size is not None and target.size < size:
-                    raise _Passing(
-                        f"only {target.size:,} of the {size:,} bytes came that the server's description says"
-                    )
+                    raise _Passing(_too_few(target.size, size))
         except _BadRange as refused:
             had = target.size
             target.discard()
             if size is None:
                 raise
-            raise _BadRange(
-                f"{refused}: only {had:,} of the {size:,} bytes came that the server's description says"
-            ) from refused
+            raise _BadRange(f"{refused}: {_too_few(had, size)}") from refused
         except _Passing as failure:
             failure.got_further = target.size - furthest >= _STEP_BYTES
             raise
@@ -483,6 +479,10 @@ def _continues(response: urllib3.BaseHTTPResponse, start: int) -> bool:
     if not where or int(where[1]) != start:
         raise _BadRange(f"asked for the bytes from {start:,}, got {response.headers.get('Content-Range')!r}")
     return True
+
+
+def _too_few(had: int, size: int) -> str:
+    return f"only {had:,} of the {size:,} bytes came that the server's description says"
 
 
 def _next_hop(url: str, location: str) -> str:

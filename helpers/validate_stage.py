@@ -10,6 +10,7 @@ from helpers.card_list import all_addresses
 from helpers.errors import Category, PipelineError
 from helpers.image_cache import ImageCache
 from helpers.lookahead import in_order
+from helpers.machine_limits import usable_cores
 from helpers.scryfall import expected_cards, kept_lists
 from helpers.talk import Progress, percent, say, warn
 from helpers.validation import BrokenImage, UnreadableImage, check_file
@@ -17,7 +18,7 @@ from helpers.validation import BrokenImage, UnreadableImage, check_file
 REPORT_VERSION = "1.0.0"
 EXIT_INVALID = 1
 EXIT_NO_DIRECTORY = 2
-WORKERS = os.cpu_count() or 1  # Pillow decodes without holding Python's lock
+WORKERS = usable_cores()  # Pillow decodes without holding Python's lock
 AHEAD = 16 * WORKERS  # pictures under way: enough to keep all cores busy, few enough to stop at once
 
 

@@ -27,6 +27,7 @@ from PIL import Image
 from helpers.atomic_io import atomic_path, atomic_write_bytes, disk_errors_named, writable_folder
 from helpers.cli_validation import Parser, number, path, run
 from helpers.errors import EXIT_OK, Category, PipelineError
+from helpers.machine_limits import usable_cores
 from helpers.talk import Progress
 
 TABLE = "cards.jsonl"
@@ -91,7 +92,7 @@ def picture_name(place: int, side: int) -> str:
 
 def draw(cards: Sequence[Card], folder: Path) -> list[Path]:
     """Draw every side that has a picture, on all cores; return the files in the cards' order."""
-    pool = ProcessPoolExecutor(min(len(cards), os.cpu_count() or 1), initializer=become_a_worker)
+    pool = ProcessPoolExecutor(min(len(cards), usable_cores()), initializer=become_a_worker)
     try:
         with Progress("Drawing", len(cards), "cards") as progress:
             drawn: list[Path] = []
