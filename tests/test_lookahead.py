@@ -1,21 +1,32 @@
 """Work done ahead: in order, bounded, and given up where nobody waits for it any more."""
 
+import os
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+import torch
 
+from build_embeddings import parse_args
+from helpers.build_report import BuildReport
+from helpers.build_stage import build
 from helpers.embedder import Embedder
 from helpers.lookahead import in_order
 from helpers.model_source import ModelSource
 from helpers.preprocess import Preparation
 from helpers.validation import decode_image
+from tests.conftest import Built
 from tests.pictures import encoded
 
 LONG_SECONDS = 60.0
+MANY_LAYERS = 1000  # ten seconds of them
 
 
 def test_results_come_in_order_and_no_more_are_begun_than_allowed() -> None:
@@ -64,3 +75,31 @@ def test_a_batch_in_the_model_ends_at_its_next_layer(model: Path) -> None:
         with pytest.raises(CancelledError):
             embedder.encode(prepared)
     assert (embedder.encode(prepared) == before).all()
+
+
+class SlowLayer(torch.nn.Module):
+    """One of very many; Ctrl-C is pressed in the third that is begun."""
+
+    def __init__(self, begun: list[int]) -> None:
+        super().__init__()
+        self.begun = begun
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        self.begun[0] += 1
+        if self.begun[0] == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        return batch
+
+
+def test_ctrl_c_does_not_wait_for_the_batch_in_the_model(built: Built, tmp_path: Path) -> None:
+    words = ("--cache", built.cache, "--out", tmp_path, "--model", f"local-dir:{built.model}", "--offline")
+    args = parse_args(list(map(str, words)))
+    embedder = Embedder.load(ModelSource(args.model, None), Preparation(args.size, args.fit), "cpu")
+    assert embedder.fingerprint  # while the real model is there
+    begun = [0]
+    layers = torch.nn.Sequential(*[SlowLayer(begun) for _ in range(MANY_LAYERS)])
+    embedder._model = cast(Any, SimpleNamespace(encode_image=layers))
+    with pytest.raises(KeyboardInterrupt):
+        build(args, embedder, BuildReport())
+    assert begun[0] < MANY_LAYERS
