@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from helpers.index_store import Statistics
 from helpers.talk import percent
 
+LEAST_SECONDS = 0.05  # of a phase that has a rate; what is told as 0.0 s has none
+
 
 @dataclass(slots=True)
 class BuildReport:
@@ -15,7 +17,8 @@ class BuildReport:
 
     total: int = 0
     resumed: int = 0  # rows that an earlier run had made
-    reused: int = 0  # rows of an earlier index
+    reused: int = 0  # rows of earlier builds
+    dropped: int = 0  # rows of the earlier index whose pictures the list names no more
     embedded: int = 0  # by this run
     missing: int = 0
     validation_failures: int = 0
@@ -31,9 +34,11 @@ class BuildReport:
 
     @property
     def images_per_second(self) -> dict[str, float]:
-        """By phase: faces whose rows it made, took over or indexed, a second."""
+        """By phase: faces whose rows it made, took over or indexed, a second; where that says anything."""
         return {
-            name: round(count / self.seconds[name], 2) for name, count in self.images.items() if self.seconds.get(name)
+            name: round(count / self.seconds[name], 2)
+            for name, count in self.images.items()
+            if count and self.seconds.get(name, 0) >= LEAST_SECONDS
         }
 
     @property
@@ -63,7 +68,7 @@ class BuildReport:
     def progress_note(self) -> str:
         """For the progress line: what was left out so far, and who waits for whom."""
         note = f"{self.missing:,} missing, {self.validation_failures:,} broken"
-        return f"{note}, model idle {self.waiting_for_loaders:.0%}" if self.model_there else note
+        return f"{note}, model waiting {self.waiting_for_loaders:.0%}" if self.model_there else note
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -74,18 +79,19 @@ class BuildReport:
 
     def counts_told(self) -> list[str]:
         """The lines of the summary that say what became of the faces."""
+        rate = self.images_per_second.get("embedding")
         origins = [
-            f"{self.reused:,} of them taken over from the index that was there" if self.reused else "",
-            f"{self.resumed:,} of them by an earlier run" if self.resumed else "",
+            f"{self.embedded:,} now" + (f" at {rate:,.1f} images/s" if rate else "") if self.embedded else "",
+            f"{self.reused:,} taken over from earlier builds" if self.reused else "",
+            f"{self.resumed:,} by an interrupted run" if self.resumed else "",
         ]
-        rate = self.images_per_second.get("embedding", 0.0)
         return [
             f"Total faces: {self.total:,}",
             f"  missing from the cache: {self.missing:,}",
             f"  validation failures: {self.validation_failures:,}",
-            f"  embedded: {', '.join([f'{self.successful:,}', *filter(None, origins)])} ({rate:.1f} images/s)",
+            f"  embedded: {self.successful:,} ({', '.join(filter(None, origins))})",
             f"Success rate: {percent(self.successful, self.total)}",
-            *(["download_images.py fetches what is missing or broken"] if self.successful < self.total else []),
+            *(["download_images.py asks again for what is missing or broken"] if self.successful < self.total else []),
         ]
 
     def phases_told(self) -> str:
@@ -95,5 +101,5 @@ class BuildReport:
             f"{name} {seconds:.1f}" + (f" ({rates[name]:,.1f} images/s)" if name in rates else "")
             for name, seconds in self.seconds.items()
         ]
-        waiting = f"the model waited for the loaders {self.waiting_for_loaders:.1%} of its time"
-        return f"Seconds: {', '.join(phases)}; {waiting}"
+        waiting = f"; the model waited {self.waiting_for_loaders:.0%} of its time for the loaders"
+        return f"Seconds: {', '.join(phases)}{waiting if self.embedded else ''}"

@@ -52,7 +52,7 @@ from helpers.machine_limits import usable_cores
 from helpers.model_source import find_model
 from helpers.preprocess import Preparation
 from helpers.ranks import Ranks
-from helpers.reuse import EarlierIndex, earlier_index, forget_changed, if_it_fits, take_over
+from helpers.reuse import EarlierIndex, earlier_index, forget_changed, if_it_fits, not_listed, take_over
 from helpers.scryfall import ensure_card_list
 from helpers.session import DownloadSession
 from helpers.talk import say, warn
@@ -161,7 +161,7 @@ def build(args: BuildArgs, embedder: Embedder, report: BuildReport, ranks: Ranks
     ) as checkpoint:
         if ranks.leads:
             with report.phase("reusing"):
-                _reuse(source, checkpoint, earlier, embedder, report)
+                _reuse(args, source, checkpoint, earlier, embedder, report)
             to_do = ranks.from_leader(np.flatnonzero(~checkpoint.good))
         team = _fitting(team, checkpoint, args)
         with report.phase("embedding"):
@@ -289,15 +289,40 @@ def _settings(embedder: Embedder) -> Settings:
 
 
 def _reuse(
-    source: Source, checkpoint: Checkpoint, earlier: EarlierIndex | None, embedder: Embedder, report: BuildReport
+    args: BuildArgs,
+    source: Source,
+    checkpoint: Checkpoint,
+    earlier: EarlierIndex | None,
+    embedder: Embedder,
+    report: BuildReport,
 ) -> None:
     """Keep what need not be embedded again."""
     forget_changed(checkpoint, source.faces, source.cache)
     report.resumed = int(checkpoint.good.sum())
     earlier = if_it_fits(earlier, _settings(embedder))
     if earlier:
-        report.reused = take_over(earlier, checkpoint, source.faces, source.cache)
+        report.reused = take_over(earlier.rows, earlier.pictures, checkpoint, source.faces, source.cache)
+        report.dropped = not_listed(earlier.pictures, source.faces)
         say(f"Taken over from the index that is there: {report.reused:,} rows of {len(earlier.rows):,}")
+        if report.dropped:
+            _tell_dropped(report.dropped, args)
+    for rows, pictures in checkpoint.put_aside():
+        count = take_over(rows, pictures, checkpoint, source.faces, source.cache)
+        report.reused += count
+        say(f"Taken over from a checkpoint of another card list: {count:,} rows")
+
+
+def _tell_dropped(count: int, args: BuildArgs) -> None:
+    """Rows that go are as they should be with a new list, but may surprise where flags leave faces out."""
+    flags = [
+        *([f"--limit {args.limit}"] if args.limit is not None else []),
+        *([str(args.filters)] if args.filters else []),
+    ]
+    gone = f"{count:,} rows of the index that is there go: their pictures are not in this list"
+    if flags:
+        warn(f"{gone}, by {' '.join(flags)}; another --out keeps them")
+    else:
+        say(gone)
 
 
 def _require_rows(report: BuildReport) -> None:
@@ -440,6 +465,7 @@ def _manifest(args: BuildArgs, report: BuildReport, made: _Made, staged: IndexFo
             encoders=embedder.encoders_for(team.cores),
             precision_chosen=made.chosen,
             reused=report.reused,
+            dropped=report.dropped,
             resumed=report.resumed,
             embedded=report.embedded,
             waiting_for_loaders=round(report.waiting_for_loaders, 4),

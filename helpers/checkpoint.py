@@ -303,6 +303,21 @@ class Checkpoint:
         ]
         return [*((folder, "") for folder in self._folder.other_ranks()), *aside]
 
+    def put_aside(self) -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
+        """What lies in checkpoints that were put aside and made as ours is, but of other card lists.
+
+        Each has rows, float32 [processed, D], and their pictures, PICTURE [processed]; where no row is good the picture
+        has no name.
+        """
+        for path in sorted(self._folder.root.glob(f"checkpoint*{STALE_SUFFIX}")):
+            if match := re.fullmatch(r"checkpoint(?:_rank(\d+))?_meta\.json(.*)", path.name):
+                folder = self._folder.of_rank(int(match[1] or 0))
+                with suppress(_Unfit):
+                    found = self._read(*_files(folder, match[2]), any_list=True)
+                    pictures = np.zeros(len(found.pictures), PICTURE)
+                    pictures[found.places] = found.pictures[found.places]
+                    yield found.rows, pictures
+
     def _has(self, places: NDArray[np.int64], pictures: NDArray[Any]) -> NDArray[np.bool_]:
         """Whether the rows at `places` are there, and of these very `pictures`, which are those of all faces."""
         there = self.good[places]
@@ -418,8 +433,13 @@ class Checkpoint:
                 return found
         return None
 
-    def _read(self, meta_path: Path, mask_path: Path, rows_path: Path, pictures_path: Path) -> _Found:
-        """Read this checkpoint; _Unfit where it is another build's, or damaged."""
+    def _read(
+        self, meta_path: Path, mask_path: Path, rows_path: Path, pictures_path: Path, *, any_list: bool = False
+    ) -> _Found:
+        """Read this checkpoint; _Unfit where it is another build's, or damaged.
+
+        With `any_list` it may be one of another card list.
+        """
         try:
             meta = msgspec.json.decode(meta_path.read_bytes(), type=_Meta)
             with np.load(mask_path) as packed:
@@ -429,7 +449,11 @@ class Checkpoint:
         except Exception as error:  # damaged bytes make numpy, zipfile and tokenize raise nearly anything
             raise _Unfit(f"it is damaged: {error}") from error
         done = meta.processed_count
-        self._require_same(meta, done)
+        if not 0 < done <= meta.total_count:
+            raise _Unfit(f"it is damaged: it counts {done:,} of {meta.total_count:,} faces")
+        differs = self._made_otherwise(meta) + ([] if any_list else self._lists_differ(meta))
+        if differs:
+            raise _Unfit("; ".join(differs))
         if (
             (good.dtype, good.ndim) != (np.bool_, 1)
             or not np.array_equal(indices, np.flatnonzero(good))
@@ -440,26 +464,28 @@ class Checkpoint:
         damaged = off_unit_rows(rows, places)
         return _Found(meta, np.delete(places, damaged), len(damaged), rows, pictures)
 
-    def _require_same(self, meta: _Meta, done: int) -> None:
-        """_Unfit, with what differs, where the checkpoint's rows are not those that this build would make."""
+    def _made_otherwise(self, meta: _Meta) -> list[str]:
+        """Why the checkpoint's rows are not those that this build would make of the same pictures."""
         differs = meta.parameters.differences(self._settings)
-        if not 0 < done <= meta.total_count:
-            raise _Unfit(f"it is damaged: it counts {done:,} of {meta.total_count:,} faces")
         if self._rebuild and not meta.parameters.rebuild:
             differs.append("it may hold rows of an earlier index, and --rebuild wants none")
+        return differs
+
+    def _lists_differ(self, meta: _Meta) -> list[str]:
+        """Why the checkpoint's rows are not of our faces, in our order."""
+        done = meta.processed_count
         if done > len(self._faces):
-            differs.append(f"it has {done:,} faces, this build only {len(self._faces):,}")
-        elif self._faces_sha256(done) != meta.parameters.faces_sha256:
-            differs.append(f"the card list: its first {done:,} faces are others")
-        if differs:
-            raise _Unfit("; ".join(differs))
+            return [f"it has {done:,} faces, this build only {len(self._faces):,}"]
+        if self._faces_sha256(done) != meta.parameters.faces_sha256:
+            return [f"the card list: its first {done:,} faces are others"]
+        return []
 
     def _put_aside(self, folder: IndexFolder, why: str) -> None:
         endings = chain([STALE_SUFFIX], (f".{number}{STALE_SUFFIX}" for number in count(2)))
         ending = next(e for e in endings if not any(path.exists() for path in _files(folder, e)))
         warn(
             f"{folder.checkpoint_meta.name} in {folder.root} is not one of this build ({why}): it is kept as *{ending} "
-            "and the build starts over; a build that it fits takes it up again"
+            "and not gone on with; a build that it fits takes it up again"
         )
         self._rename(folder, "", ending)
 

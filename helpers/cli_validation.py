@@ -87,7 +87,7 @@ def one_of(choices: Sequence[str], *, suggest: str) -> Rule:
 
     def rule(flag: str, text: str) -> str:
         if text not in choices:
-            best = [*difflib.get_close_matches(text, choices, n=1), suggest][0]
+            best = [*difflib.get_close_matches(text.lower(), choices, n=1), suggest][0]
             raise _broken(f"{flag} must be one of {', '.join(choices)}", flag, text, f"use {flag} {best}")
         return text
 
@@ -365,7 +365,11 @@ def add_card_list_options(parser: Parser) -> None:
         "--cache", path, default=Path("image_cache"), metavar="DIR", help="directory of the pictures and the card list"
     )
     parser.option(
-        "--limit", number(int, 0, suggest=0), default=None, metavar="N", help="only the first N faces; 0 means none"
+        "--limit",
+        number(int, 0, suggest=0),
+        default=None,
+        metavar="N",
+        help="only the first N faces; 0 means not one of them",
     )
     parser.option(
         "--image-key",
@@ -550,7 +554,8 @@ def add_build_options(parser: Parser) -> None:
         words,
         default="ViT-B-32-quickgelu",
         metavar="NAME",
-        help="open_clip model, or local-dir:PATH for a folder that holds one",
+        help="open_clip model, or local-dir:PATH for a folder that holds one (the index remembers where: it is needed "
+        "for queries)",
     )
     parser.option(
         "--pretrained", words, default="openai", metavar="TAG", help="open_clip's tag of the weights, or their file"

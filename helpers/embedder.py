@@ -4,6 +4,7 @@ The only user of open_clip. Import it only once there is work for it: that takes
 """
 
 import copy
+import difflib
 import functools
 import hashlib
 import logging
@@ -203,22 +204,26 @@ def _device(wanted: str, number: int) -> torch.device:
     if wanted == "auto":
         wanted = next(name for name in ("cuda", "mps", "cpu") if available[name])
     if not available[wanted]:
+        missing = "see nvidia-smi: the driver or the GPU is missing" if wanted == "cuda" and torch.version.cuda else ""
         raise PipelineError.of(
             Category.CONFIGURATION,
             f"torch finds no {wanted} device here",
             details=f"received --device {wanted}; available: {', '.join(n for n, there in available.items() if there)}",
-            suggestion="use --device auto, or install a torch built for this device",
+            suggestion=f"use --device auto, or {missing or 'install a torch built for this device'}",
         )
     return torch.device(wanted, number % torch.cuda.device_count()) if wanted == "cuda" else torch.device(wanted)
 
 
 def _unavailable(source: ModelSource, error: Exception) -> PipelineError:
     if not source.names_weights and source.model not in open_clip.list_models():
+        near = difflib.get_close_matches(source.model, open_clip.list_models(), n=3)
         return PipelineError.of(
             Category.CONFIGURATION,
             f"open_clip knows no model {source.model}",
             details=f"received --model {source.model}",
-            suggestion='list them: python -c "import open_clip; print(open_clip.list_models())"',
+            suggestion=(f"did you mean {', '.join(near)}? " if near else "")
+            + 'list them: python -c "import open_clip; print(open_clip.list_models())"; '
+            "a folder that holds a model is --model local-dir:PATH",
         )
     tags = open_clip.list_pretrained_tags_by_model(source.model)
     return PipelineError.of(

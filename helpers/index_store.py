@@ -81,6 +81,7 @@ class Embedding(msgspec.Struct, frozen=True):
     embedded: int  # rows made by this run
     waiting_for_loaders: float  # share of the phase "embedding" in which the model had nothing to do, 0..1
     images_per_second: dict[str, float]  # by phase
+    dropped: int = 0  # rows of the earlier index whose pictures the list names no more
 
 
 class Manifest(msgspec.Struct, frozen=True):

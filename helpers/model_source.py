@@ -57,10 +57,17 @@ def find_model(model: str, pretrained: str, *, offline: bool) -> ModelSource:
                 Category.CONFIGURATION,
                 f"{folder} holds no open_clip model",
                 details=f"there is no {folder / 'open_clip_config.json'}",
-                suggestion="check --model, or bring the folder back that the index was built with; "
-                "scripts/make_offline_model.py --out makes one for trying out",
+                suggestion="name the folder with --model local-dir:PATH, or bring back the one that the index was built "
+                "with; scripts/make_offline_model.py --out makes one for trying out",
             )
         return ModelSource(f"{LOCAL_DIR}{folder}", None)
+    if _is_file(Path(model) / "open_clip_config.json"):
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            f"open_clip knows no model {model}",
+            details="there is a folder of that name which holds one",
+            suggestion=f"use --model {LOCAL_DIR}{model}",
+        )
     if not model.startswith(HUB) and _is_file(Path(pretrained)):
         return ModelSource(model, str(Path(pretrained).absolute()))
     if offline or not 200 <= (probe(os.environ.get("HF_ENDPOINT", HUB_ADDRESS), DEFAULT_USER_AGENT) or 0) < 500:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from helpers.embedder import Embedder
 from helpers.errors import PipelineError, first_line
+from helpers.talk import warn
 
 SAMPLE = 16  # pictures that are embedded both ways
 LEAST_COSINE = 0.999  # of a row to the one made in fp32, both less the mean: what all cards share would hide the rest
@@ -21,9 +22,11 @@ def settle_precision(
     `auto` takes that of the `rows_there`, which could not be used else, if it is fp32 or what is quick here: they were
     tried when they were made, or asked for by name. Else `sample` gives a few prepared pictures to try it on.
     """
-    if wanted != "auto":
-        return embedder.at(wanted), f"--precision {wanted}"
     quick = quick_precision(embedder.device)
+    if wanted != "auto":
+        if embedder.device == "cpu" and wanted not in ("fp32", quick):
+            warn(f"this CPU has no arithmetic for {wanted}, which is emulated: expect a tenth of the speed of fp32")
+        return embedder.at(wanted), f"--precision {wanted}"
     if rows_there in ("fp32", quick):
         return embedder.at(rows_there), "auto: the rows that are there have it"
     if quick == "fp32":

@@ -1,4 +1,4 @@
-"""Rows that need not be made again: of the index that lies in --out, and of a checkpoint with the same pictures."""
+"""Rows that need not be made again: of the index that lies in --out, and of checkpoints with the same pictures."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ def if_it_fits(earlier: EarlierIndex | None, settings: Settings) -> EarlierIndex
         return earlier
     precision = earlier.settings.precision
     only_that = len(differs) == 1 and precision != settings.precision
-    keep = f" (--precision {precision} keeps them)" if only_that else ""
+    keep = f" (--precision {precision} keeps them)" if only_that else "; another --out keeps it"
     warn(f"no row of the index that is there can be taken over: {'; '.join(differs)}{keep}")
     return None
 
@@ -75,18 +75,34 @@ def forget_changed(checkpoint: Checkpoint, faces: Records, cache: ImageCache) ->
         say(f"{len(changed):,} pictures of the checkpoint have changed, or are gone: looked at again")
 
 
-def take_over(earlier: EarlierIndex, checkpoint: Checkpoint, faces: Records, cache: ImageCache) -> int:
-    """Keep in `checkpoint` the rows of `earlier` that are of the very pictures of `faces`; how many these are."""
+def take_over(
+    rows: NDArray[np.float32], made_of: NDArray[Any], checkpoint: Checkpoint, faces: Records, cache: ImageCache
+) -> int:
+    """Keep in `checkpoint` those of `rows` that are of the very pictures of `faces`; how many these are.
+
+    `rows` is float32 [N, D], `made_of` PICTURE [N].
+    """
     places = np.flatnonzero(~checkpoint.good)
-    names = [ImageCache.name_for(faces[place].image_url) for place in places.tolist()]
-    rows = find_rows(earlier.pictures, np.frombuffer(b"".join(bytes.fromhex(name[:40]) for name in names), "V20"))
-    known = np.flatnonzero(rows >= 0)
-    now = _as_they_are_now(earlier.pictures[rows[known]], (cache.root / names[at] for at in known), len(known))
+    numbers = find_rows(made_of, _url_hashes(faces, places.tolist()))
+    known = np.flatnonzero(numbers >= 0)
+    paths = (cache.path_for(faces[place].image_url) for place in places[known].tolist())
+    now = _as_they_are_now(made_of[numbers[known]], paths, len(known))
     same = np.array([picture is not None for picture in now], bool)
     if same.any():
         pictures = np.array([picture for picture in now if picture is not None], PICTURE)
-        checkpoint.add_many(places[known[same]], earlier.rows, rows[known[same]], pictures)
+        checkpoint.add_many(places[known[same]], rows, numbers[known[same]], pictures)
     return int(same.sum())
+
+
+def not_listed(made_of: NDArray[Any], faces: Records) -> int:
+    """How many of `made_of` (PICTURE [N]) are no pictures of `faces`."""
+    return int(np.isin(made_of["url_sha1"], _url_hashes(faces, range(len(faces))), invert=True).sum())
+
+
+def _url_hashes(faces: Records, places: Iterable[int]) -> NDArray[np.void]:
+    """SHA-1 of the URLs of the pictures of the faces at `places`, V20."""
+    names = (ImageCache.name_for(faces[place].image_url) for place in places)
+    return np.frombuffer(b"".join(bytes.fromhex(name[:40]) for name in names), "V20")
 
 
 def _as_they_are_now(known: NDArray[Any], paths: Iterable[Path], count: int) -> list[Any]:

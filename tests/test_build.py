@@ -279,7 +279,7 @@ def test_a_build_that_is_stopped_keeps_a_checkpoint_and_goes_on_from_it(
     assert 0 < kept < FACES
     done = build(built.cache, tmp_path, built.model, "--hnsw-m", 16, "--batch", 3)  # which change no vector
     assert f"Resuming: {kept} of {FACES} faces" in done.stderr
-    assert f"embedded: {FACES}, {kept} of them by an earlier run" in done.stdout
+    assert f"{kept} by an interrupted run" in done.stdout
     (cost,) = (line for line in done.stdout.splitlines() if line.startswith("Checkpoints: "))
     assert re.fullmatch(r"Checkpoints: 1, which held up the run for \d+\.\d\d s \(\d+\.\d\d %\)", cost)
     assert same_index(tmp_path, built.index)
@@ -305,7 +305,7 @@ def test_a_build_that_is_killed_while_the_files_are_swapped_is_completed_without
     assert run.returncode == KILLED
     done = build(built.cache, out, built.model, *more)
     assert done.returncode == 0, done.stderr
-    assert f"embedded: {FACES}, {FACES} of them by an earlier run" in done.stdout
+    assert f"embedded: {FACES} ({FACES} by an interrupted run)" in done.stdout
     assert same_index(out, built.index)
 
 
@@ -342,7 +342,7 @@ def test_pictures_that_came_since_a_build_was_stopped_are_taken_in(built: Built,
     )
     away.rename(missing)
     done = build(cache, out, built.model)
-    assert f"embedded: {FACES}, {FACES - 1} of them by an earlier run" in done.stdout
+    assert f"{FACES - 1} by an interrupted run" in done.stdout
     assert "missing from the cache: 0" in done.stdout
     assert same_index(out, built.index)
 

@@ -1,7 +1,9 @@
 """A build over an index: what is there already is not made again, and what can't be trusted is not used."""
 
+import gzip
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +22,8 @@ from helpers.reuse import earlier_index, if_it_fits
 from helpers.validation import read_content
 from tests.conftest import Built
 from tests.pictures import encoded
-from tests.test_build import build, same_index
+from tests.kills import run_signalled_before
+from tests.test_build import FACES, build, same_index
 
 BEFORE = 10  # faces of the first build; the second has three more
 
@@ -42,7 +45,7 @@ def test_a_second_build_makes_what_is_new_or_changed_and_drops_what_is_gone(buil
     assert done.returncode == 0, done.stderr
     after = Built(cache, out, built.model)
     assert counts(after.manifest()) == {"reused": BEFORE - 2, "resumed": 0, "embedded": 3 + 1}
-    assert f"embedded: 12, {BEFORE - 2} of them taken over from the index that was there" in done.stdout
+    assert re.search(rf"embedded: 12 \(4 now.*, {BEFORE - 2} taken over from earlier builds\)", done.stdout)
     assert build(cache, fresh, built.model).returncode == 0
     assert same_index(out, fresh)
 
@@ -52,6 +55,43 @@ def test_a_second_build_makes_what_is_new_or_changed_and_drops_what_is_gone(buil
     assert (out / "mtg_embeddings.npy").read_bytes() == rows
     done = build(cache, out, built.model, "--rebuild")
     assert counts(after.manifest()) == {"reused": 0, "resumed": 0, "embedded": 12}
+    assert same_index(out, fresh)
+
+
+def test_rows_that_flags_leave_out_go_with_a_warning(built: Built, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(built.index, tmp_path / "out"))
+    done = build(built.cache, out, built.model, "--limit", 3)
+    assert done.returncode == 0, done.stderr
+    assert f"WARNING: {FACES - 3} rows of the index that is there go" in done.stderr
+    assert "--limit 3; another --out keeps them" in done.stderr
+    assert Built(built.cache, out, built.model).manifest()["embedding"]["dropped"] == FACES - 3
+
+
+def reordered(cache: Path) -> None:
+    """Let the list of `cache` begin with the card that it ended with."""
+    (path,) = cache.glob("unique_artwork-*.jsonl.gz")
+    lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
+    path.write_bytes(gzip.compress(b"".join([*lines[-1:], *lines[:-1]])))
+
+
+def test_rows_of_an_interrupted_build_outlive_its_list(built: Built, tmp_path: Path) -> None:
+    """A build of half a night is killed; before it is run again the list has changed."""
+    cache = Path(shutil.copytree(built.cache, tmp_path / "cache"))
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    words: list[object] = ["--cache", cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline"]
+    run_signalled_before("replace mtg_embeddings.npy", "build_embeddings.py", *words, "--limit", BEFORE)
+    changed = ImageCache(cache).path_for(built.records()[3]["image_url"])
+    changed.write_bytes(encoded(size=(300, 420), seed=77))
+    reordered(cache)
+
+    done = build(cache, out, built.model)
+    assert done.returncode == 0, done.stderr
+    assert "is not one of this build (the card list: its first 10 faces are others)" in done.stderr
+    after = Built(cache, out, built.model).manifest()
+    assert counts(after) == {"reused": BEFORE - 1, "resumed": 0, "embedded": FACES - BEFORE + 1}
+    assert build(cache, fresh, built.model).returncode == 0
+    for path in out.glob("checkpoint*.stale"):
+        path.unlink()
     assert same_index(out, fresh)
 
 
