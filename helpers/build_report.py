@@ -22,8 +22,8 @@ class BuildReport:
     embedded: int = 0  # by this run
     missing: int = 0
     validation_failures: int = 0
-    model_busy: float = 0.0  # seconds, of all encoders together
-    model_there: float = 0.0  # seconds that they were there for, likewise
+    model_busy: float = 0.0  # seconds with something to do
+    model_there: float = 0.0  # seconds in all
     seconds: dict[str, float] = field(default_factory=dict)  # by phase
     images: dict[str, int] = field(default_factory=dict)  # by phase, where that has any
 

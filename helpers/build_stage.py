@@ -28,7 +28,7 @@ from helpers.artifacts import IndexFolder
 from helpers.atomic_io import Held, atomic_set, disk_errors_named, sole_holder, sweep, utc_timestamp, writable_folder
 from helpers.build_report import BuildReport
 from helpers.card_list import told_faces
-from helpers.checkpoint import Checkpoint, Settings, last_settings
+from helpers.checkpoint import Checkpoint, last_settings
 from helpers.cli_validation import (
     DEFAULT_CONNECT_TIMEOUT_SECONDS,
     DEFAULT_MAX_RETRIES,
@@ -36,7 +36,7 @@ from helpers.cli_validation import (
     BuildArgs,
 )
 from helpers.errors import Category, PipelineError
-from helpers.identity import sha256_of
+from helpers.identity import Settings, sha256_of
 from helpers.image_cache import ImageCache
 from helpers.index_store import (
     MANIFEST_VERSION,
@@ -52,7 +52,7 @@ from helpers.machine_limits import usable_cores
 from helpers.model_source import find_model
 from helpers.preprocess import Preparation
 from helpers.ranks import Ranks
-from helpers.reuse import EarlierIndex, earlier_index, forget_changed, if_it_fits, not_listed, take_over
+from helpers.reuse import EarlierIndex, earlier_index, forget_changed, if_it_fits, take_over
 from helpers.scryfall import ensure_card_list
 from helpers.session import DownloadSession
 from helpers.talk import say, warn
@@ -153,11 +153,12 @@ def build(args: BuildArgs, embedder: Embedder, report: BuildReport, ranks: Ranks
     to_do: NDArray[np.int64] = np.empty(0, np.int64) if ranks.leads else ranks.from_leader(None)
     with Checkpoint(
         folder,
-        _settings(embedder),
+        embedder.settings,
         source.faces,
         args.checkpoint_frequency,
         resume=args.resume and ranks.leads,
         rebuild=args.rebuild,
+        verify=args.validate_cache,
     ) as checkpoint:
         if ranks.leads:
             with report.phase("reusing"):
@@ -169,6 +170,7 @@ def build(args: BuildArgs, embedder: Embedder, report: BuildReport, ranks: Ranks
             checkpoint.finish()
             shares = ranks.to_leader(report)
         if not ranks.leads:
+            ranks.from_leader(None)  # an agent of torchrun waits only some minutes for others once its own are done
             return ""
         rows, pictures = _assembled(checkpoint, report, shares)
         report.images = {"reusing": report.reused, "embedding": report.embedded, "indexing": len(rows)}
@@ -187,6 +189,7 @@ def build(args: BuildArgs, embedder: Embedder, report: BuildReport, ranks: Ranks
             timed = replace(manifest, seconds=report.seconds)  # now all of them
             staged.manifest.write_bytes(timed.to_json())
         checkpoint.delete()
+    ranks.from_leader(True)
     if folder.browser_vectors.exists():
         warn(f"the browser files in {args.out} are of an earlier build: run export_for_browser.py to renew them")
     return _summary(args, report, made, checkpoint)
@@ -245,27 +248,26 @@ def _settled(
         embedder, chosen = settle_precision(
             embedder,
             args.precision,
-            _precision_there(embedder, [kept, earlier.settings if earlier else None]),
+            _precisions_there(embedder, [kept, earlier.settings if earlier else None]),
             lambda: sample(source, range(len(source.faces)), embedder, SAMPLE),
         )
         say(f"Precision: {embedder.precision} ({chosen})")
-    theirs: Settings = ranks.from_leader(_settings(embedder))
+    theirs: Settings = ranks.from_leader(embedder.settings)
     embedder = embedder.at(theirs.precision)
-    if _settings(embedder) != theirs:
+    if embedder.settings != theirs:
         raise PipelineError.of(
             Category.CONFIGURATION,
             f"rank {ranks.rank} would make other rows than rank 0",
-            details=f"{_settings(embedder)} is not {theirs}",
+            details=f"{embedder.settings} is not {theirs}",
             suggestion="give all ranks the same model, weights and flags",
         )
     return embedder, chosen
 
 
-def _precision_there(embedder: Embedder, candidates: list[Settings | None]) -> str | None:
-    """The precision of the first of the rows that are there that fit but for it."""
-    ours = _settings(embedder)
-    fitting = (there.precision for there in candidates if there and replace(ours, precision=there.precision) == there)
-    return next(fitting, None)
+def _precisions_there(embedder: Embedder, candidates: list[Settings | None]) -> list[str]:
+    """The precisions of those of the rows that are there that fit but for it."""
+    ours = embedder.settings
+    return [there.precision for there in candidates if there and replace(ours, precision=there.precision) == there]
 
 
 def _fitting(team: Crew, checkpoint: Checkpoint, args: BuildArgs) -> Crew:
@@ -277,17 +279,6 @@ def _fitting(team: Crew, checkpoint: Checkpoint, args: BuildArgs) -> Crew:
     return dataclasses.replace(team, batch=checkpoint.largest_batch)
 
 
-def _settings(embedder: Embedder) -> Settings:
-    return Settings(
-        model=embedder.source.name,
-        weights_sha256=embedder.fingerprint,
-        precision=embedder.precision,
-        preprocessing=embedder.preprocessing,
-        target_size=embedder.preparation.size,
-        fit=embedder.preparation.fit,
-    )
-
-
 def _reuse(
     args: BuildArgs,
     source: Source,
@@ -297,19 +288,28 @@ def _reuse(
     report: BuildReport,
 ) -> None:
     """Keep what need not be embedded again."""
-    forget_changed(checkpoint, source.faces, source.cache)
+    faces, cache, verify = source.faces, source.cache, args.validate_cache
+    changed = forget_changed(checkpoint, faces, cache, verify=verify and not checkpoint.verified)
+    checkpoint.verified = True
+    if changed:
+        say(f"{changed:,} pictures of the checkpoint have changed, or are gone: looked at again")
     report.resumed = int(checkpoint.good.sum())
-    earlier = if_it_fits(earlier, _settings(embedder))
+    earlier = if_it_fits(earlier, embedder.settings)
     if earlier:
-        report.reused = take_over(earlier.rows, earlier.pictures, checkpoint, source.faces, source.cache)
-        report.dropped = not_listed(earlier.pictures, source.faces)
+        unverified = verify and not earlier.verified
+        report.reused, report.dropped = take_over(
+            earlier.rows, earlier.pictures, checkpoint, faces, cache, verify=unverified
+        )
         say(f"Taken over from the index that is there: {report.reused:,} rows of {len(earlier.rows):,}")
         if report.dropped:
             _tell_dropped(report.dropped, args)
-    for rows, pictures in checkpoint.put_aside():
-        count = take_over(rows, pictures, checkpoint, source.faces, source.cache)
-        report.reused += count
-        say(f"Taken over from a checkpoint of another card list: {count:,} rows")
+    for aside in checkpoint.put_aside() if args.resume else ():
+        unverified = verify and not aside.verified
+        taken, unlisted = take_over(aside.rows, aside.pictures, checkpoint, faces, cache, verify=unverified)
+        report.reused += taken
+        say(f"Taken over from {aside.files[0].name}: {taken:,} rows")
+        if not unlisted:
+            checkpoint.drop_aside(aside)
 
 
 def _tell_dropped(count: int, args: BuildArgs) -> None:
@@ -431,6 +431,7 @@ def _manifest(args: BuildArgs, report: BuildReport, made: _Made, staged: IndexFo
             image_key=args.image_key,
             fit=args.fit,
             limit=args.limit,
+            validate_cache=args.validate_cache,
             filters=args.filters.to_json(),
         ),
         statistics=report.statistics(),
@@ -451,6 +452,7 @@ def _manifest(args: BuildArgs, report: BuildReport, made: _Made, staged: IndexFo
             index.width,
             embedder.precision,
             embedder.preprocessing,
+            embedder.architecture,
         ),
         card_list=made.card_list.name,
         ef_search_recall_at_10=made.recalls,

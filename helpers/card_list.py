@@ -21,7 +21,7 @@ import msgspec
 from isal import igzip
 from isal.igzip_lib import IsalError
 
-from helpers.errors import Category, PipelineError
+from helpers.errors import BAD_JSON, Category, PipelineError
 from helpers.records import NO_FILTERS, PLACEHOLDER_STATUS, SHOWN_KEY, CardFace, Filters, image_key_order
 from helpers.talk import human_bytes, printable, say
 
@@ -283,7 +283,7 @@ def _read_cards(path: Path, tally: FaceTally, shown_as: str) -> Iterator[_Card]:
                     continue
                 read += 1
                 yield card
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except BAD_JSON as error:
             _damaged(shown_as, number, str(error))
         except _TooLarge as error:
             _damaged(shown_as, number + 1, str(error))

@@ -16,6 +16,7 @@ Processes that build together (torchrun) have one each; rank 0 takes over the ro
 import hashlib
 import os
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -33,8 +34,8 @@ from numpy.typing import NDArray
 
 from helpers.artifacts import STALE_SUFFIX, IndexFolder
 from helpers.atomic_io import atomic_write_bytes, disk_errors_named, indented_json, signals_deferred, utc_timestamp
-from helpers.errors import PipelineError
-from helpers.identity import PICTURE
+from helpers.errors import BAD_JSON, PipelineError
+from helpers.identity import PICTURE, Settings
 from helpers.records import CardFace
 from helpers.talk import say, warn
 from helpers.vectors import off_unit_rows
@@ -42,25 +43,10 @@ from helpers.vectors import off_unit_rows
 AT_ONCE = 4096  # rows that are copied at a time
 
 
-class Settings(msgspec.Struct, frozen=True):
-    """What a row depends on beside its picture: rows made with other settings can't be mixed with ours."""
-
-    model: str
-    weights_sha256: str
-    precision: str
-    preprocessing: str
-    target_size: int
-    fit: str
-
-    def differences(self, ours: "Settings") -> list[str]:
-        """What is not as in `ours`, for people; rows can be shared where there is nothing."""
-        names = ((name, getattr(self, name), getattr(ours, name)) for name in Settings.__struct_fields__)
-        return [f"{name} was {theirs}, now {our}" for name, theirs, our in names if theirs != our]
-
-
-class _Parameters(Settings, frozen=True):
+class _Parameters(Settings, frozen=True, kw_only=True):
     faces_sha256: str  # of the faces processed, in their order: the part of the card list that matters
     rebuild: bool  # its rows were all made by this build, none was taken from an earlier index
+    verified: bool = False  # the form of each picture was checked too (--validate-cache)
 
 
 class _Meta(msgspec.Struct, frozen=True):
@@ -84,6 +70,16 @@ class _Found(msgspec.Struct, frozen=True):
     damaged: int  # rows that were good and are not any more
     rows: NDArray[np.float32]
     pictures: NDArray[Any]
+
+
+class Aside(msgspec.Struct, frozen=True):
+    """A checkpoint that was put aside, with rows such as ours but not of our card list."""
+
+    rows: NDArray[np.float32]  # [processed, D], memory-mapped
+    pictures: NDArray[Any]  # what they were made of, PICTURE [processed]; where no row is good it has no name
+    verified: bool  # the form of each was checked too
+    files: tuple[Path, ...]  # the JSON first
+    was_there: bool  # before this build began
 
 
 class _RowFile:
@@ -140,20 +136,24 @@ class Checkpoint:
         *,
         resume: bool,
         rebuild: bool = False,
+        verify: bool = True,
     ) -> None:
-        """Take the folder's checkpoint where it fits, else one that was put aside and fits, else begin one.
+        """Take the folder's checkpoint where it fits, else begin one.
 
         What other ranks left is taken over. A checkpoint that does not fit is named and put aside as `*.stale`; without
-        `resume` all are dropped. With `rebuild` one fits only if no row of it was taken from an earlier index. Nobody
-        else may be building into the folder as that rank.
+        `resume` all are dropped. With `rebuild` one fits only if no row of it was taken from an earlier index. What is
+        added is of pictures whose form was checked if `verify` says so. Nobody else may be building into the folder as
+        that rank.
         """
         self.good = np.zeros(len(faces), bool)
+        self.verified = True  # the rows that were taken up are of pictures whose form was checked
         self.saves = 0
         self.seconds = 0.0  # that the build was held up
         self._folder = folder
         self._settings = settings
         self._faces = faces
         self._rebuild = rebuild
+        self._verify = verify
         self._interval = (frequency + 1) // 2  # see above
         self._processed = 0
         self._unsaved = 0
@@ -163,9 +163,13 @@ class Checkpoint:
         self._saving: Future[None] | None = None
         if not resume and folder.checkpoint_meta.exists():
             say(f"--no-resume: the checkpoint in {folder.root} is dropped")
-        found = (self._take_up() or self._bring_back()) if resume else None
+        if not folder.rank:
+            self._mend_names()
+        self._were_aside = {path.name for path in folder.root.glob(f"checkpoint*{STALE_SUFFIX}")}
+        found = self._take_up() if resume else None
         if found:
             self.good[found.places] = True
+            self.verified = found.meta.parameters.verified
             self._processed, width = found.rows.shape
             if found.damaged:
                 warn(f"damaged rows in the checkpoint: {found.damaged:,}; they are embedded again")
@@ -187,7 +191,7 @@ class Checkpoint:
     @property
     def largest_batch(self) -> int:
         """How many images may be added at a time; a large number where no checkpoints are made."""
-        return self._interval or len(self.good) or 1
+        return self._interval or sys.maxsize
 
     def add(self, places: Sequence[int], rows: NDArray[np.float32], pictures: NDArray[Any]) -> None:
         """Keep unit rows float32 [B, D] of the faces at `places` of the list, which ascend.
@@ -225,6 +229,10 @@ class Checkpoint:
     def pictures(self, places: NDArray[np.int64]) -> NDArray[Any]:
         """What the good rows at `places` were made of, dtype PICTURE [len(places)]."""
         return np.asarray(self._pictures.mapped(self._processed)[places])
+
+    def renew(self, place: int, picture: Any) -> None:
+        """The picture of the row at `place` is the same, but `picture` (of dtype PICTURE) knows its file better."""
+        self._pictures.write(place, np.array([picture], PICTURE))
 
     def forget(self, places: Sequence[int]) -> None:
         """The rows at `places` are good no more: their pictures are others now, or gone.
@@ -274,49 +282,42 @@ class Checkpoint:
     def take_over_others(self, *, resume: bool = True) -> None:
         """Keep the rows that other ranks made, as if they were our own; their checkpoints go, unless they don't fit."""
         self._wait()
-        for folder, ending in self._of_others() if resume else []:
-            if not _files(folder, ending)[0].exists():
-                continue  # it was killed before its first one
-            try:
-                found = self._read(*_files(folder, ending))
-            except _Unfit as unfit:
-                if not ending:
-                    self._put_aside(folder, str(unfit))
-                continue
-            places = found.places[~self._has(found.places, found.pictures)]
-            self.add_many(places, found.rows, places, found.pictures[places])
-            if places.size:
-                self._save()
-                self._wait()  # now they can go
-            for path in _files(folder, ending):
-                path.unlink(missing_ok=True)
         for folder in self._folder.other_ranks():
+            if resume and folder.checkpoint_meta.exists():  # else it was killed before its first one
+                try:
+                    found = self._read(*_files(folder))
+                except _Unfit as unfit:
+                    self._put_aside(folder, str(unfit))
+                    continue
+                places = found.places[~self._has(found.places, found.pictures)]
+                self.verified &= found.meta.parameters.verified
+                self.add_many(places, found.rows, places, found.pictures[places])
+                if places.size:
+                    self._save()
+                    self._wait()  # now they can go
             for path in _files(folder):
                 path.unlink(missing_ok=True)
 
-    def _of_others(self) -> list[tuple[IndexFolder, str]]:
-        """The checkpoints of other ranks, and those of theirs that were put aside, by folder and ending."""
-        aside = [
-            (self._folder.of_rank(int(match[1])), match[2])
-            for path in sorted(self._folder.root.glob(f"checkpoint_rank*{STALE_SUFFIX}"))
-            if (match := re.fullmatch(r"checkpoint_rank(\d+)_meta\.json(.*)", path.name))
-        ]
-        return [*((folder, "") for folder in self._folder.other_ranks()), *aside]
-
-    def put_aside(self) -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
-        """What lies in checkpoints that were put aside and made as ours is, but of other card lists.
-
-        Each has rows, float32 [processed, D], and their pictures, PICTURE [processed]; where no row is good the picture
-        has no name.
-        """
+    def put_aside(self) -> Iterator[Aside]:
+        """The checkpoints that were put aside, of any rank, if their rows were made as ours are."""
         for path in sorted(self._folder.root.glob(f"checkpoint*{STALE_SUFFIX}")):
             if match := re.fullmatch(r"checkpoint(?:_rank(\d+))?_meta\.json(.*)", path.name):
-                folder = self._folder.of_rank(int(match[1] or 0))
+                files = _files(self._folder.of_rank(int(match[1] or 0)), match[2])
                 with suppress(_Unfit):
-                    found = self._read(*_files(folder, match[2]), any_list=True)
+                    found = self._read(*files, any_list=True)
                     pictures = np.zeros(len(found.pictures), PICTURE)
                     pictures[found.places] = found.pictures[found.places]
-                    yield found.rows, pictures
+                    verified = found.meta.parameters.verified
+                    yield Aside(found.rows, pictures, verified, files, path.name in self._were_aside)
+
+    def drop_aside(self, aside: Aside) -> None:
+        """It holds nothing any more that we have not: it goes, unless this very build put it aside."""
+        if aside.was_there:
+            if self._unsaved:
+                self._save()
+            self._wait()  # now it can
+            for path in aside.files:
+                path.unlink(missing_ok=True)
 
     def _has(self, places: NDArray[np.int64], pictures: NDArray[Any]) -> NDArray[np.bool_]:
         """Whether the rows at `places` are there, and of these very `pictures`, which are those of all faces."""
@@ -383,6 +384,7 @@ class Checkpoint:
                 **msgspec.structs.asdict(self._settings),
                 faces_sha256=self._faces_sha256(processed),
                 rebuild=self._rebuild,
+                verified=self._verify and self.verified,
             ),
         )
         atomic_write_bytes(self._folder.checkpoint_meta, indented_json(meta))
@@ -421,17 +423,6 @@ class Checkpoint:
         except _Unfit as unfit:
             self._put_aside(self._folder, str(unfit))
             return None
-
-    def _bring_back(self) -> _Found | None:
-        """A checkpoint that was put aside, if one fits: a flag that was mistyped once costs nothing."""
-        for meta in sorted(self._folder.root.glob(f"{self._folder.checkpoint_meta.name}*{STALE_SUFFIX}")):
-            ending = meta.name.removeprefix(self._folder.checkpoint_meta.name)
-            with suppress(_Unfit):
-                found = self._read(*_files(self._folder, ending))
-                self._drop()
-                self._rename(self._folder, ending, "")
-                return found
-        return None
 
     def _read(
         self, meta_path: Path, mask_path: Path, rows_path: Path, pictures_path: Path, *, any_list: bool = False
@@ -485,15 +476,28 @@ class Checkpoint:
         ending = next(e for e in endings if not any(path.exists() for path in _files(folder, e)))
         warn(
             f"{folder.checkpoint_meta.name} in {folder.root} is not one of this build ({why}): it is kept as *{ending} "
-            "and not gone on with; a build that it fits takes it up again"
+            "and not gone on with; a build whose rows are made as its are takes them"
         )
-        self._rename(folder, "", ending)
-
-    def _rename(self, folder: IndexFolder, old: str, new: str) -> None:
         with disk_errors_named(folder.checkpoint_meta):
-            for before, after in zip(_files(folder, old), _files(folder, new), strict=True):
+            for before, after in reversed(list(zip(_files(folder), _files(folder, ending), strict=True))):
                 with suppress(FileNotFoundError):  # of a damaged one
                     os.replace(before, after)
+
+    def _mend_names(self) -> None:
+        """Where a kill came while files were put aside, the JSON, which is last, has its name: the others get theirs.
+
+        What lies about of one that was damaged gets a name that is written over.
+        """
+        for folder in [self._folder, *self._folder.other_ranks()]:
+            meta, *others = _files(folder)
+            for path in others:
+                for aside in sorted(path.parent.glob(f"{path.name}*{STALE_SUFFIX}")):
+                    ending = aside.name.removeprefix(path.name)
+                    if not meta.with_name(meta.name + ending).exists():
+                        if meta.exists() and not path.exists():
+                            os.replace(aside, path)
+                        else:
+                            aside.unlink()
 
     def _drop(self) -> None:
         """Remove what tells of the rows, the file that vouches for the others first."""
@@ -506,7 +510,7 @@ def last_settings(folder: IndexFolder, *, rebuild: bool) -> Settings | None:
     """What the rows of the folder's checkpoint were made with; None where there is none that such a build may take."""
     try:
         found = msgspec.json.decode(folder.checkpoint_meta.read_bytes(), type=_Meta).parameters
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *BAD_JSON):
         return None
     if rebuild and not found.rebuild:
         return None

@@ -23,7 +23,7 @@ import msgspec
 from helpers.about import VERSION
 from helpers.artifacts import DOWNLOAD_REPORT
 from helpers.atomic_io import atomic_path, disk_errors_named, utc_timestamp
-from helpers.errors import Category, PipelineError
+from helpers.errors import BAD_JSON, Category, PipelineError
 from helpers.image_cache import ImageCache
 from helpers.talk import human_bytes, percent
 
@@ -136,18 +136,18 @@ def read_last(folder: Path) -> LastReport | None:
             while (line := file.readline(_LONGEST_LINE)) and not line.startswith(_FAILURES):
                 head += line
         return msgspec.json.decode(head.rstrip().rstrip(b",") + b"}", type=LastReport)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (OSError, *BAD_JSON):
         return None
 
 
 def failures_of(folder: Path) -> Iterator[Failure]:
     """What failed in the run whose report lies in `folder`, one at a time; nothing where none can be read."""
     decode = msgspec.json.Decoder(Failure).decode
-    with suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError), open(folder / DOWNLOAD_REPORT, "rb") as file:
+    with suppress(OSError, *BAD_JSON), open(folder / DOWNLOAD_REPORT, "rb") as file:
         while (line := file.readline(_LONGEST_LINE)) and not line.startswith(_FAILURES):
             pass
         while line := file.readline(_LONGEST_LINE):
-            with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            with suppress(*BAD_JSON):
                 yield decode(line.strip().rstrip(b","))
 
 

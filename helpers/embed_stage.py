@@ -5,9 +5,10 @@ Pillow, hashlib, torch's resizing and the model let others run meanwhile. What l
 that this takes does not depend on how many pictures there are.
 """
 
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -63,7 +64,37 @@ class Batch(NamedTuple):
     places: list[int]
     rows: NDArray[np.float32]  # [B, D]
     pictures: NDArray[Any]  # PICTURE [B]
-    seconds: float  # that it took
+
+
+class Busy:
+    """How long the model had something to do; where it works on several batches at a time, on the mean of them."""
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._lock = threading.Lock()
+        self._batches, self._since = 0, time.monotonic()
+        self._started, self._seconds = self._since, 0.0
+
+    @contextmanager
+    def with_a_batch(self) -> Iterator[None]:
+        """For the block, another batch is in the model."""
+        self._change(1)
+        try:
+            yield
+        finally:
+            self._change(-1)
+
+    def _change(self, by: int) -> None:
+        with self._lock:
+            now = time.monotonic()
+            self._seconds += (now - self._since) * min(self._batches, self._at_once) / self._at_once
+            self._since = now
+            self._batches += by
+
+    def so_far(self) -> tuple[float, float]:
+        """Seconds with something to do, and seconds in all."""
+        self._change(0)
+        return self._seconds, self._since - self._started
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +112,18 @@ def embed(
     """Give each of the faces at `places`, which ascend, its row, if it has a whole picture; count the others."""
     done = int(checkpoint.good.sum())
     encoders = embedder.encoders_for(team.cores)
+    busy = Busy(encoders if embedder.device == "cpu" else 1)  # of a GPU's two, one only waits its turn
     with (
         Progress("Embedding", done + len(places), "images", report.progress_note, before=done) as progress,
         embedder.for_many(),
         embedder.can_be_given_up() as give_up,
         closing(_loaded(source, places, embedder, team, report, progress)) as loaded,
-        closing(_encoded(loaded, embedder, team.batch, encoders, give_up)) as batches,
+        closing(_encoded(loaded, embedder, team.batch, encoders, busy, give_up)) as batches,
     ):
-        started = time.monotonic()
         for batch in batches:
             checkpoint.add(batch.places, batch.rows, batch.pictures)
             report.embedded += len(batch.places)
-            report.model_busy += batch.seconds
-            report.model_there = (time.monotonic() - started) * encoders
+            report.model_busy, report.model_there = busy.so_far()
             progress.advance(len(batch.places))
 
 
@@ -144,16 +174,20 @@ def _loaded(
 
 
 def _encoded(
-    loaded: Iterator[Prepared], embedder: Embedder, size: int, encoders: int, give_up: Callable[[], object]
+    loaded: Iterator[Prepared],
+    embedder: Embedder,
+    size: int,
+    encoders: int,
+    busy: Busy,
+    give_up: Callable[[], object],
 ) -> Generator[Batch, None, None]:
     """Yield what `encoders` threads make of batches of `size` pictures, in order."""
 
     def encode(batch: list[Prepared]) -> Batch:
-        started = time.monotonic()
-        rows = embedder.encode([prepared.pixels for prepared in batch])
-        seconds = time.monotonic() - started
+        with busy.with_a_batch():
+            rows = embedder.encode([prepared.pixels for prepared in batch])
         pictures = np.array([prepared.picture for prepared in batch], PICTURE)
-        return Batch([prepared.place for prepared in batch], rows, pictures, seconds)
+        return Batch([prepared.place for prepared in batch], rows, pictures)
 
     batches = iter(lambda: list(islice(loaded, size)), [])
     # One more than are at work: it is ready when the first of them is done

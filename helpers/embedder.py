@@ -7,6 +7,7 @@ import copy
 import difflib
 import functools
 import hashlib
+import json
 import logging
 import pickle
 import threading
@@ -21,10 +22,12 @@ import torch
 from numpy.typing import NDArray
 from open_clip import transform as open_clip_transform
 from PIL import Image
+from safetensors import SafetensorError
 from torchvision import transforms
 from torchvision.transforms import v2 as tensor_transforms
 
-from helpers.errors import Category, PipelineError
+from helpers.errors import Category, PipelineError, first_line
+from helpers.identity import Settings
 from helpers.model_source import ModelSource
 from helpers.preprocess import Preparation
 from helpers.vectors import unit_rows
@@ -34,16 +37,23 @@ TORCH_VERSION = str(torch.__version__)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # On a CPU a large batch only makes large intermediate results: two threads embed 13 images/s with ViT-B/32 in batches
 # of 8 to 32 and 12 in batches of 64, the offline model 40 in batches of 8 and 28 in batches of 64; and a small one is
-# soon given up on Ctrl-C. CUDA: what clip-retrieval takes; that and MPS were not measured.
+# soon given up on Ctrl-C. CUDA: what clip-retrieval takes; that and MPS were not measured. torch.compile with freezing
+# is of no use to ViT-B/32 in fp32: 0.89 of the rate with a batch on each core, after 35 s of compiling.
 BATCH = {"cpu": 8, "cuda": 256, "mps": 64}
-# One thread brings a batch to the device and back while the other's is worked on. On MPS there is but one: torch
-# crashes with more (github.com/pytorch/pytorch/issues/197805).
+# One thread stacks and pins a batch while the device works on the other's. On MPS there is but one: torch crashes with
+# more (github.com/pytorch/pytorch/issues/197805).
 CUDA_ENCODERS = 2
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # CUDA's and MPS's words, and the CPU's
 _SPATIAL = (
     transforms.Resize,
     transforms.CenterCrop,
     open_clip_transform.ResizeKeepRatio,
     open_clip_transform.CenterCropOrPad,
+)
+# What open_clip raises on a model or weights that can't be loaded; safetensors' own is a plain Exception.
+_LOAD_ERRORS = (
+    *(RuntimeError, OSError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError),
+    SafetensorError,
 )
 
 
@@ -66,7 +76,7 @@ class Embedder:
         preprocessing = open_clip_transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
         # open_clip's own: size, mean and deviation, interpolation
         self.preprocessing = f"{preprocessing}, resized by torch"
-        self._to_input = _spatial_part(preprocessing)
+        self._to_input = _spatial_part(preprocessing, preparation.size)
         self._mean, self._deviation = (
             torch.tensor(values, device=device).reshape(1, 3, 1, 1)
             for values in (preprocessing.mean, preprocessing.std)
@@ -85,7 +95,7 @@ class Embedder:
                 model = open_clip.create_model(
                     source.model, pretrained=source.pretrained, device=chosen, require_pretrained=True
                 )
-        except (RuntimeError, OSError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        except _LOAD_ERRORS as error:
             raise _unavailable(source, error) from error
         model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         return cls(source, preparation, chosen, model)
@@ -150,16 +160,17 @@ class Embedder:
 
         PipelineError (Build Error) where the model's numbers overflow.
         """
-        batch = torch.stack(list(prepared))
-        if self._device.type == "cuda":
-            batch = batch.pin_memory()
-        batch = batch.to(self._device, torch.float32, non_blocking=True)
-        # As ToTensor and Normalize do it, for the whole batch at once, where the model is.
-        batch = batch.div_(255).sub_(self._mean).div_(self._deviation)
-        batch = batch.to(DTYPES[self.precision], memory_format=torch.channels_last)
-        with torch.inference_mode():
-            features = self._model.encode_image(batch)  # type: ignore[operator]
-        rows = features.float().cpu().numpy()
+        try:
+            rows = self._features(torch.stack(list(prepared))).float().cpu().numpy()
+        except RuntimeError as error:
+            if not any(words in str(error) for words in _OUT_OF_MEMORY):
+                raise
+            raise PipelineError.of(
+                Category.BUILD,
+                f"the memory of the {self.device} device is full",
+                details=first_line(error),
+                suggestion=f"use a --batch smaller than {len(prepared)}, or --device cpu",
+            ) from error
         if not np.isfinite(rows).all():
             raise PipelineError.of(
                 Category.BUILD,
@@ -169,9 +180,42 @@ class Embedder:
             )
         return unit_rows(rows)
 
+    def _features(self, batch: torch.Tensor) -> torch.Tensor:
+        """Prepared pictures, uint8 [B, 3, H, W] -> what the model makes of them, [B, D], on its device."""
+        pinned = self._device.type == "cuda"
+        # Only what is pinned may be copied while we go on: elsewhere its memory might be given away too early
+        # (github.com/pytorch/pytorch/issues/139550)
+        batch = (batch.pin_memory() if pinned else batch).to(self._device, non_blocking=pinned).float()
+        # As ToTensor and Normalize do it, for the whole batch at once, where the model is.
+        batch = batch.div_(255).sub_(self._mean).div_(self._deviation)
+        batch = batch.to(DTYPES[self.precision], memory_format=torch.channels_last)
+        with torch.inference_mode():
+            features: torch.Tensor = self._model.encode_image(batch)  # type: ignore[operator]
+            return features
+
+    @property
+    def settings(self) -> Settings:
+        """What its rows depend on beside their pictures."""
+        return Settings(
+            model=self.source.name,
+            weights_sha256=self.fingerprint,
+            precision=self.precision,
+            preprocessing=self.preprocessing,
+            target_size=self.preparation.size,
+            fit=self.preparation.fit,
+            architecture_sha256=self.architecture,
+        )
+
+    @functools.cached_property
+    def architecture(self) -> str:
+        """SHA-256 over the image tower's configuration: the number of heads, say, is in no weight's name or shape."""
+        config = open_clip.get_model_config(self.source.model)
+        image_side = {name: value for name, value in config.items() if not name.startswith(("text", "multimodal"))}
+        return hashlib.sha256(json.dumps(image_side, sort_keys=True).encode()).hexdigest()
+
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the image tower's weights: two models with the same one give the same vectors."""
+        """SHA-256 over the image tower's weights: two models of one architecture with the same one are the same."""
         digest = hashlib.sha256()
         tower: torch.nn.Module = self._model.visual  # type: ignore[assignment]
         for name, tensor in sorted(tower.state_dict().items()):
@@ -180,8 +224,13 @@ class Embedder:
         return digest.hexdigest()
 
 
-def _spatial_part(preprocessing: open_clip_transform.PreprocessCfg) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What open_clip's preprocessing does to the canvas before its values are touched, for uint8 [3, H, W]."""
+def _spatial_part(
+    preprocessing: open_clip_transform.PreprocessCfg, side: int
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What open_clip's preprocessing does to the canvas, `side` pixels square, before its values are touched.
+
+    For uint8 [3, side, side].
+    """
     steps = [
         step
         for step in open_clip_transform.image_transform_v2(preprocessing, is_train=False).transforms
@@ -190,13 +239,21 @@ def _spatial_part(preprocessing: open_clip_transform.PreprocessCfg) -> Callable[
     composed: Callable[[torch.Tensor], torch.Tensor] = transforms.Compose(
         [
             # Its own way with tensors goes through float32, which takes three times as long
-            tensor_transforms.Resize(step.size, interpolation=step.interpolation, antialias=True)
-            if isinstance(step, transforms.Resize)
+            tensor_transforms.Resize(_resized_to(step, side), interpolation=step.interpolation, antialias=True)
+            if isinstance(step, (transforms.Resize, open_clip_transform.ResizeKeepRatio))
             else step
             for step in steps
         ]
     )
     return composed
+
+
+def _resized_to(step: transforms.Resize | open_clip_transform.ResizeKeepRatio, side: int) -> int | list[int]:
+    """The size that `step` gives to a square of `side` pixels, which comes first of all steps."""
+    if isinstance(step, transforms.Resize):
+        return step.size  # type: ignore[no-any-return]
+    height, width = step.get_params(Image.new("1", (side, side)), step.size, step.longest)
+    return [height, width]
 
 
 def _device(wanted: str, number: int) -> torch.device:

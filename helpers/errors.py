@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
+import msgspec
+
 Kind = TypeVar("Kind", bound="PipelineError")
 
 EXIT_OK = 0
 EXIT_ERROR = 1
 
+# What msgspec raises on bytes that are not the JSON asked for
+BAD_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says where a disk takes no more
 
 

@@ -1,8 +1,10 @@
-"""Which picture a row was made of: what tells a later build that it need not be embedded again.
+"""Which picture a row was made of, and how: what tells a later build that it need not be embedded again.
 
 A picture is the same if its URL and its content are. The content is known by the SHA-256 taken when it was embedded;
 a file's size and time of change only decide whether it must be read again to compare.
 """
+
+from __future__ import annotations
 
 import hashlib
 import os
@@ -10,11 +12,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 # One picture: the SHA-1 of its URL (its name in the cache), what was read, and what the file looked like then.
 PICTURE = np.dtype([("url_sha1", "V20"), ("sha256", "V32"), ("size", "<i8"), ("mtime_ns", "<i8")])
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a row depends on beside its picture: rows made with other settings can't be mixed with ours."""
+
+    model: str
+    weights_sha256: str
+    precision: str
+    preprocessing: str
+    target_size: int
+    fit: str
+    architecture_sha256: str = ""  # of the model's configuration; indexes of before don't say
+
+    def differences(self, ours: Settings) -> list[str]:
+        """What is not as in `ours`, for people; rows can be shared where there is nothing."""
+        names = ((name, getattr(self, name), getattr(ours, name)) for name in Settings.__struct_fields__)
+        return [f"{name} was {theirs}, now {our}" for name, theirs, our in names if theirs != our]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +78,17 @@ def sha256_of(path: Path) -> str:
         return digest.hexdigest()
 
 
-def find_rows(pictures: NDArray[Any], names: NDArray[np.void]) -> NDArray[np.int64]:
-    """The row of `pictures` (dtype PICTURE [N]) that is of each URL in `names` (V20 [M]); -1 where there is none."""
-    if not len(pictures):
-        return np.full(len(names), -1)
-    order = np.argsort(pictures["url_sha1"], kind="stable")
-    known = pictures["url_sha1"][order]
-    at = np.minimum(np.searchsorted(known, names), len(known) - 1)
-    return np.where(known[at] == names, order[at], -1)
+class Finder:
+    """Finds rows by the URLs that their pictures have."""
+
+    def __init__(self, pictures: NDArray[Any]) -> None:
+        """`pictures` is what the rows were made of, PICTURE [N]."""
+        self._order = np.argsort(pictures["url_sha1"], kind="stable")
+        self._known = pictures["url_sha1"][self._order]
+
+    def find(self, names: NDArray[np.void]) -> NDArray[np.int64]:
+        """The row of each URL whose SHA-1 is in `names` (V20 [M]); -1 where there is none."""
+        if not len(self._known):
+            return np.full(len(names), -1)
+        at = np.minimum(np.searchsorted(self._known, names), len(self._known) - 1)
+        return np.where(self._known[at] == names, self._order[at], -1)

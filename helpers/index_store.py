@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from helpers.artifacts import IndexFolder
 from helpers.atomic_io import indented_json
-from helpers.errors import Category, PipelineError
-from helpers.identity import PICTURE, sha256_of
+from helpers.errors import BAD_JSON, Category, PipelineError
+from helpers.identity import PICTURE, Settings, sha256_of
 from helpers.model_source import ModelSource
 from helpers.preprocess import Preparation
 from helpers.records import CardFace
@@ -33,6 +33,7 @@ class Parameters(msgspec.Struct, frozen=True):
     image_key: str
     fit: str
     limit: int | None
+    validate_cache: bool = False  # indexes of before don't say
     filters: dict[str, Any] = {}  # msgspec copies it; indexes of before have none
 
 
@@ -67,6 +68,7 @@ class Model(msgspec.Struct, frozen=True):
     embedding_dim: int
     precision: str = "fp32"
     preprocessing: str = ""  # open_clip's own; indexes of before don't say
+    architecture_sha256: str = ""  # of the image tower's configuration; indexes of before don't say
 
 
 class Embedding(msgspec.Struct, frozen=True):
@@ -79,7 +81,7 @@ class Embedding(msgspec.Struct, frozen=True):
     reused: int  # rows of an earlier index
     resumed: int  # rows of an earlier, interrupted run
     embedded: int  # rows made by this run
-    waiting_for_loaders: float  # share of the phase "embedding" in which the model had nothing to do, 0..1
+    waiting_for_loaders: float  # share of the embedding in which the model (on a CPU: a core of its) had no batch, 0..1
     images_per_second: dict[str, float]  # by phase
     dropped: int = 0  # rows of the earlier index whose pictures the list names no more
 
@@ -112,6 +114,19 @@ class Manifest(msgspec.Struct, frozen=True):
         """How a query's picture is prepared."""
         return Preparation(self.parameters.target_size, self.parameters.fit)
 
+    @property
+    def settings(self) -> Settings:
+        """What the rows depend on beside their pictures."""
+        return Settings(
+            model=self.source.name,
+            weights_sha256=self.model.weights_sha256,
+            precision=self.model.precision,
+            preprocessing=self.model.preprocessing,
+            target_size=self.parameters.target_size,
+            fit=self.parameters.fit,
+            architecture_sha256=self.model.architecture_sha256,
+        )
+
     def to_json(self) -> bytes:
         """Indented UTF-8 JSON."""
         return indented_json(self)
@@ -143,7 +158,7 @@ class Records(Sequence[CardFace]):
             return [self[i] for i in range(*row.indices(len(self)))]
         try:
             return CardFace.from_json(self.line(row))
-        except msgspec.MsgspecError as error:
+        except BAD_JSON as error:
             raise disagreement(self._path, f"line {row + 1:,}: {error}") from error
 
 
@@ -174,7 +189,7 @@ class StoredIndex:
                 if folder.checkpoint_meta.exists()
                 else "build one with build_embeddings.py, or name the directory of one (make demo: demo/index_out)",
             ) from error
-        except (msgspec.MsgspecError, OSError) as error:
+        except (OSError, *BAD_JSON) as error:
             raise disagreement(folder.manifest, str(error)) from error
         if self.manifest.version.partition(".")[0] != MANIFEST_VERSION.partition(".")[0]:
             raise disagreement(folder.manifest, f"version {self.manifest.version} is not {MANIFEST_VERSION}")
@@ -201,19 +216,19 @@ class StoredIndex:
     def vectors(self) -> NDArray[np.float32]:
         """The rows, float32 [N, D], memory-mapped."""
         path = self._unchanged(self.folder.embeddings)
-        rows = np.load(path, mmap_mode="r")
+        rows = _mapped(path)
         if rows.dtype != np.float32 or rows.shape != (self.count, self.width):
             expected = f"float32 [{self.count}, {self.width}]"
             raise disagreement(path, f"{rows.dtype} {list(rows.shape)}, but the manifest says {expected}")
-        return np.asarray(rows)
+        return rows
 
     def pictures(self) -> NDArray[Any]:
         """What each row was made of, dtype PICTURE [N], memory-mapped."""
         path = self._unchanged(self.folder.pictures)
-        pictures = np.load(path, mmap_mode="r")
+        pictures = _mapped(path)
         if pictures.dtype != PICTURE or pictures.shape != (self.count,):
             raise disagreement(path, f"{pictures.dtype} {list(pictures.shape)}, but the manifest says [{self.count}]")
-        return np.asarray(pictures)
+        return pictures
 
     def index_path(self) -> Path:
         """The FAISS index's file, found as the build left it."""
@@ -228,6 +243,13 @@ class StoredIndex:
         if digest != self.manifest.sha256.get(path.name):
             raise disagreement(path, f"its SHA-256 is {digest}, not the one in {self.folder.manifest.name}")
         return path
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    try:
+        return np.asarray(np.load(path, mmap_mode="r"))
+    except (OSError, ValueError, EOFError) as error:
+        raise disagreement(path, str(error)) from error
 
 
 def disagreement(path: Path, details: str) -> PipelineError:

@@ -57,8 +57,8 @@ def find_model(model: str, pretrained: str, *, offline: bool) -> ModelSource:
                 Category.CONFIGURATION,
                 f"{folder} holds no open_clip model",
                 details=f"there is no {folder / 'open_clip_config.json'}",
-                suggestion="name the folder with --model local-dir:PATH, or bring back the one that the index was built "
-                "with; scripts/make_offline_model.py --out makes one for trying out",
+                suggestion="name the folder with --model local-dir:PATH, or bring the one back that the index was "
+                "built with; scripts/make_offline_model.py --out makes one for trying out",
             )
         return ModelSource(f"{LOCAL_DIR}{folder}", None)
     if _is_file(Path(model) / "open_clip_config.json"):

@@ -15,20 +15,22 @@ LEAST_COSINE = 0.999  # of a row to the one made in fp32, both less the mean: wh
 
 
 def settle_precision(
-    embedder: Embedder, wanted: str, rows_there: str | None, sample: Callable[[], Sequence[torch.Tensor]]
+    embedder: Embedder, wanted: str, rows_there: Sequence[str], sample: Callable[[], Sequence[torch.Tensor]]
 ) -> tuple[Embedder, str]:
     """The embedder in the precision to use, and why that one.
 
-    `auto` takes that of the `rows_there`, which could not be used else, if it is fp32 or what is quick here: they were
-    tried when they were made, or asked for by name. Else `sample` gives a few prepared pictures to try it on.
+    `auto` takes the first of those that `rows_there` have, which could not be used else, that is fp32 or what is quick
+    here: they were tried when they were made, or asked for by name. Else `sample` gives a few prepared pictures to try
+    it on.
     """
     quick = quick_precision(embedder.device)
     if wanted != "auto":
         if embedder.device == "cpu" and wanted not in ("fp32", quick):
             warn(f"this CPU has no arithmetic for {wanted}, which is emulated: expect a tenth of the speed of fp32")
         return embedder.at(wanted), f"--precision {wanted}"
-    if rows_there in ("fp32", quick):
-        return embedder.at(rows_there), "auto: the rows that are there have it"
+    for there in rows_there:
+        if there in ("fp32", quick):
+            return embedder.at(there), "auto: the rows that are there have it"
     if quick == "fp32":
         return embedder, f"auto: nothing else is known to be quicker on this {embedder.device}"
     return _tried(embedder, quick, sample())
@@ -36,9 +38,10 @@ def settle_precision(
 
 def _tried(embedder: Embedder, quick: str, pictures: Sequence[torch.Tensor]) -> tuple[Embedder, str]:
     """The embedder in the `quick` precision, if its rows of `pictures` are good enough, and what was found."""
+    exact = embedder.encode(pictures) if pictures else None
     try:
         other = embedder.at(quick)
-        cosine = least_centred_cosine(embedder.encode(pictures), other.encode(pictures)) if pictures else None
+        cosine = None if exact is None else least_centred_cosine(exact, other.encode(pictures))
     except (RuntimeError, PipelineError) as error:  # of the device: it can't compute so, or its numbers overflow
         return embedder, f"auto: {quick} fails here ({first_line(error)})"
     if cosine is None:

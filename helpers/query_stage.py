@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from helpers.artifacts import IndexFolder
 from helpers.errors import Category, PipelineError
 from helpers.index_store import Records, StoredIndex
@@ -68,6 +70,16 @@ class QueryEngine:
                 "the model's weights are not those that the index was built with",
                 details=f"{stored.manifest.model.name}, {stored.manifest.model.pretrained or 'its own weights'}",
                 suggestion="bring the old weights back, or build the index again with build_embeddings.py",
+            )
+        built = stored.manifest.settings
+        differs = built.differences(replace(embedder.settings, precision=built.precision))
+        if built.architecture_sha256 and differs:  # indexes of before don't say enough
+            raise PipelineError.of(
+                Category.CONFIGURATION,
+                "a picture would be prepared or embedded in another way than the index was",
+                details="; ".join(differs),
+                suggestion="bring back the model's configuration or the open_clip that it was built with, or build it "
+                "again with build_embeddings.py",
             )
         return cls(index, records, as_built(embedder, stored.manifest.model.precision))
 

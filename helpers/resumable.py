@@ -12,6 +12,7 @@ import msgspec
 
 from helpers.artifacts import PART_SUFFIX
 from helpers.atomic_io import atomic_write_bytes, disk_errors_named, fsync, indented_json
+from helpers.errors import BAD_JSON
 
 
 class _Origin(msgspec.Struct):
@@ -37,7 +38,7 @@ class Resumable:
         """The version that the bytes so far are of; None where there are none, or nobody knows."""
         try:
             origin = msgspec.json.decode(self._origin.read_bytes(), type=_Origin)
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, *BAD_JSON):
             return None
         return origin.etag if origin.url == self.url and self.size else None
 

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.artifacts import IndexFolder
-from helpers.checkpoint import Checkpoint, Settings
+from helpers.checkpoint import AT_ONCE, Checkpoint
 from helpers.errors import PipelineError
-from helpers.identity import PICTURE, as_it_is_now, find_rows
+from helpers.identity import PICTURE, Finder, Settings, as_it_is_now
 from helpers.image_cache import ImageCache
 from helpers.index_store import Records, StoredIndex
-from helpers.talk import Progress, say, warn
+from helpers.talk import Progress, warn
+from helpers.validation import BrokenImage, check_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class EarlierIndex:
     settings: Settings
     rows: NDArray[np.float32]  # [N, D], memory-mapped
     pictures: NDArray[Any]  # PICTURE [N], memory-mapped
+    verified: bool  # the form of each was checked too (--validate-cache)
 
 
 def earlier_index(folder: IndexFolder) -> EarlierIndex | None:
@@ -36,16 +38,7 @@ def earlier_index(folder: IndexFolder) -> EarlierIndex | None:
     except PipelineError as error:
         warn(f"the index in {folder.root} is not reused: {error}: {error.problems[0].details}")
         return None
-    parameters, model = stored.manifest.parameters, stored.manifest.model
-    settings = Settings(
-        model=stored.manifest.source.name,
-        weights_sha256=model.weights_sha256,
-        precision=model.precision,
-        preprocessing=model.preprocessing,
-        target_size=parameters.target_size,
-        fit=parameters.fit,
-    )
-    return EarlierIndex(settings, rows, pictures)
+    return EarlierIndex(stored.manifest.settings, rows, pictures, stored.manifest.parameters.validate_cache)
 
 
 def if_it_fits(earlier: EarlierIndex | None, settings: Settings) -> EarlierIndex | None:
@@ -62,54 +55,74 @@ def if_it_fits(earlier: EarlierIndex | None, settings: Settings) -> EarlierIndex
     return None
 
 
-def forget_changed(checkpoint: Checkpoint, faces: Records, cache: ImageCache) -> None:
-    """Let `checkpoint` forget rows whose pictures are others now, or gone."""
+def forget_changed(checkpoint: Checkpoint, faces: Records, cache: ImageCache, *, verify: bool) -> int:
+    """Let `checkpoint` forget rows whose pictures are others now, or gone; how many these are.
+
+    With `verify` also those whose pictures are not whole.
+    """
     places = np.flatnonzero(checkpoint.good)
-    if not places.size:
-        return
-    paths = (cache.path_for(faces[place].image_url) for place in places.tolist())
-    now = _as_they_are_now(checkpoint.pictures(places), paths, len(places))
-    changed = [place for place, picture in zip(places.tolist(), now, strict=True) if picture is None]
+    changed = []
+    with Progress("Comparing", len(places), "pictures") as progress:
+        for start in range(0, len(places), AT_ONCE):
+            part = places[start : start + AT_ONCE]
+            known = checkpoint.pictures(part)
+            now = _as_they_are_now(known, (cache.path_for(faces[place].image_url) for place in part.tolist()), verify)
+            for place, before, picture in zip(part.tolist(), known, now, strict=True):
+                if picture is None:
+                    changed.append(place)
+                elif picture != before:
+                    checkpoint.renew(place, picture)
+            progress.advance(len(part))
     if changed:
         checkpoint.forget(changed)
-        say(f"{len(changed):,} pictures of the checkpoint have changed, or are gone: looked at again")
+    return len(changed)
 
 
 def take_over(
-    rows: NDArray[np.float32], made_of: NDArray[Any], checkpoint: Checkpoint, faces: Records, cache: ImageCache
-) -> int:
-    """Keep in `checkpoint` those of `rows` that are of the very pictures of `faces`; how many these are.
+    rows: NDArray[np.float32],
+    made_of: NDArray[Any],
+    checkpoint: Checkpoint,
+    faces: Records,
+    cache: ImageCache,
+    *,
+    verify: bool,
+) -> tuple[int, int]:
+    """Keep in `checkpoint` those of `rows`, float32 [N, D], that are of the very pictures of `faces`.
 
-    `rows` is float32 [N, D], `made_of` PICTURE [N].
+    `made_of`, PICTURE [N], says of which they are; with `verify` they must be whole, too. Returns how many were taken,
+    and of how many the pictures are not those of any face.
     """
-    places = np.flatnonzero(~checkpoint.good)
-    numbers = find_rows(made_of, _url_hashes(faces, places.tolist()))
-    known = np.flatnonzero(numbers >= 0)
-    paths = (cache.path_for(faces[place].image_url) for place in places[known].tolist())
-    now = _as_they_are_now(made_of[numbers[known]], paths, len(known))
-    same = np.array([picture is not None for picture in now], bool)
-    if same.any():
-        pictures = np.array([picture for picture in now if picture is not None], PICTURE)
-        checkpoint.add_many(places[known[same]], rows, numbers[known[same]], pictures)
-    return int(same.sum())
+    finder, listed, taken = Finder(made_of), np.zeros(len(made_of), bool), 0
+    with Progress("Comparing", len(faces), "faces") as progress:
+        for start in range(0, len(faces), AT_ONCE):
+            places = np.arange(start, min(start + AT_ONCE, len(faces)))
+            names = [ImageCache.name_for(faces[place].image_url) for place in places.tolist()]
+            numbers = finder.find(np.frombuffer(b"".join(bytes.fromhex(name[:40]) for name in names), "V20"))
+            listed[numbers[numbers >= 0]] = True
+            known = np.flatnonzero((numbers >= 0) & ~checkpoint.good[places])
+            now = _as_they_are_now(made_of[numbers[known]], (cache.root / names[at] for at in known), verify)
+            same = known[[picture is not None for picture in now]]
+            if same.size:
+                pictures = np.array([picture for picture in now if picture is not None], PICTURE)
+                checkpoint.add(places[same].tolist(), rows[numbers[same]], pictures)
+                taken += len(same)
+            progress.advance(len(places))
+    named = made_of["url_sha1"] != np.zeros((), PICTURE)["url_sha1"]
+    return taken, int((named & ~listed).sum())
 
 
-def not_listed(made_of: NDArray[Any], faces: Records) -> int:
-    """How many of `made_of` (PICTURE [N]) are no pictures of `faces`."""
-    return int(np.isin(made_of["url_sha1"], _url_hashes(faces, range(len(faces))), invert=True).sum())
-
-
-def _url_hashes(faces: Records, places: Iterable[int]) -> NDArray[np.void]:
-    """SHA-1 of the URLs of the pictures of the faces at `places`, V20."""
-    names = (ImageCache.name_for(faces[place].image_url) for place in places)
-    return np.frombuffer(b"".join(bytes.fromhex(name[:40]) for name in names), "V20")
-
-
-def _as_they_are_now(known: NDArray[Any], paths: Iterable[Path], count: int) -> list[Any]:
-    """`as_it_is_now` of each of `count` pictures; all are read they were copied without their times."""
+def _as_they_are_now(known: NDArray[Any], paths: Iterable[Path], verify: bool) -> list[Any]:
+    """`as_it_is_now` of each picture, and None too for those that are not whole, if we are to `verify` that."""
     found = []
-    with Progress("Comparing", count, "pictures") as progress:
-        for picture, path in zip(known, paths, strict=True):
-            found.append(as_it_is_now(picture, path))
-            progress.advance()
+    for picture, path in zip(known, paths, strict=True):
+        now = as_it_is_now(picture, path)
+        found.append(now if now is None or not verify or _is_whole(path) else None)
     return found
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        check_file(path)
+    except (BrokenImage, OSError):
+        return False
+    return True

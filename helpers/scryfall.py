@@ -22,7 +22,7 @@ import msgspec
 from helpers.artifacts import CACHE_LOCK, LIST_LOCK, PART_SUFFIX
 from helpers.atomic_io import Held, atomic_write_bytes, indented_json, shared_folder, sole_holder, utc_timestamp
 from helpers.card_list import count_cards, may_be_asked
-from helpers.errors import Category, PipelineError
+from helpers.errors import BAD_JSON, Category, PipelineError
 from helpers.records import LIST_KINDS
 from helpers.resumable import Resumable
 from helpers.session import BadBody, DownloadSession
@@ -164,7 +164,7 @@ def _offer(bulk_url: str, kind: str, session: DownloadSession) -> tuple[_Bulk, s
     """What the server says of its list of `kind`, and the list's address."""
     try:
         entries = msgspec.json.decode(session.get_small(bulk_url), type=_BulkList).data
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except BAD_JSON as error:
         raise PipelineError.of(
             Category.NETWORK,
             f"{bulk_url} did not answer with Scryfall's list of bulk files",
@@ -173,7 +173,7 @@ def _offer(bulk_url: str, kind: str, session: DownloadSession) -> tuple[_Bulk, s
         ) from error
     offers = []
     for entry in entries:
-        with suppress(msgspec.MsgspecError, RecursionError):  # of another kind, and of a shape of tomorrow
+        with suppress(*BAD_JSON):  # of another kind, and of a shape of tomorrow
             offers.append(msgspec.json.decode(entry, type=_Bulk))
     offer = next((offer for offer in offers if offer.type == kind), None)
     url = offer and (offer.jsonl_download_uri or offer.download_uri)
@@ -221,7 +221,7 @@ def _kept_description(cache: Path, kind: str) -> KeptList | None:
         kept = msgspec.json.decode(path.read_bytes(), type=KeptList)
     except FileNotFoundError:
         return None
-    except (msgspec.MsgspecError, OSError) as error:
+    except (OSError, *BAD_JSON) as error:
         warn(f"{path} can't be read: {error}")
         return None
     if (cache / kept.file).name != kept.file or not (cache / kept.file).is_file():

@@ -29,9 +29,10 @@ from PIL import Image, ImageOps
 
 from helpers.artifacts import IndexFolder
 from helpers.build_report import BuildReport
-from helpers.checkpoint import Checkpoint, Settings
+from helpers.checkpoint import Checkpoint
 from helpers.embed_stage import Crew, Source, crew, embed
 from helpers.embedder import DTYPES, Embedder
+from helpers.identity import Settings
 from helpers.image_cache import ImageCache
 from helpers.index_store import Records
 from helpers.machine_limits import usable_cores

@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from helpers.artifacts import IndexFolder
-from helpers.checkpoint import Checkpoint, Settings, last_settings
+from helpers.checkpoint import Checkpoint, last_settings
 from helpers.errors import PipelineError
-from helpers.identity import PICTURE
+from helpers.identity import PICTURE, Settings
 from helpers.records import CardFace
 from helpers.vectors import unit_rows
 
@@ -75,8 +76,10 @@ def open_checkpoint(
     resume: bool = True,
     rebuild: bool = False,
     rank: int = 0,
+    verify: bool = True,
 ) -> Checkpoint:
-    return Checkpoint(IndexFolder(folder, rank), settings, faces, frequency, resume=resume, rebuild=rebuild)
+    folder_of_rank = IndexFolder(folder, rank)
+    return Checkpoint(folder_of_rank, settings, faces, frequency, resume=resume, rebuild=rebuild, verify=verify)
 
 
 def interrupted(folder: Path, faces: list[CardFace], places: list[int], frequency: int = 100) -> None:
@@ -221,34 +224,84 @@ def test_what_follows_one_put_aside_is_taken_up_again(tmp_path: Path) -> None:
         assert np.flatnonzero(checkpoint.good).tolist() == [0, 1]
 
 
-def test_a_build_with_the_wrong_flag_costs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The one put aside is taken up again by the build that it fits, as often as that happens."""
+def aside(checkpoint: Checkpoint) -> list[list[int]]:
+    """The places whose rows lie in checkpoints that were put aside."""
+    found = []
+    for one in checkpoint.put_aside():
+        places = np.flatnonzero(one.pictures["size"]).tolist()
+        assert np.array_equal(one.rows[places], rows(places))
+        assert np.array_equal(one.pictures[places], pictures(places))
+        found.append(places)
+    return found
+
+
+def test_one_that_was_put_aside_gives_its_rows_to_builds_that_make_such(tmp_path: Path) -> None:
     faces = make_faces(10)
-    interrupted(tmp_path, faces, [0, 1, 2, 3])
-    for fit in ("crop", "other", "crop"):
+    interrupted(tmp_path, faces, [1, 2, 4])
+    for fit in ("crop", "other"):
         wrong = msgspec.structs.replace(SETTINGS, fit=fit)
         with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, faces, settings=wrong) as checkpoint:
-            if not checkpoint.good.any():
-                add(checkpoint, [5])
+            assert not aside(checkpoint)
+            add(checkpoint, [5])
             raise KeyboardInterrupt
-    with open_checkpoint(tmp_path, make_faces(2)) as checkpoint:  # a smaller --limit
-        assert not checkpoint.good.any()
-    capsys.readouterr()
-    with open_checkpoint(tmp_path, faces) as checkpoint:
-        assert "Resuming: 4 of 10" in capsys.readouterr().err
-        add(checkpoint, [4])
-        assert is_complete(checkpoint, [0, 1, 2, 3, 4])
-        checkpoint.delete()
-    assert names(tmp_path) == sorted(f"{name}{ending}" for name in NAMES for ending in (".2.stale", ".3.stale"))
+    with open_checkpoint(tmp_path, faces, rebuild=True) as checkpoint:
+        assert not aside(checkpoint)  # these were not made by a rebuild
+    with open_checkpoint(tmp_path, make_faces(3, start=90)) as checkpoint:  # another card list
+        assert aside(checkpoint) == [[1, 2, 4]]
 
 
-def test_without_resume_one_that_was_put_aside_is_not_taken_up(tmp_path: Path) -> None:
+def test_one_that_was_put_aside_goes_when_it_has_nothing_more_to_give(tmp_path: Path) -> None:
+    interrupted(tmp_path, make_faces(10), [1, 2])
+    others = make_faces(10, start=20)
+    for kept in (True, False):  # the build that put it aside keeps it, so that its owner can see it
+        with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, others) as checkpoint:
+            (one,) = checkpoint.put_aside()
+            add(checkpoint, [5])
+            checkpoint.drop_aside(one)
+            assert any(name.endswith(".stale") for name in names(tmp_path)) == kept
+            raise KeyboardInterrupt
+    assert names(tmp_path) == NAMES
+
+
+@pytest.mark.parametrize("renames", range(5))
+def test_a_kill_while_one_is_put_aside_costs_nothing(
+    tmp_path: Path, renames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     faces = make_faces(10)
-    interrupted(tmp_path, faces, [0, 1])
-    with open_checkpoint(tmp_path, faces, settings=msgspec.structs.replace(SETTINGS, fit="crop")):
-        pass
-    with open_checkpoint(tmp_path, faces, resume=False) as checkpoint:
-        assert not checkpoint.good.any()
+    interrupted(tmp_path, faces, [0, 1, 2])
+    left = [None] * renames
+    real = os.replace
+
+    def replace(*paths: Any) -> None:
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        real(*paths)
+
+    wrong = msgspec.structs.replace(SETTINGS, fit="crop")
+    with monkeypatch.context() as patched, suppress(KeyboardInterrupt):
+        patched.setattr(os, "replace", replace)
+        abandon(open_checkpoint(tmp_path, faces, settings=wrong))
+    with open_checkpoint(tmp_path, faces) as checkpoint:
+        assert [np.flatnonzero(checkpoint.good).tolist(), *aside(checkpoint)] == (
+            [[0, 1, 2]] if renames < len(NAMES) else [[], [0, 1, 2]]
+        )
+        assert len([name for name in names(tmp_path) if name.endswith(".stale")]) in (0, len(NAMES))
+
+
+def test_whether_pictures_were_verified_is_known_of_every_row(tmp_path: Path) -> None:
+    faces = make_faces(10)
+    for verify, verified in ((False, True), (True, False), (True, False)):  # none yet; then one that was not
+        with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, faces, verify=verify) as checkpoint:
+            assert checkpoint.verified == verified
+            add(checkpoint, [int(checkpoint.good.sum())])
+            raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, faces) as checkpoint:
+        checkpoint.verified = True  # somebody looked
+        add(checkpoint, [7])
+        raise KeyboardInterrupt
+    with open_checkpoint(tmp_path, faces) as checkpoint:
+        assert checkpoint.verified
 
 
 def test_a_header_that_tells_of_more_rows_than_are_there_is_not_believed(tmp_path: Path) -> None:
@@ -303,6 +356,13 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(data)
 
 
+def flip_top_bit(path: Path, word: bytes) -> None:
+    """So that it is no UTF-8 any more."""
+    data = bytearray(path.read_bytes())
+    data[data.index(word)] ^= 0x80
+    path.write_bytes(data)
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "no npz": lambda folder: (folder / "checkpoint.npz").unlink(),
     "no rows": lambda folder: (folder / "checkpoint_embeddings.npy").write_bytes(b""),
@@ -313,6 +373,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "half an npz": lambda folder: os.truncate(folder / "checkpoint.npz", 99),
     "half the rows": lambda folder: os.truncate(folder / "checkpoint_embeddings.npy", 150),
     "no JSON": lambda folder: (folder / "checkpoint_meta.json").write_text("{"),
+    "no text": lambda folder: flip_top_bit(folder / "checkpoint_meta.json", b"preprocessing"),
     "empty JSON": lambda folder: (folder / "checkpoint_meta.json").write_text(""),
     "another JSON": lambda folder: (folder / "checkpoint_meta.json").write_text("[1]"),
     "too many processed": lambda folder: damage_json(folder, processed_count=11),
@@ -334,6 +395,7 @@ def test_a_damaged_checkpoint_is_put_aside_not_believed(
     with open_checkpoint(tmp_path, faces) as checkpoint:
         assert not checkpoint.good.any()
         assert "is not one of this build" in capsys.readouterr().err
+        assert last_settings(IndexFolder(tmp_path), rebuild=False) is None
         add(checkpoint, [0, 1])
         assert is_complete(checkpoint, [0, 1])
         checkpoint.delete()
@@ -481,10 +543,14 @@ def test_what_a_rank_of_another_build_left_is_put_aside(tmp_path: Path, capsys: 
     assert "checkpoint_rank1_meta.json" in capsys.readouterr().err
     assert len(names(tmp_path)) == 4
     assert all(name.endswith(".stale") for name in names(tmp_path))
-    with open_checkpoint(tmp_path, make_faces(12, start=50)) as checkpoint:
-        assert np.flatnonzero(checkpoint.good).tolist() == [6, 7]  # the flag was mistyped only once
+    before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
+    with open_checkpoint(tmp_path, make_faces(12), resume=False) as checkpoint:
+        add(checkpoint, [5, 6])
+        of_rank(1, tmp_path, make_faces(12), [8])
+        checkpoint.take_over_others()  # what the ranks of this build made, and nothing else
+        assert is_complete(checkpoint, [5, 6, 8])
         checkpoint.delete()
-    assert names(tmp_path) == []
+    assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
 
 
 def test_of_two_ranks_with_a_row_the_one_of_another_picture_is_taken(tmp_path: Path) -> None:

@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.artifacts import IndexFolder
-from helpers.identity import PICTURE, as_it_is_now, find_rows
+from helpers.identity import PICTURE, Finder, as_it_is_now
 from helpers.image_cache import ImageCache
 from helpers.reuse import earlier_index, if_it_fits
 from helpers.validation import read_content
 from tests.conftest import Built
-from tests.pictures import encoded
 from tests.kills import run_signalled_before
+from tests.pictures import encoded
 from tests.test_build import FACES, build, same_index
 
 BEFORE = 10  # faces of the first build; the second has three more
@@ -199,6 +199,6 @@ def test_rows_are_found_by_the_picture_they_are_of(known: list[bytes], others: l
     pictures["url_sha1"] = np.array(known, "V20")
     asked = [*known, *others]
     draw.shuffle(asked)
-    found = find_rows(pictures, np.array(asked, "V20"))
+    found = Finder(pictures).find(np.array(asked, "V20"))
     assert found.tolist() == [known.index(name) if name in known else -1 for name in asked]
-    assert find_rows(pictures[:0], np.array(asked, "V20")).tolist() == [-1] * len(asked)
+    assert Finder(pictures[:0]).find(np.array(asked, "V20")).tolist() == [-1] * len(asked)

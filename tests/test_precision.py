@@ -42,7 +42,7 @@ class Pretended:
         return unit_rows((3 * common + own + off).astype(np.float32))
 
 
-def settle(noise: float, wanted: str = "auto", there: str | None = None, count: int = 16) -> tuple[str, str]:
+def settle(noise: float, wanted: str = "auto", there: Sequence[str] = (), count: int = 16) -> tuple[str, str]:
     pretended = cast(Any, Pretended(noise))
     embedder, why = settle_precision(pretended, wanted, there, lambda: SOME[:count])
     return embedder.precision, why
@@ -57,7 +57,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 def test_what_is_asked_for_is_taken(quick: Callable[[str], None]) -> None:
     quick("fp32")
     assert settle(9, "bf16") == ("bf16", "--precision bf16")
-    assert settle(9, "fp16", there="bf16")[0] == "fp16"
+    assert settle(9, "fp16", there=["bf16"])[0] == "fp16"
 
 
 def test_auto_takes_the_quick_one_if_its_rows_are_as_good(quick: Callable[[str], None]) -> None:
@@ -79,11 +79,12 @@ def test_auto_takes_fp32_where_the_quick_one_fails_or_can_not_be_tried(quick: Ca
 
 def test_auto_keeps_to_the_rows_that_are_there(quick: Callable[[str], None]) -> None:
     quick("bf16")
-    assert settle(9, there="bf16")[0] == "bf16"  # was tried when they were made
-    assert settle(0, there="fp32")[0] == "fp32"
-    assert settle(0.01, there="fp16")[0] == "bf16"  # which this device would not take
+    assert settle(9, there=["bf16"])[0] == "bf16"  # was tried when they were made
+    assert settle(0, there=["fp32"])[0] == "fp32"
+    assert settle(0.01, there=["fp16"])[0] == "bf16"  # which this device would not take
+    assert settle(0, there=["fp16", "fp32"])[0] == "fp32"
     quick("fp32")
-    assert settle(0, there="bf16")[0] == "fp32"
+    assert settle(0, there=["bf16"])[0] == "fp32"
 
 
 def test_rows_that_hardly_differ_say_nothing() -> None:
