@@ -71,6 +71,7 @@ class Embedder:
         self.source = source
         self.preparation = preparation
         self.precision = precision
+        self.architecture = _architecture(source)
         self._device = device
         self._model = model
         preprocessing = open_clip_transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
@@ -207,13 +208,6 @@ class Embedder:
         )
 
     @functools.cached_property
-    def architecture(self) -> str:
-        """SHA-256 over the image tower's configuration: the number of heads, say, is in no weight's name or shape."""
-        config = open_clip.get_model_config(self.source.model)
-        image_side = {name: value for name, value in config.items() if not name.startswith(("text", "multimodal"))}
-        return hashlib.sha256(json.dumps(image_side, sort_keys=True).encode()).hexdigest()
-
-    @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the image tower's weights: two models of one architecture with the same one are the same."""
         digest = hashlib.sha256()
@@ -222,6 +216,13 @@ class Embedder:
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
             digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
+
+
+def _architecture(source: ModelSource) -> str:
+    """SHA-256 over the image tower's configuration: the number of heads, say, is in no weight's name or shape."""
+    config = open_clip.get_model_config(source.model)
+    image_side = {name: value for name, value in config.items() if not name.startswith(("text", "multimodal"))}
+    return hashlib.sha256(json.dumps(image_side, sort_keys=True).encode()).hexdigest()
 
 
 def _spatial_part(

@@ -1,5 +1,6 @@
 """What this machine allows: room on its disk, open files. Asked before a night's work, not found out in its middle."""
 
+import math
 import os
 import resource
 import shutil
@@ -9,6 +10,7 @@ from helpers.errors import Category, DiskFull
 from helpers.talk import human_bytes, warn
 
 OUR_OWN_FILES = 28  # Python's, the log, the list, the report, pictures that are being written
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # ours, as it is seen in a container
 FILES_PER_WORKER = 2  # a connection, a name that is being looked up
 
 
@@ -28,10 +30,18 @@ def require_room(folder: Path, count: int, mean_bytes: float) -> None:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on, where the system says so; else all there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that this process may run on, and has time of, where the system says so; else all there are."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, round(min(there, _cores_worth_of_time(CPU_QUOTA))))
+
+
+def _cores_worth_of_time(path: Path) -> float:
+    """How many cores' time a container may use (docker run --cpus), by cgroup v2's `cpu.max`: "quota period"."""
+    try:
+        quota, period = path.read_text().split()
+        return math.inf if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return math.inf
 
 
 def affordable_workers(workers: int) -> int:

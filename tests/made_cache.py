@@ -37,8 +37,11 @@ def make_cache(folder: Path, sets: list[str], *, links: bool = False) -> ImageCa
     return cache
 
 
-def make_tiny_model(folder: Path) -> Path:
-    """An open_clip folder with a transformer of one layer and random weights: quick, and good for nothing else."""
+def make_tiny_model(folder: Path, **preprocess: object) -> Path:
+    """An open_clip folder with a transformer of one layer and random weights: quick, and good for nothing else.
+
+    `preprocess` is more of open_clip's `preprocess_cfg`.
+    """
     folder.mkdir()
     config = {
         "model_cfg": {
@@ -46,10 +49,10 @@ def make_tiny_model(folder: Path) -> Path:
             "vision_cfg": {"image_size": 224, "layers": 1, "width": 64, "head_width": 32, "patch_size": 32},
             "text_cfg": {"context_length": 8, "vocab_size": 16, "width": 32, "heads": 1, "layers": 1},
         },
-        "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+        "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], **preprocess},
     }
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     torch.manual_seed(0)
-    model = open_clip.CLIP(**config["model_cfg"])  # type: ignore[arg-type]
+    model = open_clip.CLIP(**config["model_cfg"])
     torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
     return folder

@@ -16,6 +16,13 @@ def encoded(form: str = "JPEG", size: tuple[int, int] = (120, 168), seed: int = 
     return made.getvalue()
 
 
+def with_wrong_checksum() -> bytes:
+    """A PNG whose pixels are whole; a checksum beside them is not, which only `verify()` sees."""
+    data = encoded("PNG")
+    end = data.rindex(b"IEND") - 4
+    return data[:end] + b"\x00\x00\x00\x02tEXtab" + b"\x00\x00\x00\x00" + data[end:]
+
+
 HTML = b"<!DOCTYPE html><html><body>502 Bad Gateway</body></html>"
 BROKEN = {
     "HTML page": HTML,

@@ -260,6 +260,23 @@ def test_few_pictures_and_odd_sizes_build(built: Built, tmp_path: Path, argument
     assert after.manifest()["parameters"]["target_size"] == 64
 
 
+@pytest.mark.parametrize(
+    ("arguments", "size", "told"),
+    [
+        (["--batch", 300], 250, True),  # half of the checkpoint frequency
+        (["--batch", 300, "--checkpoint-frequency", 0], 300, False),
+        ([], 8, False),
+    ],
+)
+def test_batches_are_no_larger_than_checkpoints_allow(
+    built: Built, tmp_path: Path, arguments: list[object], size: int, told: bool
+) -> None:
+    done = build(built.cache, tmp_path, built.model, "--limit", 2, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert Built(built.cache, tmp_path, built.model).manifest()["parameters"]["batch_size"] == size
+    assert (f"{size} pictures at a time" in done.stderr) == told
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_build_that_is_stopped_keeps_a_checkpoint_and_goes_on_from_it(
     built: Built, tmp_path: Path, sent: signal.Signals, code: int

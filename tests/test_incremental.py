@@ -1,6 +1,7 @@
 """A build over an index: what is there already is not made again, and what can't be trusted is not used."""
 
 import gzip
+import hashlib
 import json
 import os
 import re
@@ -16,14 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.artifacts import IndexFolder
-from helpers.identity import PICTURE, Finder, as_it_is_now
+from helpers.identity import PICTURE, Finder, Settings, as_it_is_now
 from helpers.image_cache import ImageCache
 from helpers.reuse import earlier_index, if_it_fits
 from helpers.validation import read_content
 from tests.conftest import Built
 from tests.kills import run_signalled_before
-from tests.pictures import encoded
-from tests.test_build import FACES, build, same_index
+from tests.pictures import encoded, with_wrong_checksum
+from tests.test_build import CHECKPOINT, FACES, build, same_index
 
 BEFORE = 10  # faces of the first build; the second has three more
 
@@ -95,6 +96,74 @@ def test_rows_of_an_interrupted_build_outlive_its_list(built: Built, tmp_path: P
     assert same_index(out, fresh)
 
 
+def test_a_flag_mistyped_once_costs_nothing(built: Built, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words: list[object] = ["--cache", built.cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline"]
+    for more in ([], ["--size", 256]):
+        run_signalled_before("replace mtg_embeddings.npy", "build_embeddings.py", *words, *more, "--limit", BEFORE)
+    done = build(built.cache, out, built.model)
+    assert done.returncode == 0, done.stderr
+    assert counts(Built(built.cache, out, built.model).manifest()) == {
+        "reused": BEFORE,
+        "resumed": 0,
+        "embedded": FACES - BEFORE,
+    }
+    assert sorted(path.name for path in out.glob("checkpoint*")) == [f"{name}.2.stale" for name in CHECKPOINT]
+    for path in out.glob("checkpoint*"):
+        path.unlink()
+    assert same_index(out, built.index)
+
+
+def test_what_a_rebuild_was_meant_to_mend_stays_mended(built: Built, tmp_path: Path) -> None:
+    cache = Path(shutil.copytree(built.cache, tmp_path / "cache"))
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    words: list[object] = ["--cache", cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline"]
+    run_signalled_before("replace mtg_embeddings.npy", "build_embeddings.py", *words)  # rows of the old pictures
+    path = ImageCache(cache).path_for(built.records()[3]["image_url"])
+    stat = path.stat()
+    path.write_bytes(encoded(size=(300, 420), seed=77).ljust(stat.st_size, b"\0"))
+    assert path.stat().st_size == stat.st_size
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # nothing of the file shows that it is another picture
+    assert build(cache, out, built.model, "--rebuild").returncode == 0
+    assert list(out.glob("checkpoint*.stale"))
+    assert build(cache, out, built.model).returncode == 0
+    assert build(cache, fresh, built.model).returncode == 0
+    assert same_index(out, fresh)
+
+
+def test_a_picture_that_nobody_verified_is_looked_at_before_its_row_is_taken_over(built: Built, tmp_path: Path) -> None:
+    cache = Path(shutil.copytree(built.cache, tmp_path / "cache"))
+    path = ImageCache(cache).path_for(built.records()[3]["image_url"])
+    path.write_bytes(with_wrong_checksum())
+    resumed, taken_over = tmp_path / "resumed", tmp_path / "taken over"
+    words: list[object] = ["--cache", cache, "--model", f"local-dir:{built.model}", "--offline", "--no-validate-cache"]
+    run_signalled_before("replace mtg_embeddings.npy", "build_embeddings.py", *words, "--out", resumed)
+    assert build(cache, taken_over, built.model, "--no-validate-cache").returncode == 0
+    for out in (resumed, taken_over):
+        done = build(cache, out, built.model)
+        manifest = Built(cache, out, built.model).manifest()
+        assert manifest["statistics"]["validation_failures"] == 1, done.stderr
+        assert path.name in done.stderr
+        assert manifest["statistics"]["successful_embeddings"] == FACES - 1
+        assert manifest["embedding"]["embedded"] == 0
+
+
+def test_a_picture_that_changed_since_a_build_was_killed_is_embedded_again(built: Built, tmp_path: Path) -> None:
+    cache = Path(shutil.copytree(built.cache, tmp_path / "cache"))
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    words: list[object] = ["--cache", cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline"]
+    run_signalled_before("replace mtg_embeddings.npy", "build_embeddings.py", *words)
+    paths = [ImageCache(cache).path_for(record["image_url"]) for record in built.records()]
+    paths[3].write_bytes(encoded(size=(300, 420), seed=77))
+    os.utime(paths[5], ns=(5, 5))
+    done = build(cache, out, built.model)
+    assert done.returncode == 0, done.stderr
+    assert counts(Built(cache, out, built.model).manifest()) == {"reused": 0, "resumed": FACES - 1, "embedded": 1}
+    assert np.load(out / "mtg_pictures.npy")["mtime_ns"][5] == 5  # so that it need not be read again
+    assert build(cache, fresh, built.model).returncode == 0
+    assert same_index(out, fresh)
+
+
 def test_rows_made_in_another_way_are_named_and_not_used(built: Built, tmp_path: Path) -> None:
     out = Path(shutil.copytree(built.index, tmp_path / "out"))
     done = build(built.cache, out, built.model, "--fit", "crop", "--precision", "bf16", "--limit", 3)
@@ -106,15 +175,23 @@ def test_rows_made_in_another_way_are_named_and_not_used(built: Built, tmp_path:
     assert manifest["model"]["precision"] == "bf16"
 
 
-def flip(name: str) -> Callable[[Path], object]:
+def flip(name: str, bit: int = 1) -> Callable[[Path], object]:
     """Change a byte in the middle of a file."""
 
     def damage(folder: Path) -> None:
         data = bytearray((folder / name).read_bytes())
-        data[len(data) // 2] ^= 1
+        data[len(data) // 2] ^= bit
         (folder / name).write_bytes(bytes(data))
 
     return damage
+
+
+def vouched(folder: Path, name: str, content: bytes) -> None:
+    """A file that the manifest vouches for, whatever it holds."""
+    manifest = json.loads((folder / "build_manifest.json").read_text())
+    manifest["sha256"][name] = hashlib.sha256(content).hexdigest()
+    (folder / "build_manifest.json").write_text(json.dumps(manifest))
+    (folder / name).write_bytes(content)
 
 
 def of_before(folder: Path) -> None:
@@ -132,6 +209,8 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "no rows": lambda folder: (folder / "mtg_embeddings.npy").unlink(),
     "cut": lambda folder: os.truncate(folder / "mtg_embeddings.npy", 1000),
     "another's rows": lambda folder: shutil.copy(folder / "mtg_pictures.npy", folder / "mtg_embeddings.npy"),
+    "no text": flip("build_manifest.json", bit=0x80),
+    "no npy": lambda folder: vouched(folder, "mtg_pictures.npy", b""),
     "no JSON": lambda folder: (folder / "build_manifest.json").write_text("{"),
     "another version": lambda folder: (folder / "build_manifest.json").write_text(
         (folder / "build_manifest.json").read_text().replace('"version": "1.0.0"', '"version": "2.0.0"')
@@ -153,7 +232,7 @@ def test_a_damaged_index_is_named_and_not_used(
     assert "mtg_" in said or "build_manifest.json" in said
 
 
-@pytest.mark.parametrize("field", ["model", "weights_sha256", "precision", "preprocessing", "target_size", "fit"])
+@pytest.mark.parametrize("field", Settings.__struct_fields__)
 def test_whatever_changes_a_vector_makes_rows_unfit(
     built: Built, field: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,3 +1,4 @@
+import os
 import resource
 import subprocess
 import sys
@@ -5,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers import machine_limits
 from helpers.errors import DiskFull
 from helpers.machine_limits import affordable_workers, require_room
 from tests.conftest import ROOT
@@ -34,6 +36,19 @@ def test_there_are_no_more_workers_than_open_files_allow(
     )
     assert int(done.stdout) == given
     assert (said in done.stderr) if said else not done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"),
+    [("150000 100000\n", 2), ("50000 100000\n", 1), ("6400000 100000\n", 8), ("max 100000\n", 8), ("nonsense", 8)],
+)
+def test_a_container_has_the_cores_that_it_has_time_of(
+    text: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpu.max").write_text(text)
+    monkeypatch.setattr(machine_limits, "CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert machine_limits.usable_cores() == cores
 
 
 def test_usual_limits_allow_all_workers() -> None:

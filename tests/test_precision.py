@@ -1,5 +1,7 @@
 """Which precision a build takes, and why."""
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -9,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import build_embeddings
 from helpers import precision
 from helpers.embedder import Embedder
 from helpers.errors import PipelineError
@@ -17,6 +20,7 @@ from helpers.precision import least_centred_cosine, settle_precision
 from helpers.preprocess import Preparation
 from helpers.validation import decode_image
 from helpers.vectors import unit_rows
+from tests.made_cache import make_cache, make_tiny_model
 from tests.pictures import encoded
 
 SOME = [torch.zeros(3, 8, 8, dtype=torch.uint8)] * 16
@@ -85,6 +89,36 @@ def test_auto_keeps_to_the_rows_that_are_there(quick: Callable[[str], None]) -> 
     assert settle(0, there=["fp16", "fp32"])[0] == "fp32"
     quick("fp32")
     assert settle(0, there=["bf16"])[0] == "fp32"
+
+
+def test_a_slow_precision_is_taken_with_a_word(
+    quick: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for able, wanted, slow in (("fp32", "bf16", True), ("bf16", "bf16", False), ("bf16", "fp16", True)):
+        quick(able)
+        assert settle(9, wanted)[0] == wanted
+        assert (f"no arithmetic for {wanted}" in capsys.readouterr().err) == slow
+
+
+@pytest.mark.parametrize(("least", "taken"), [(0.9, "bf16"), (0.9999, "fp32")])
+def test_auto_tries_on_the_pictures_of_the_run(
+    quick: Callable[[str], None],
+    tmp_path: Path,
+    least: float,
+    taken: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache, out = make_cache(tmp_path / "cache", ["tst"] * 20).root, tmp_path / "out"
+    words = ["--cache", cache, "--out", out, "--offline", "--model", f"local-dir:{make_tiny_model(tmp_path / 'tiny')}"]
+    quick("bf16")
+    monkeypatch.setattr(precision, "LEAST_COSINE", least)  # of random weights
+    assert build_embeddings.main(list(map(str, words))) == 0
+    manifest = json.loads((out / "build_manifest.json").read_text())
+    chosen = manifest["embedding"]["precision_chosen"]
+    assert manifest["model"]["precision"] == taken
+    assert re.match(r"auto: rows in bf16 have a cosine of at least 0\.9\d+ to fp32 on 16 pictures", chosen)
+    assert f"Precision: {taken} ({chosen})" in capsys.readouterr().err
 
 
 def test_rows_that_hardly_differ_say_nothing() -> None:

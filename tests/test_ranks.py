@@ -8,13 +8,28 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
+import pytest
+from msgspec.structs import replace
+from numpy.typing import NDArray
 
+from build_embeddings import parse_args
+from helpers.build_report import BuildReport
+from helpers.build_stage import build as build_here
+from helpers.build_stage import load_embedder, sole_build
+from helpers.cli_validation import BuildArgs
+from helpers.embedder import Embedder
+from helpers.errors import PipelineError
+from helpers.ranks import Ranks
 from tests.conftest import ROOT, Built, run_script
-from tests.test_build import FACES, build, same_index
+from tests.made_cache import make_cache, make_tiny_model
+from tests.test_build import FACES, build, contents, same_index
+from tests.test_checkpoint import make_faces, of_rank
 
 LONGEST_RUN_SECONDS = 180.0
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for child processes in /proc")
 ROW_BYTES = 512 * 4
 
 
@@ -74,6 +89,7 @@ def kept(out: Path, name: str) -> int:
     return int(np.load(out / name)["good_mask"].sum()) if (out / name).exists() else 0
 
 
+@needs_proc
 def test_a_rank_that_is_killed_ends_the_run_and_one_goes_on(built: Built, tmp_path: Path) -> None:
     words = [*arguments(built, tmp_path), "--batch", 1]
     done = torchrun("build_embeddings.py", *words, due=lambda: embedded_some(tmp_path))
@@ -90,6 +106,7 @@ def test_a_rank_that_is_killed_ends_the_run_and_one_goes_on(built: Built, tmp_pa
     assert Built(built.cache, tmp_path, built.model).manifest()["embedding"]["resumed"] == resumed
 
 
+@needs_proc
 def test_what_two_ranks_kept_two_others_go_on_from(built: Built, tmp_path: Path) -> None:
     words = [*arguments(built, tmp_path), "--batch", 1]
     done = torchrun("build_embeddings.py", *words, due=lambda: embedded_some(tmp_path), sent=signal.SIGTERM)
@@ -103,6 +120,62 @@ def test_what_two_ranks_kept_two_others_go_on_from(built: Built, tmp_path: Path)
     assert same_index(tmp_path, built.index)
     counts = Built(built.cache, tmp_path, built.model).manifest()["embedding"]
     assert (counts["resumed"], counts["embedded"]) == (sum(by_rank), FACES - sum(by_rank))
+
+
+class Second(Ranks):
+    """Rank 1 of two; rank 0 answers as `answers` say."""
+
+    answers: ClassVar[list[Callable[[], Any]]]
+
+    def from_leader(self, value: Any) -> Any:
+        return self.answers.pop(0)() if self.answers else None
+
+    def to_leader(self, value: Any) -> list[Any]:
+        return []
+
+
+@pytest.fixture
+def as_second(tmp_path: Path) -> tuple[BuildArgs, Embedder, Path, Path]:
+    """What rank 1 builds with: arguments, model, cache and --out."""
+    cache, out = make_cache(tmp_path / "cache", ["tst"] * 4).root, tmp_path / "out"
+    out.mkdir()
+    model = make_tiny_model(tmp_path / "tiny")
+    words = ["--cache", cache, "--out", out, "--offline", "--model", f"local-dir:{model}"]
+    args = parse_args(list(map(str, words)))
+    return args, load_embedder(args, BuildReport()), cache, out
+
+
+def test_a_rank_touches_no_checkpoint_before_rank_0_is_done_with_them(
+    as_second: tuple[BuildArgs, Embedder, Path, Path],
+) -> None:
+    args, embedder, cache, out = as_second
+    of_rank(1, out, make_faces(4), [0, 1])
+    left = contents(out)
+
+    def to_do() -> NDArray[np.int64]:
+        assert contents(out) == left
+        return np.array([2, 3])
+
+    Second.answers = [lambda: next(cache.glob("*.gz")).name, lambda: embedder.settings, to_do]
+    report = BuildReport()
+    assert build_here(args, embedder, report, Second(1, 2, 1, 2)) == ""
+    assert not Second.answers
+    assert report.embedded == 1
+    assert (out / "checkpoint_rank1_meta.json").read_bytes() != left["checkpoint_rank1_meta.json"]
+
+
+def test_a_rank_that_sees_other_things_than_rank_0_says_so(as_second: tuple[BuildArgs, Embedder, Path, Path]) -> None:
+    args, embedder, cache, _ = as_second
+    Second.answers = [lambda: "another.jsonl.gz"]
+    with pytest.raises(PipelineError, match="the ranks do not share --cache"):
+        build_here(args, embedder, BuildReport(), Second(1, 2, 1, 2))
+    others = replace(embedder.settings, weights_sha256="other")
+    Second.answers = [lambda: next(cache.glob("*.gz")).name, lambda: others]
+    with pytest.raises(PipelineError, match="rank 1 would make other rows than rank 0"):
+        build_here(args, embedder, BuildReport(), Second(1, 2, 1, 2))
+    Second.answers = [lambda: True]
+    with pytest.raises(PipelineError, match="the ranks do not share --out"), sole_build(args, Second(1, 2, 1, 2)):
+        pass
 
 
 def test_what_is_not_shared_is_not_run_by_several(tmp_path: Path) -> None:

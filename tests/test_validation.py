@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from helpers.validation import BrokenImage, check_file, check_image, decode_image, is_whole_file, read_image
-from tests.pictures import BROKEN, encoded, write
+from tests.pictures import BROKEN, encoded, with_wrong_checksum, write
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
@@ -79,10 +79,7 @@ def test_the_quick_check_gives_the_verdict_of_a_full_decode(form: str, where: fl
 
 
 def test_verify_finds_a_checksum_that_decoding_skips() -> None:
-    data = bytearray(encoded("PNG"))
-    end = data.rindex(b"IEND")
-    extra = b"\x00\x00\x00\x02tEXtab" + b"\x00\x00\x00\x00"  # a wrong checksum
-    damaged = bytes(data[: end - 4]) + extra + bytes(data[end - 4 :])
+    damaged = with_wrong_checksum()
     decode_image(damaged, verify=False)
     with pytest.raises(BrokenImage):
         decode_image(damaged, verify=True)

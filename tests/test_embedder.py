@@ -1,0 +1,123 @@
+"""Which models can be loaded, what they are prepared for, and what is said where that fails."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from helpers.embedder import Embedder
+from helpers.errors import PipelineError
+from helpers.model_source import ModelSource, find_model
+from helpers.preprocess import Preparation
+from helpers.validation import decode_image
+from tests.conftest import Built
+from tests.made_cache import make_tiny_model
+from tests.pictures import encoded
+from tests.test_build import build
+from tests.test_query import ask, picture_of
+
+
+def load(folder: Path, size: int = 384) -> Embedder:
+    return Embedder.load(ModelSource(f"local-dir:{folder}", None), Preparation(size, "pad"), "cpu")
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return make_tiny_model(tmp_path / "tiny")
+
+
+@pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
+def test_pictures_are_prepared_as_open_clip_does_it(tmp_path: Path, mode: str) -> None:
+    folder = make_tiny_model(tmp_path / "tiny", resize_mode=mode)
+    embedder = load(folder)
+    _, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+    image = decode_image(encoded(size=(488, 680)))
+    canvas = Image.fromarray(embedder.preparation.apply(image).permute(1, 2, 0).numpy())
+    expected = preprocess(canvas)
+    ours = embedder.prepare(image).float() / 255
+    assert float(((ours - 0.5) / 0.5 - expected).abs().max()) < 0.02  # of 2; a value of 255 is 0.008
+
+
+def edited(folder: Path, **changes: dict[str, Any]) -> None:
+    """Change sections of the model folder's configuration."""
+    path = folder / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    for section, values in changes.items():
+        (config["model_cfg"] if section in config["model_cfg"] else config)[section] |= values
+    path.write_text(json.dumps(config))
+
+
+def test_another_architecture_is_known_though_the_weights_are_the_same(tiny: Path) -> None:
+    before = load(tiny)
+    edited(tiny, vision_cfg={"head_width": 16})
+    heads = load(tiny)
+    assert heads.fingerprint == before.fingerprint
+    assert heads.settings.differences(before.settings)
+    edited(tiny, vision_cfg={"head_width": 32}, text_cfg={"heads": 2})
+    assert not load(tiny).settings.differences(before.settings)  # the text tower makes no row
+
+
+@pytest.mark.parametrize("change", [{"preprocess_cfg": {"mean": [0.1, 0.2, 0.3]}}, {"vision_cfg": {"timm_drop": 0.1}}])
+def test_a_query_that_would_not_take_the_same_way_is_refused(
+    built: Built, tmp_path: Path, change: dict[str, dict[str, Any]]
+) -> None:
+    model, out = Path(shutil.copytree(built.model, tmp_path / "model")), tmp_path / "out"
+    assert build(built.cache, out, model, "--limit", 3).returncode == 0
+    mine = Built(built.cache, out, model)
+    assert ask(mine, picture_of(built, 0)).returncode == 0
+    edited(model, **change)
+    done = ask(mine, picture_of(built, 0))
+    assert done.returncode == 1
+    assert "a picture would be prepared or embedded in another way than the index was" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def unknown_key(folder: Path) -> None:
+    edited(folder, vision_cfg={"no_such_thing": 1})
+
+
+def damaged_safetensors(folder: Path) -> None:
+    (folder / "open_clip_pytorch_model.bin").unlink()
+    (folder / "open_clip_model.safetensors").write_bytes(b"\xff" * 1000)
+
+
+def damaged_bin(folder: Path) -> None:
+    (folder / "open_clip_pytorch_model.bin").write_bytes(b"\xff" * 1000)
+
+
+@pytest.mark.parametrize("damage", [unknown_key, damaged_safetensors, damaged_bin])
+def test_a_model_that_can_not_be_loaded_is_named(tiny: Path, damage: Callable[[Path], None]) -> None:
+    damage(tiny)
+    with pytest.raises(PipelineError, match="could not be loaded"):
+        load(tiny)
+
+
+@pytest.mark.parametrize(
+    "words", ["CUDA out of memory. Tried to allocate 2.00 GiB", "DefaultCPUAllocator: can't allocate memory: you tried"]
+)
+def test_a_device_without_memory_is_told_what_to_do(tiny: Path, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder = load(tiny)
+    prepared = [embedder.prepare(decode_image(encoded()))] * 3
+
+    def full(_: torch.Tensor) -> None:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(embedder._model, "encode_image", full)
+    with pytest.raises(PipelineError, match="memory of the cpu device is full") as caught:
+        embedder.encode(prepared)
+    assert "--batch smaller than 3" in caught.value.problems[0].suggestion
+    monkeypatch.setattr(embedder._model, "encode_image", lambda _: torch.zeros(0)[1])
+    with pytest.raises(IndexError):
+        embedder.encode(prepared)
+
+
+def test_a_folder_without_its_prefix_is_pointed_out(built: Built) -> None:
+    with pytest.raises(PipelineError) as caught:
+        find_model(str(built.model), "openai", offline=True)
+    assert caught.value.problems[0].suggestion == f"use --model local-dir:{built.model}"
