@@ -130,13 +130,13 @@ prove-kill: $(INSTALLED) ## kill -9 twenty times over 1,050 real cards (three mi
 prove-download: $(INSTALLED) ## 20,000 pictures from a bad server; 30 times kill -9 (six minutes; SEED=N repeats one)
 	$(BIN)/python -m pytest -s tests/prove_download.py
 
-prove-list: $(INSTALLED) ## a list of 538,675 cards: how fast it is read, in how much memory (five minutes)
+prove-list: $(INSTALLED) ## a list of 538,675 cards: how fast it is read, in how much memory (seven minutes)
 	$(BIN)/python -m pytest -s tests/prove_list.py
 
 bench-download: $(INSTALLED) ## files a second with 1, 16, 32 workers, beside aria2c and img2dataset (two minutes)
 	$(BIN)/python -m tests.bench_download
 
-bench-embed: $(INSTALLED) ## embedding beside the model alone, upstream's way and a DataLoader (ten minutes)
+bench-embed: $(INSTALLED) ## embedding beside the model alone, upstream's way, a DataLoader (FILES=192 FEW=48 ROUNDS=3; 15 minutes)
 	$(BIN)/python -m tests.bench_embed
 
 bench-validate: $(INSTALLED) ## validate_cache.py beside what the cores can decode (one minute)

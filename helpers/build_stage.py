@@ -165,6 +165,8 @@ def build(args: BuildArgs, embedder: Embedder, report: BuildReport, ranks: Ranks
                 _reuse(args, source, checkpoint, earlier, embedder, report)
             to_do = ranks.from_leader(np.flatnonzero(~checkpoint.good))
         team = _fitting(team, checkpoint, args)
+        if not ranks.alone:
+            say(f"Ranks: {ranks.size}, which share {len(to_do):,} faces; the progress shown is that of one share")
         with report.phase("embedding"):
             embed(source, ranks.share(to_do), embedder, team, checkpoint, report)
             checkpoint.finish()

@@ -476,7 +476,8 @@ def add_build_options(parser: Parser) -> None:
         number(int, 1, suggest=64, most=65536),
         default=None,
         metavar="N",
-        help="pictures the model sees at a time (by default 8 on a CPU, for each core; 256 on CUDA, 64 on MPS)",
+        help="pictures the model sees at a time (by default 8 on a CPU, for each core; 256 on CUDA, 64 on MPS); at "
+        "most half of --checkpoint-frequency",
     )
     parser.option(
         "--loaders",
@@ -491,8 +492,9 @@ def add_build_options(parser: Parser) -> None:
         one_of(PRECISIONS, suggest="auto"),
         default="auto",
         metavar="WHICH",
-        help="of the model's weights: fp32, bf16, fp16; auto takes the fastest that is as good as fp32 on a few of the "
-        "run's own pictures, or keeps to that of the rows that are there, if that is fp32 or as fast",
+        help="of the model's weights: fp32, bf16, fp16 (many times slower on a CPU without arithmetic for it); auto "
+        "takes the fastest that is as good as fp32 on a few of the run's own pictures, or keeps to that of the rows "
+        "that are there, if that is fp32 or as fast",
     )
     parser.add_argument(
         "--rebuild",
@@ -534,8 +536,8 @@ def add_build_options(parser: Parser) -> None:
         number(int, 100, suggest=500, off=True),
         default=500,
         metavar="N",
-        help="images that a kill may cost, from 100: a checkpoint is begun every half of them; 0 saves none while "
-        "embedding",
+        help="images that a kill may cost, beside those in the model, from 100: a checkpoint is begun every half of "
+        "them; 0 saves none while embedding",
     )
     parser.add_argument(
         "--resume",

@@ -6,7 +6,8 @@ what the others are held against. Ours is the stage that build_embeddings.py has
 a pool for each chunk verifies and decodes, then each picture is cropped, brought to 384 and preprocessed, then the
 model gets the chunk. The DataLoader is clip-retrieval's design: torch's worker processes decode and preprocess, the
 model gets what they made. Weights are random where the model is CLIP's: that is no matter for speed. Pictures are the
-real cards' where they are there, else drawn noise. FILES (192) are embedded, FEW (48) where that is slow.
+real cards' where they are there, else drawn noise. FILES (192) are embedded, FEW (48) where that is slow: fewer than
+some dozens say nothing, since the first pictures of each round wait for no model.
 """
 
 import os
@@ -159,9 +160,11 @@ def compare(name: str, runs: dict[str, Callable[[], object]], count: int) -> dic
             rates[design].append(count / (time.monotonic() - started))
     medians = {design: statistics.median(found) for design, found in rates.items()}
     alone = max(medians["model alone, each core"], medians["model alone, all cores"])
-    print(f"\n{name}, {count} pictures, images/s, and of the model alone (the quicker way)")
+    print(f"\n{name}, {count} pictures")
+    print(f"  {'':24} {'images/s':>8}  of the model alone (the quicker way)   each round")
     for design, rate in medians.items():
-        print(f"  {design:24} {rate:7.2f}  {rate / alone:6.3f}   {' '.join(f'{found:.2f}' for found in rates[design])}")
+        each = " ".join(f"{found:.2f}" for found in rates[design])
+        print(f"  {design:24} {rate:8.2f}  {rate / alone:18.3f} {'':18} {each}")
     for design in ("upstream's way", "DataLoader"):
         if design in medians:
             print(f"  ours / {design}: {medians['ours'] / medians[design]:.2f}")

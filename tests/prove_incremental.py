@@ -48,12 +48,16 @@ def test_memory_does_not_grow_with_the_faces(tmp_path: Path) -> None:
     peaks = {}
     for count in (2_000, 50_000):
         cache = make_cache(tmp_path / f"cache{count}", ["tst"] * count, links=True)
-        peaks[count] = peak_while_embedding(
-            *("--cache", cache.root, "--offline", "--model", f"local-dir:{tiny}", "--out", tmp_path / f"out{count}")
-        )
-        seconds = json.loads((tmp_path / f"out{count}" / "build_manifest.json").read_text())["seconds"]
-        print(f"\n{count:,} faces: peak of {peaks[count]:.0f} MB of anonymous memory; {seconds}")
-    assert abs(peaks[50_000] - peaks[2_000]) <= MOST_MEMORY_MB
+        for build in ("first", "second"):  # which takes every row over
+            peaks[build, count] = peak_while_embedding(
+                *("--cache", cache.root, "--offline", "--model", f"local-dir:{tiny}", "--out", tmp_path / f"out{count}")
+            )
+            seconds = json.loads((tmp_path / f"out{count}" / "build_manifest.json").read_text())["seconds"]
+            print(
+                f"\n{count:,} faces, {build} build: peak of {peaks[build, count]:.0f} MB of anonymous memory; {seconds}"
+            )
+    for build in ("first", "second"):
+        assert abs(peaks[build, 50_000] - peaks[build, 2_000]) <= MOST_MEMORY_MB
 
 
 def peak_while_embedding(*arguments: object) -> float:
