@@ -79,9 +79,10 @@ class IndexFolder:
         """Name the same folder, with the checkpoint of the process of that rank."""
         return IndexFolder(self.root, rank)
 
-    def other_ranks(self) -> "list[IndexFolder]":
-        """The ranks above 0 that left a checkpoint here, or the beginning of one."""
+    def other_ranks(self, *, aside: bool = False) -> "list[IndexFolder]":
+        """The ranks above 0 that left a checkpoint here, or the beginning of one; also `aside` if that is asked for."""
         names = r"checkpoint_rank([1-9]\d*)(_embeddings\.npy|_pictures\.npy|\.npz|_meta\.json)"
+        names += rf"(.*{re.escape(STALE_SUFFIX)})?" if aside else ""
         found = (re.fullmatch(names, path.name) for path in self.root.iterdir())
         return [self.of_rank(rank) for rank in sorted({int(match[1]) for match in found if match})]
 

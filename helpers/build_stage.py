@@ -47,6 +47,7 @@ from helpers.index_store import (
     Parameters,
     Records,
     StoredIndex,
+    wanted_by,
 )
 from helpers.machine_limits import usable_cores
 from helpers.model_source import find_model
@@ -159,6 +160,7 @@ def build(args: BuildArgs, embedder: Embedder, report: BuildReport, ranks: Ranks
         resume=args.resume and ranks.leads,
         rebuild=args.rebuild,
         verify=args.validate_cache,
+        wanted=_wanted(args),
     ) as checkpoint:
         if ranks.leads:
             with report.phase("reusing"):
@@ -191,10 +193,18 @@ def build(args: BuildArgs, embedder: Embedder, report: BuildReport, ranks: Ranks
             timed = replace(manifest, seconds=report.seconds)  # now all of them
             staged.manifest.write_bytes(timed.to_json())
         checkpoint.delete()
-    ranks.from_leader(True)
+    _let_go(ranks)
     if folder.browser_vectors.exists():
         warn(f"the browser files in {args.out} are of an earlier build: run export_for_browser.py to renew them")
     return _summary(args, report, made, checkpoint)
+
+
+def _let_go(ranks: Ranks) -> None:
+    """The others may end; one that died meanwhile does not matter any more."""
+    try:
+        ranks.from_leader(True)
+    except PipelineError as error:
+        warn(f"the index is whole, but {error}")
 
 
 def _card_list(args: BuildArgs, ranks: Ranks) -> Path:
@@ -269,7 +279,12 @@ def _settled(
 def _precisions_there(embedder: Embedder, candidates: list[Settings | None]) -> list[str]:
     """The precisions of those of the rows that are there that fit but for it."""
     ours = embedder.settings
-    return [there.precision for there in candidates if there and replace(ours, precision=there.precision) == there]
+    precisions = [there.precision for there in candidates if there]
+    return [
+        precision
+        for precision, there in zip(precisions, filter(None, candidates), strict=True)
+        if not there.differences(replace(ours, precision=precision))
+    ]
 
 
 def _fitting(team: Crew, checkpoint: Checkpoint, args: BuildArgs) -> Crew:
@@ -299,32 +314,31 @@ def _reuse(
     earlier = if_it_fits(earlier, embedder.settings)
     if earlier:
         unverified = verify and not earlier.verified
-        report.reused, report.dropped = take_over(
-            earlier.rows, earlier.pictures, checkpoint, faces, cache, verify=unverified
-        )
-        say(f"Taken over from the index that is there: {report.reused:,} rows of {len(earlier.rows):,}")
-        if report.dropped:
-            _tell_dropped(report.dropped, args)
+        found = take_over(earlier.rows, earlier.pictures, checkpoint, faces, cache, verify=unverified)
+        report.reused, report.dropped = found.taken, found.unlisted
+        say(f"Taken over from the index that is there: {found.taken:,} rows of {len(earlier.rows):,}")
+        if found.unlisted:
+            _tell_dropped(found.unlisted, earlier.wanted, _wanted(args))
     for aside in checkpoint.put_aside() if args.resume else ():
         unverified = verify and not aside.verified
-        taken, unlisted = take_over(aside.rows, aside.pictures, checkpoint, faces, cache, verify=unverified)
-        report.reused += taken
-        say(f"Taken over from {aside.files[0].name}: {taken:,} rows")
-        if not unlisted:
+        found = take_over(aside.rows, aside.pictures, checkpoint, faces, cache, verify=unverified)
+        report.reused += found.taken
+        say(f"Taken over from {aside.files[0].name}: {found.taken:,} rows")
+        if not found.waiting and (not found.unlisted or aside.wanted == _wanted(args)):
             checkpoint.drop_aside(aside)
 
 
-def _tell_dropped(count: int, args: BuildArgs) -> None:
+def _wanted(args: BuildArgs) -> str:
+    return wanted_by(args.kind, args.image_key, args.limit, args.filters.to_json())
+
+
+def _tell_dropped(count: int, before: str, now: str) -> None:
     """Rows that go are as they should be with a new list, but may surprise where flags leave faces out."""
-    flags = [
-        *([f"--limit {args.limit}"] if args.limit is not None else []),
-        *([str(args.filters)] if args.filters else []),
-    ]
     gone = f"{count:,} rows of the index that is there go: their pictures are not in this list"
-    if flags:
-        warn(f"{gone}, by {' '.join(flags)}; another --out keeps them")
-    else:
+    if before == now:
         say(gone)
+    else:
+        warn(f"{gone}, which is {now}, and was {before}; another --out keeps them")
 
 
 def _require_rows(report: BuildReport) -> None:

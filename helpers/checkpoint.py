@@ -47,6 +47,7 @@ class _Parameters(Settings, frozen=True, kw_only=True):
     faces_sha256: str  # of the faces processed, in their order: the part of the card list that matters
     rebuild: bool  # its rows were all made by this build, none was taken from an earlier index
     verified: bool = False  # the form of each picture was checked too (--validate-cache)
+    wanted: str = ""  # the flags that chose the faces
 
 
 class _Meta(msgspec.Struct, frozen=True):
@@ -60,6 +61,10 @@ class _Meta(msgspec.Struct, frozen=True):
 
 class _Unfit(Exception):
     """There is a checkpoint, but not one of this build; the text says what differs."""
+
+
+class _Damaged(_Unfit):
+    """Its rows are of no use to anybody."""
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -78,6 +83,7 @@ class Aside(msgspec.Struct, frozen=True):
     rows: NDArray[np.float32]  # [processed, D], memory-mapped
     pictures: NDArray[Any]  # what they were made of, PICTURE [processed]; where no row is good it has no name
     verified: bool  # the form of each was checked too
+    wanted: str  # the flags that chose its faces
     files: tuple[Path, ...]  # the JSON first
     was_there: bool  # before this build began
 
@@ -137,13 +143,14 @@ class Checkpoint:
         resume: bool,
         rebuild: bool = False,
         verify: bool = True,
+        wanted: str = "",
     ) -> None:
         """Take the folder's checkpoint where it fits, else begin one.
 
         What other ranks left is taken over. A checkpoint that does not fit is named and put aside as `*.stale`; without
         `resume` all are dropped. With `rebuild` one fits only if no row of it was taken from an earlier index. What is
-        added is of pictures whose form was checked if `verify` says so. Nobody else may be building into the folder as
-        that rank.
+        added is of pictures whose form was checked if `verify` says so; `wanted` are the flags that chose the faces.
+        Nobody else may be building into the folder as that rank.
         """
         self.good = np.zeros(len(faces), bool)
         self.verified = True  # the rows that were taken up are of pictures whose form was checked
@@ -154,6 +161,8 @@ class Checkpoint:
         self._faces = faces
         self._rebuild = rebuild
         self._verify = verify
+        self._wanted = wanted
+        self._kept = 0  # good rows that the last checkpoint tells of
         self._interval = (frequency + 1) // 2  # see above
         self._processed = 0
         self._unsaved = 0
@@ -171,6 +180,7 @@ class Checkpoint:
             self.good[found.places] = True
             self.verified = found.meta.parameters.verified
             self._processed, width = found.rows.shape
+            self._kept = len(found.places)
             if found.damaged:
                 warn(f"damaged rows in the checkpoint: {found.damaged:,}; they are embedded again")
         else:
@@ -287,7 +297,7 @@ class Checkpoint:
                 try:
                     found = self._read(*_files(folder))
                 except _Unfit as unfit:
-                    self._put_aside(folder, str(unfit))
+                    self._put_aside(folder, unfit)
                     continue
                 places = found.places[~self._has(found.places, found.pictures)]
                 self.verified &= found.meta.parameters.verified
@@ -307,11 +317,12 @@ class Checkpoint:
                     found = self._read(*files, any_list=True)
                     pictures = np.zeros(len(found.pictures), PICTURE)
                     pictures[found.places] = found.pictures[found.places]
-                    verified = found.meta.parameters.verified
-                    yield Aside(found.rows, pictures, verified, files, path.name in self._were_aside)
+                    made = found.meta.parameters
+                    was_there = path.name in self._were_aside
+                    yield Aside(found.rows, pictures, made.verified, made.wanted, files, was_there)
 
     def drop_aside(self, aside: Aside) -> None:
-        """It holds nothing any more that we have not: it goes, unless this very build put it aside."""
+        """Nobody needs it any more: it goes, unless this very build put it aside."""
         if aside.was_there:
             if self._unsaved:
                 self._save()
@@ -352,7 +363,7 @@ class Checkpoint:
             if not self._folder.checkpoint_meta.exists():
                 self.delete()
             elif not isinstance(error, PipelineError | None):  # which says itself what to do
-                kept = f"{int(self.good.sum()):,} of {len(self.good):,} faces"
+                kept = f"{self._kept:,} of {len(self.good):,} faces"
                 say(
                     f"Checkpoint kept in {self._folder.root} ({kept}): the same command goes on from there "
                     "(not --no-resume)"
@@ -389,9 +400,11 @@ class Checkpoint:
                 faces_sha256=self._faces_sha256(processed),
                 rebuild=self._rebuild,
                 verified=self._verify and self.verified,
+                wanted=self._wanted,
             ),
         )
         atomic_write_bytes(self._folder.checkpoint_meta, indented_json(meta))
+        self._kept = int(good.sum())
 
     def _wait(self) -> None:
         saving, self._saving = self._saving, None
@@ -425,7 +438,7 @@ class Checkpoint:
         try:
             return self._read(*_files(self._folder))
         except _Unfit as unfit:
-            self._put_aside(self._folder, str(unfit))
+            self._put_aside(self._folder, unfit)
             return None
 
     def _read(
@@ -442,10 +455,10 @@ class Checkpoint:
             rows = _mapped_rows(rows_path, meta.processed_count, np.empty((0, 0), np.float32))
             pictures = _mapped_rows(pictures_path, meta.processed_count, np.empty(0, PICTURE))
         except Exception as error:  # damaged bytes make numpy, zipfile and tokenize raise nearly anything
-            raise _Unfit(f"it is damaged: {error}") from error
+            raise _Damaged(f"it is damaged: {error}") from error
         done = meta.processed_count
         if not 0 < done <= meta.total_count:
-            raise _Unfit(f"it is damaged: it counts {done:,} of {meta.total_count:,} faces")
+            raise _Damaged(f"it is damaged: it counts {done:,} of {meta.total_count:,} faces")
         differs = self._made_otherwise(meta) + ([] if any_list else self._lists_differ(meta))
         if differs:
             raise _Unfit("; ".join(differs))
@@ -454,7 +467,7 @@ class Checkpoint:
             or not np.array_equal(indices, np.flatnonzero(good))
             or len(good) < done
         ):
-            raise _Unfit(f"it is damaged: its files do not agree on {done:,} rows")
+            raise _Damaged(f"it is damaged: its files do not agree on {done:,} rows")
         places = np.flatnonzero(good[:done])
         damaged = off_unit_rows(rows, places)
         return _Found(meta, np.delete(places, damaged), len(damaged), rows, pictures)
@@ -475,12 +488,12 @@ class Checkpoint:
             return [f"the card list: its first {done:,} faces are others"]
         return []
 
-    def _put_aside(self, folder: IndexFolder, why: str) -> None:
+    def _put_aside(self, folder: IndexFolder, why: _Unfit) -> None:
         endings = chain([STALE_SUFFIX], (f".{number}{STALE_SUFFIX}" for number in count(2)))
         ending = next(e for e in endings if not any(path.exists() for path in _files(folder, e)))
         warn(
-            f"{folder.checkpoint_meta.name} in {folder.root} is not one of this build ({why}): it is kept as *{ending} "
-            "and not gone on with; a build whose rows are made as its are takes them"
+            f"{folder.checkpoint_meta.name} in {folder.root} is not one of this build ({why}): kept as *{ending}; "
+            + ("delete it" if isinstance(why, _Damaged) else "builds that make such rows take them")
         )
         with disk_errors_named(folder.checkpoint_meta):
             for before, after in reversed(list(zip(_files(folder), _files(folder, ending), strict=True))):
@@ -488,11 +501,12 @@ class Checkpoint:
                     os.replace(before, after)
 
     def _mend_names(self) -> None:
-        """Where a kill came while files were put aside, the JSON, which is last, has its name: the others get theirs.
+        """Mend what a kill left while files were put aside, or dropped.
 
-        What lies about of one that was damaged gets a name that is written over.
+        The JSON is put aside last: where it has its name, the others get theirs. It is dropped first: where it is gone,
+        so are the others.
         """
-        for folder in [self._folder, *self._folder.other_ranks()]:
+        for folder in [self._folder, *self._folder.other_ranks(aside=True)]:
             meta, *others = _files(folder)
             for path in others:
                 for aside in sorted(path.parent.glob(f"{path.name}*{STALE_SUFFIX}")):

@@ -93,9 +93,10 @@ class Embedder:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                model = open_clip.create_model(
-                    source.model, pretrained=source.pretrained, device=chosen, require_pretrained=True
-                )
+                with _memory_named(chosen):
+                    model = open_clip.create_model(
+                        source.model, pretrained=source.pretrained, device=chosen, require_pretrained=True
+                    )
         except _LOAD_ERRORS as error:
             raise _unavailable(source, error) from error
         model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
@@ -110,7 +111,8 @@ class Embedder:
         """Give the model with its weights in `precision`: fp32, bf16 or fp16. Rounded ones can't be raised again."""
         if precision == self.precision:
             return self
-        model = copy.deepcopy(self._model).to(DTYPES[precision])
+        with _memory_named(self._device):
+            model = copy.deepcopy(self._model).to(DTYPES[precision])
         other = Embedder(self.source, self.preparation, self._device, model, precision)
         other.fingerprint = self.fingerprint  # of the weights as they were loaded
         return other
@@ -161,17 +163,8 @@ class Embedder:
 
         PipelineError (Build Error) where the model's numbers overflow.
         """
-        try:
+        with _memory_named(self._device):
             rows = self._features(torch.stack(list(prepared))).float().cpu().numpy()
-        except RuntimeError as error:
-            if not any(words in str(error) for words in _OUT_OF_MEMORY):
-                raise
-            raise PipelineError.of(
-                Category.BUILD,
-                f"the memory of the {self.device} device is full",
-                details=first_line(error),
-                suggestion=f"use a --batch smaller than {len(prepared)}, or --device cpu",
-            ) from error
         if not np.isfinite(rows).all():
             raise PipelineError.of(
                 Category.BUILD,
@@ -218,9 +211,26 @@ class Embedder:
         return digest.hexdigest()
 
 
+@contextmanager
+def _memory_named(device: torch.device) -> Iterator[None]:
+    """Raise PipelineError (Build Error), with what to do, where the device's memory is full in the block."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _OUT_OF_MEMORY):
+            raise
+        raise PipelineError.of(
+            Category.BUILD,
+            f"the memory of the {device.type} device is full",
+            details=first_line(error),
+            suggestion="end what else uses it, or use another --device; a build needs less with a smaller --batch",
+        ) from error
+
+
 def _architecture(source: ModelSource) -> str:
     """SHA-256 over the image tower's configuration: the number of heads, say, is in no weight's name or shape."""
-    config = open_clip.get_model_config(source.model)
+    name = source.model if source.names_weights else source.model.replace("/", "-")  # as open_clip reads it
+    config = open_clip.get_model_config(name)
     image_side = {name: value for name, value in config.items() if not name.startswith(("text", "multimodal"))}
     return hashlib.sha256(json.dumps(image_side, sort_keys=True).encode()).hexdigest()
 

@@ -29,12 +29,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     preprocessing: str
     target_size: int
     fit: str
-    architecture_sha256: str = ""  # of the model's configuration; indexes of before don't say
+    architecture_sha256: str = ""  # of the image tower's configuration
 
     def differences(self, ours: Settings) -> list[str]:
-        """What is not as in `ours`, for people; rows can be shared where there is nothing."""
+        """What is not as in `ours`, for people; rows can be shared where there is nothing.
+
+        What an index of before does not say ("") is not compared.
+        """
         names = ((name, getattr(self, name), getattr(ours, name)) for name in Settings.__struct_fields__)
-        return [f"{name} was {theirs}, now {our}" for name, theirs, our in names if theirs != our]
+        return [f"{name} was {theirs}, now {our}" for name, theirs, our in names if theirs not in ("", our)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,14 @@ from helpers.records import CardFace
 MANIFEST_VERSION = "1.0.0"
 
 
+def wanted_by(kind: str, image_key: str, limit: int | None, filters: dict[str, Any]) -> str:
+    """The flags that choose the faces of a build; `filters` as in files."""
+    chosen = [f"--{name} {','.join(codes)}" for name, codes in filters.items() if name != "exclude_digital"]
+    digital = ["--exclude-digital"] if filters.get("exclude_digital") else []
+    first = [] if limit is None else [f"--limit {limit}"]
+    return " ".join([f"--kind {kind} --image-key {image_key}", *first, *chosen, *digital])
+
+
 class Parameters(msgspec.Struct, frozen=True):
     """What the build was asked for, and the efSearch that it chose."""
 
@@ -35,6 +43,11 @@ class Parameters(msgspec.Struct, frozen=True):
     limit: int | None
     validate_cache: bool = False  # indexes of before don't say
     filters: dict[str, Any] = {}  # msgspec copies it; indexes of before have none
+
+    @property
+    def wanted(self) -> str:
+        """The flags that chose the faces."""
+        return wanted_by(self.kind, self.image_key, self.limit, self.filters)
 
 
 class Statistics(msgspec.Struct, frozen=True):

@@ -61,7 +61,7 @@ def find_model(model: str, pretrained: str, *, offline: bool) -> ModelSource:
                 "built with; scripts/make_offline_model.py --out makes one for trying out",
             )
         return ModelSource(f"{LOCAL_DIR}{folder}", None)
-    if _is_file(Path(model) / "open_clip_config.json"):
+    if os.sep in model and _is_file(Path(model) / "open_clip_config.json"):
         raise PipelineError.of(
             Category.CONFIGURATION,
             f"open_clip knows no model {model}",

@@ -26,7 +26,7 @@ def settle_precision(
     quick = quick_precision(embedder.device)
     if wanted != "auto":
         if embedder.device == "cpu" and wanted not in ("fp32", quick):
-            warn(f"this CPU has no arithmetic for {wanted}, which is emulated: expect a tenth of the speed of fp32")
+            warn(f"this CPU has no arithmetic for {wanted} that we know of: expect a tenth of the speed of fp32")
         return embedder.at(wanted), f"--precision {wanted}"
     for there in rows_there:
         if there in ("fp32", quick):

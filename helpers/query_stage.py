@@ -73,7 +73,7 @@ class QueryEngine:
             )
         built = stored.manifest.settings
         differs = built.differences(replace(embedder.settings, precision=built.precision))
-        if built.architecture_sha256 and differs:  # indexes of before don't say enough
+        if differs:
             raise PipelineError.of(
                 Category.CONFIGURATION,
                 "a picture would be prepared or embedded in another way than the index was",

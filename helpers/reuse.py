@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ class EarlierIndex:
     rows: NDArray[np.float32]  # [N, D], memory-mapped
     pictures: NDArray[Any]  # PICTURE [N], memory-mapped
     verified: bool  # the form of each was checked too (--validate-cache)
+    wanted: str  # the flags that chose its faces
 
 
 def earlier_index(folder: IndexFolder) -> EarlierIndex | None:
@@ -38,7 +39,8 @@ def earlier_index(folder: IndexFolder) -> EarlierIndex | None:
     except PipelineError as error:
         warn(f"the index in {folder.root} is not reused: {error}: {error.problems[0].details}")
         return None
-    return EarlierIndex(stored.manifest.settings, rows, pictures, stored.manifest.parameters.validate_cache)
+    parameters = stored.manifest.parameters
+    return EarlierIndex(stored.manifest.settings, rows, pictures, parameters.validate_cache, parameters.wanted)
 
 
 def if_it_fits(earlier: EarlierIndex | None, settings: Settings) -> EarlierIndex | None:
@@ -78,6 +80,14 @@ def forget_changed(checkpoint: Checkpoint, faces: Records, cache: ImageCache, *,
     return len(changed)
 
 
+class TakenOver(NamedTuple):
+    """What became of the rows of an earlier build."""
+
+    taken: int
+    unlisted: int  # of pictures that are not those of any face
+    waiting: int  # of pictures that are changed or gone, and whose faces have no row yet
+
+
 def take_over(
     rows: NDArray[np.float32],
     made_of: NDArray[Any],
@@ -86,13 +96,13 @@ def take_over(
     cache: ImageCache,
     *,
     verify: bool,
-) -> tuple[int, int]:
+) -> TakenOver:
     """Keep in `checkpoint` those of `rows`, float32 [N, D], that are of the very pictures of `faces`.
 
-    `made_of`, PICTURE [N], says of which they are; with `verify` they must be whole, too. Returns how many were taken,
-    and of how many the pictures are not those of any face.
+    `made_of`, PICTURE [N], says of which they are; with `verify` they must be whole, too.
     """
-    finder, listed, taken = Finder(made_of), np.zeros(len(made_of), bool), 0
+    finder, taken = Finder(made_of), 0
+    listed, needless = np.zeros(len(made_of), bool), np.zeros(len(made_of), bool)
     with Progress("Comparing", len(faces), "faces") as progress:
         for start in range(0, len(faces), AT_ONCE):
             places = np.arange(start, min(start + AT_ONCE, len(faces)))
@@ -106,9 +116,10 @@ def take_over(
                 pictures = np.array([picture for picture in now if picture is not None], PICTURE)
                 checkpoint.add(places[same].tolist(), rows[numbers[same]], pictures)
                 taken += len(same)
+            needless[numbers[(numbers >= 0) & checkpoint.good[places]]] = True
             progress.advance(len(places))
     named = made_of["url_sha1"] != np.zeros((), PICTURE)["url_sha1"]
-    return taken, int((named & ~listed).sum())
+    return TakenOver(taken, int((named & ~listed).sum()), int((listed & ~needless).sum()))
 
 
 def _as_they_are_now(known: NDArray[Any], paths: Iterable[Path], verify: bool) -> list[Any]:

@@ -265,7 +265,7 @@ def test_few_pictures_and_odd_sizes_build(built: Built, tmp_path: Path, argument
     [
         (["--batch", 300], 250, True),  # half of the checkpoint frequency
         (["--batch", 300, "--checkpoint-frequency", 0], 300, False),
-        ([], 8, False),
+        (["--device", "cpu"], 8, False),
     ],
 )
 def test_batches_are_no_larger_than_checkpoints_allow(

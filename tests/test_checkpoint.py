@@ -553,6 +553,28 @@ def test_what_a_rank_of_another_build_left_is_put_aside(tmp_path: Path, capsys: 
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
 
 
+def test_what_a_kill_left_of_a_checkpoint_that_was_dropped_goes(tmp_path: Path) -> None:
+    for rank in (0, 1):
+        of_rank(rank, tmp_path, make_faces(12, start=50), [6, 7])
+    with open_checkpoint(tmp_path, make_faces(12)):
+        assert len(names(tmp_path)) == 2 * len(NAMES) + 2
+    for path in tmp_path.glob("checkpoint*_meta.json.stale"):
+        path.unlink()
+    with open_checkpoint(tmp_path, make_faces(12)):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_what_is_said_to_be_kept_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    faces = make_faces(10)
+    interrupted(tmp_path, faces, [0, 1])
+    assert "(2 of 10 faces): the same command goes on from there" in capsys.readouterr().err
+    with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, faces, frequency=0) as checkpoint:
+        add(checkpoint, [2, 3, 4])
+        raise KeyboardInterrupt
+    assert "(2 of 10 faces): the same command goes on from there" in capsys.readouterr().err
+
+
 def test_of_two_ranks_with_a_row_the_one_of_another_picture_is_taken(tmp_path: Path) -> None:
     """The leader's may be of a picture that has changed since; whoever looks at the files will know."""
     faces = make_faces(4)

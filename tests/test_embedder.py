@@ -111,10 +111,19 @@ def test_a_device_without_memory_is_told_what_to_do(tiny: Path, words: str, monk
     monkeypatch.setattr(embedder._model, "encode_image", full)
     with pytest.raises(PipelineError, match="memory of the cpu device is full") as caught:
         embedder.encode(prepared)
-    assert "--batch smaller than 3" in caught.value.problems[0].suggestion
+    assert "a smaller --batch" in caught.value.problems[0].suggestion
     monkeypatch.setattr(embedder._model, "encode_image", lambda _: torch.zeros(0)[1])
     with pytest.raises(IndexError):
         embedder.encode(prepared)
+
+
+def test_names_are_read_as_open_clip_reads_them() -> None:
+    model = open_clip.create_model("ViT-S-32-alt")
+    slashed, plain = (
+        Embedder(ModelSource(name, None), Preparation(384, "pad"), torch.device("cpu"), model)
+        for name in ("ViT-S/32-alt", "ViT-S-32-alt")
+    )
+    assert slashed.architecture == plain.architecture
 
 
 def test_a_folder_without_its_prefix_is_pointed_out(built: Built) -> None:

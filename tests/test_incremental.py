@@ -64,7 +64,7 @@ def test_rows_that_flags_leave_out_go_with_a_warning(built: Built, tmp_path: Pat
     done = build(built.cache, out, built.model, "--limit", 3)
     assert done.returncode == 0, done.stderr
     assert f"WARNING: {FACES - 3} rows of the index that is there go" in done.stderr
-    assert "--limit 3; another --out keeps them" in done.stderr
+    assert "which is --kind unique_artwork --image-key normal --limit 3, and was --kind unique" in done.stderr
     assert Built(built.cache, out, built.model).manifest()["embedding"]["dropped"] == FACES - 3
 
 
@@ -112,6 +112,39 @@ def test_a_flag_mistyped_once_costs_nothing(built: Built, tmp_path: Path) -> Non
     for path in out.glob("checkpoint*"):
         path.unlink()
     assert same_index(out, built.index)
+
+
+def test_rows_put_aside_stay_while_they_may_be_needed(built: Built, tmp_path: Path) -> None:
+    cache, out = Path(shutil.copytree(built.cache, tmp_path / "cache")), tmp_path / "out"
+    words: list[object] = ["--cache", cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline"]
+    for more in ([], ["--size", 256]):
+        run_signalled_before("replace mtg_embeddings.npy", "build_embeddings.py", *words, *more)
+    away = [ImageCache(cache).path_for(record["image_url"]) for record in built.records()[1:]]
+    for path in away:
+        path.rename(path.with_suffix(".away"))
+    manifests = []
+    for _ in range(2):
+        assert build(cache, out, built.model).returncode == 0
+        manifests.append(counts(Built(cache, out, built.model).manifest()))
+        for path in away:
+            if path.with_suffix(".away").exists():
+                path.with_suffix(".away").rename(path)
+    assert manifests == [
+        {"reused": 1, "resumed": 0, "embedded": 0},
+        {"reused": FACES, "resumed": 0, "embedded": 0},
+    ]
+    assert not (out / "checkpoint_meta.json.stale").exists()
+
+
+def test_rows_put_aside_go_when_the_list_has_no_more_use_for_them(built: Built, tmp_path: Path) -> None:
+    cache, out = Path(shutil.copytree(built.cache, tmp_path / "cache")), tmp_path / "out"
+    words: list[object] = ["--cache", cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline"]
+    run_signalled_before("replace mtg_embeddings.npy", "build_embeddings.py", *words)
+    (path,) = cache.glob("unique_artwork-*.jsonl.gz")
+    path.write_bytes(gzip.compress(b"".join(gzip.decompress(path.read_bytes()).splitlines(keepends=True)[1:])))
+    for more, there in (([], True), (["--limit", 3], True), ([], False)):
+        assert build(cache, out, built.model, *more).returncode == 0
+        assert (out / "checkpoint_meta.json.stale").exists() == there
 
 
 def test_what_a_rebuild_was_meant_to_mend_stays_mended(built: Built, tmp_path: Path) -> None:

@@ -93,8 +93,18 @@ class SlowLayer(torch.nn.Module):
 
 
 def test_ctrl_c_does_not_wait_for_the_batch_in_the_model(built: Built, tmp_path: Path) -> None:
-    words = ("--cache", built.cache, "--out", tmp_path, "--model", f"local-dir:{built.model}", "--offline")
-    args = parse_args(list(map(str, words)))
+    words = (
+        "--cache",
+        built.cache,
+        "--out",
+        tmp_path,
+        "--model",
+        f"local-dir:{built.model}",
+        "--offline",
+        "--precision",
+        "fp32",
+    )
+    args = parse_args([*map(str, words), "--precision", "fp32"])
     embedder = Embedder.load(ModelSource(args.model, None), Preparation(args.size, args.fit), "cpu")
     assert embedder.fingerprint  # while the real model is there
     begun = [0]
