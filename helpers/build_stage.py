@@ -306,10 +306,12 @@ def _reuse(
 ) -> None:
     """Keep what need not be embedded again."""
     faces, cache, verify = source.faces, source.cache, args.validate_cache
-    changed = forget_changed(checkpoint, faces, cache, verify=verify and not checkpoint.verified)
-    checkpoint.verified = True
+    changed, gone = forget_changed(checkpoint, faces, cache, verify=verify and not checkpoint.verified)
+    checkpoint.verified = not gone or checkpoint.verified
     if changed:
-        say(f"{changed:,} pictures of the checkpoint have changed, or are gone: looked at again")
+        say(f"{changed:,} pictures of the checkpoint have changed: embedded again")
+    if gone:
+        warn(f"{gone:,} pictures of the checkpoint are not in {args.cache}: their rows are kept for another build")
     report.resumed = int(checkpoint.good.sum())
     earlier = if_it_fits(earlier, embedder.settings)
     if earlier:

@@ -30,6 +30,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from helpers.artifacts import STALE_SUFFIX, IndexFolder
@@ -48,6 +49,9 @@ class _Parameters(Settings, frozen=True, kw_only=True):
     rebuild: bool  # its rows were all made by this build, none was taken from an earlier index
     verified: bool = False  # the form of each picture was checked too (--validate-cache)
     wanted: str = ""  # the flags that chose the faces
+
+
+_CLAIMS = ("rebuild", "verified")  # of _Parameters, which the mask makes too
 
 
 class _Meta(msgspec.Struct, frozen=True):
@@ -153,6 +157,7 @@ class Checkpoint:
         Nobody else may be building into the folder as that rank.
         """
         self.good = np.zeros(len(faces), bool)
+        self._held = np.zeros(len(faces), bool)  # good rows of pictures that are not there now
         self.verified = True  # the rows that were taken up are of pictures whose form was checked
         self.saves = 0
         self.seconds = 0.0  # that the build was held up
@@ -217,6 +222,7 @@ class Checkpoint:
                     self._rows.write(place, rows[number : number + 1])
                     self._pictures.write(place, pictures[number : number + 1])
             self.good[np.asarray(places)] = True
+            self._held[np.asarray(places)] = False
             self._processed = max(self._processed, places[-1] + 1)
             self._unsaved += len(places)
             self._rows.file.flush()
@@ -243,6 +249,11 @@ class Checkpoint:
     def renew(self, place: int, picture: Any) -> None:
         """The picture of the row at `place` is the same, but `picture` (of dtype PICTURE) knows its file better."""
         self._pictures.write(place, np.array([picture], PICTURE))
+
+    def hold_back(self, places: Sequence[int]) -> None:
+        """The rows at `places` are not for this build: their pictures are not there. Later ones may have them back."""
+        self.good[np.asarray(places, np.int64)] = False
+        self._held[np.asarray(places, np.int64)] = True
 
     def forget(self, places: Sequence[int]) -> None:
         """The rows at `places` are good no more: their pictures are others now, or gone.
@@ -337,7 +348,9 @@ class Checkpoint:
         return there
 
     def delete(self) -> None:
-        """The build is whole: its checkpoint goes."""
+        """The build is whole: its checkpoint goes, or is put aside where it holds rows that this build did not need."""
+        if self._held.any() and self._folder.checkpoint_meta.exists():
+            self._rename_aside(self._folder)
         self._drop()
         self._folder.checkpoint_rows.unlink(missing_ok=True)
         self._folder.checkpoint_pictures.unlink(missing_ok=True)
@@ -378,7 +391,8 @@ class Checkpoint:
             with disk_errors_named(self._folder.checkpoint_rows):
                 self._rows.reach(self._processed)
                 self._pictures.reach(self._processed)
-            self._saving = self._thread.submit(self._write, self._processed, self.good[: self._processed].copy())
+            good = self.good[: self._processed] | self._held[: self._processed]
+            self._saving = self._thread.submit(self._write, self._processed, good)
             self._unsaved = 0
             self.saves += 1
 
@@ -386,8 +400,16 @@ class Checkpoint:
         with disk_errors_named(self._folder.checkpoint_rows):
             self._rows.make_safe(processed)
             self._pictures.make_safe(processed)
+        parameters = _Parameters(
+            **msgspec.structs.asdict(self._settings),
+            faces_sha256=self._faces_sha256(processed),
+            rebuild=self._rebuild,
+            verified=self._verify and self.verified,
+            wanted=self._wanted,
+        )
+        claims = {name: np.array(getattr(parameters, name)) for name in _CLAIMS}
         packed = BytesIO()
-        np.savez(packed, indices=np.flatnonzero(good).astype(np.int64), good_mask=good)
+        np.savez(packed, indices=np.flatnonzero(good).astype(np.int64), good_mask=good, **claims)
         atomic_write_bytes(self._folder.checkpoint_mask, packed.getvalue())
         meta = _Meta(
             timestamp=utc_timestamp(),
@@ -395,13 +417,7 @@ class Checkpoint:
             total_count=len(self.good),
             embeddings_file=self._folder.checkpoint_rows.name,
             pictures_file=self._folder.checkpoint_pictures.name,
-            parameters=_Parameters(
-                **msgspec.structs.asdict(self._settings),
-                faces_sha256=self._faces_sha256(processed),
-                rebuild=self._rebuild,
-                verified=self._verify and self.verified,
-                wanted=self._wanted,
-            ),
+            parameters=parameters,
         )
         atomic_write_bytes(self._folder.checkpoint_meta, indented_json(meta))
         self._kept = int(good.sum())
@@ -452,10 +468,14 @@ class Checkpoint:
             meta = msgspec.json.decode(meta_path.read_bytes(), type=_Meta)
             with np.load(mask_path) as packed:
                 good, indices = packed["good_mask"], packed["indices"]
+                claims = {name: bool(packed[name]) if name in packed else False for name in _CLAIMS}
             rows = _mapped_rows(rows_path, meta.processed_count, np.empty((0, 0), np.float32))
             pictures = _mapped_rows(pictures_path, meta.processed_count, np.empty(0, PICTURE))
         except Exception as error:  # damaged bytes make numpy, zipfile and tokenize raise nearly anything
             raise _Damaged(f"it is damaged: {error}") from error
+        # A kill between the two files leaves the mask of other rows than those of which the JSON speaks
+        claims = {name: holds and getattr(meta.parameters, name) for name, holds in claims.items()}
+        meta = replace(meta, parameters=replace(meta.parameters, **claims))
         done = meta.processed_count
         if not 0 < done <= meta.total_count:
             raise _Damaged(f"it is damaged: it counts {done:,} of {meta.total_count:,} faces")
@@ -489,16 +509,21 @@ class Checkpoint:
         return []
 
     def _put_aside(self, folder: IndexFolder, why: _Unfit) -> None:
-        endings = chain([STALE_SUFFIX], (f".{number}{STALE_SUFFIX}" for number in count(2)))
-        ending = next(e for e in endings if not any(path.exists() for path in _files(folder, e)))
+        ending = self._rename_aside(folder)
         warn(
             f"{folder.checkpoint_meta.name} in {folder.root} is not one of this build ({why}): kept as *{ending}; "
             + ("delete it" if isinstance(why, _Damaged) else "builds that make such rows take them")
         )
+
+    def _rename_aside(self, folder: IndexFolder) -> str:
+        """Give the files of a checkpoint another ending, the JSON last; which one."""
+        endings = chain([STALE_SUFFIX], (f".{number}{STALE_SUFFIX}" for number in count(2)))
+        ending = next(e for e in endings if not any(path.exists() for path in _files(folder, e)))
         with disk_errors_named(folder.checkpoint_meta):
             for before, after in reversed(list(zip(_files(folder), _files(folder, ending), strict=True))):
                 with suppress(FileNotFoundError):  # of a damaged one
                     os.replace(before, after)
+        return ending
 
     def _mend_names(self) -> None:
         """Mend what a kill left while files were put aside, or dropped.

@@ -616,6 +616,15 @@ def run(main: Callable[[], int], *, stopped: str = "what was finished is kept, n
     `stopped` is what a user wants to hear who has interrupted it.
     """
     try:
+        return _told(main, stopped)
+    except KeyboardInterrupt:  # while an end of another kind was about to be told
+        return EXIT_INTERRUPTED
+    except Terminated:
+        return EXIT_TERMINATED
+
+
+def _told(main: Callable[[], int], stopped: str) -> int:
+    try:
         _make_streams_robust()
         _raise_on_signals()
         code = main()

@@ -17,6 +17,8 @@ from helpers.index_store import Records, StoredIndex
 from helpers.talk import Progress, warn
 from helpers.validation import BrokenImage, check_file
 
+GONE = object()  # a picture that is not there, or can't be read
+
 
 @dataclass(frozen=True, slots=True)
 class EarlierIndex:
@@ -57,27 +59,30 @@ def if_it_fits(earlier: EarlierIndex | None, settings: Settings) -> EarlierIndex
     return None
 
 
-def forget_changed(checkpoint: Checkpoint, faces: Records, cache: ImageCache, *, verify: bool) -> int:
-    """Let `checkpoint` forget rows whose pictures are others now, or gone; how many these are.
+def forget_changed(checkpoint: Checkpoint, faces: Records, cache: ImageCache, *, verify: bool) -> tuple[int, int]:
+    """Let `checkpoint` forget rows whose pictures are others now, and hold back those whose pictures are not there.
 
-    With `verify` also those whose pictures are not whole.
+    With `verify` those whose pictures are not whole are forgotten too. How many of each there are.
     """
     places = np.flatnonzero(checkpoint.good)
-    changed = []
+    changed, gone = [], []
     with Progress("Comparing", len(places), "pictures") as progress:
         for start in range(0, len(places), AT_ONCE):
             part = places[start : start + AT_ONCE]
             known = checkpoint.pictures(part)
             now = _as_they_are_now(known, (cache.path_for(faces[place].image_url) for place in part.tolist()), verify)
             for place, before, picture in zip(part.tolist(), known, now, strict=True):
-                if picture is None:
+                if picture is GONE:
+                    gone.append(place)
+                elif picture is None:
                     changed.append(place)
                 elif picture != before:
                     checkpoint.renew(place, picture)
             progress.advance(len(part))
+    checkpoint.hold_back(gone)
     if changed:
         checkpoint.forget(changed)
-    return len(changed)
+    return len(changed), len(gone)
 
 
 class TakenOver(NamedTuple):
@@ -111,9 +116,12 @@ def take_over(
             listed[numbers[numbers >= 0]] = True
             known = np.flatnonzero((numbers >= 0) & ~checkpoint.good[places])
             now = _as_they_are_now(made_of[numbers[known]], (cache.root / names[at] for at in known), verify)
-            same = known[[picture is not None for picture in now]]
+            there = [picture is not None and picture is not GONE for picture in now]
+            same = known[there]
             if same.size:
-                pictures = np.array([picture for picture in now if picture is not None], PICTURE)
+                pictures = np.array(
+                    [picture for picture, is_there in zip(now, there, strict=True) if is_there], PICTURE
+                )
                 checkpoint.add(places[same].tolist(), rows[numbers[same]], pictures)
                 taken += len(same)
             needless[numbers[(numbers >= 0) & checkpoint.good[places]]] = True
@@ -123,17 +131,16 @@ def take_over(
 
 
 def _as_they_are_now(known: NDArray[Any], paths: Iterable[Path], verify: bool) -> list[Any]:
-    """`as_it_is_now` of each picture, and None too for those that are not whole, if we are to `verify` that."""
-    found = []
+    """`as_it_is_now` of each picture, or GONE; None too for those that are not whole, if we are to `verify` that."""
+    found: list[Any] = []
     for picture, path in zip(known, paths, strict=True):
-        now = as_it_is_now(picture, path)
-        found.append(now if now is None or not verify or _is_whole(path) else None)
+        try:
+            now = as_it_is_now(picture, path)
+            if now is not None and verify:
+                check_file(path)
+        except OSError:
+            now = GONE
+        except BrokenImage:
+            now = None
+        found.append(now)
     return found
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        check_file(path)
-    except (BrokenImage, OSError):
-        return False
-    return True

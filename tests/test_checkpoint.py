@@ -304,6 +304,25 @@ def test_whether_pictures_were_verified_is_known_of_every_row(tmp_path: Path) ->
         assert checkpoint.verified
 
 
+def test_a_mask_vouches_for_no_more_than_the_build_that_made_it(tmp_path: Path) -> None:
+    """A kill after the mask, and before the JSON, of a build that does not verify and took rows of an index."""
+    faces = make_faces(10)
+    with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, faces, rebuild=True) as checkpoint:
+        add(checkpoint, [0, 3])
+        raise KeyboardInterrupt
+    before = (tmp_path / "checkpoint_meta.json").read_bytes()
+    with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, faces, verify=False) as checkpoint:
+        add(checkpoint, [1])
+        raise KeyboardInterrupt
+    (tmp_path / "checkpoint_meta.json").write_bytes(before)
+    checkpoint = open_checkpoint(tmp_path, faces)
+    assert np.flatnonzero(checkpoint.good).tolist() == [0, 1, 3]
+    assert not checkpoint.verified
+    abandon(checkpoint)
+    with open_checkpoint(tmp_path, faces, rebuild=True) as checkpoint:
+        assert not checkpoint.good.any()
+
+
 def test_a_header_that_tells_of_more_rows_than_are_there_is_not_believed(tmp_path: Path) -> None:
     faces = make_faces(10)
     interrupted(tmp_path, faces, [0, 1, 2])

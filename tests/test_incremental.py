@@ -136,6 +136,25 @@ def test_rows_put_aside_stay_while_they_may_be_needed(built: Built, tmp_path: Pa
     assert not (out / "checkpoint_meta.json.stale").exists()
 
 
+@pytest.mark.parametrize("in_it", [0, 1])
+def test_a_wrong_cache_costs_no_checkpoint(built: Built, tmp_path: Path, in_it: int) -> None:
+    out, wrong = tmp_path / "out", tmp_path / "wrong"
+    words: list[object] = ["--cache", built.cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline"]
+    run_signalled_before("replace mtg_embeddings.npy", "build_embeddings.py", *words)
+    wrong.mkdir()
+    for path in built.cache.glob("unique_artwork*"):
+        shutil.copy(path, wrong)
+    (wrong / f"{'ab' * 20}.jpg").write_bytes(encoded())
+    for record in built.records()[:in_it]:
+        shutil.copy2(ImageCache(built.cache).path_for(record["image_url"]), wrong)
+    done = build(wrong, out, built.model)
+    assert done.returncode == (0 if in_it else 2), done.stderr
+    assert f"WARNING: {FACES - in_it} pictures of the checkpoint are not in {wrong}" in done.stderr
+    assert build(built.cache, out, built.model).returncode == 0
+    assert Built(built.cache, out, built.model).manifest()["embedding"]["embedded"] == 0
+    assert same_index(out, built.index)
+
+
 def test_rows_put_aside_go_when_the_list_has_no_more_use_for_them(built: Built, tmp_path: Path) -> None:
     cache, out = Path(shutil.copytree(built.cache, tmp_path / "cache")), tmp_path / "out"
     words: list[object] = ["--cache", cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline"]
@@ -298,7 +317,8 @@ def test_a_picture_is_the_same_if_its_content_is(tmp_path: Path) -> None:
     path.write_bytes(b"longer content")
     assert as_it_is_now(known, path) is None
     path.unlink()
-    assert as_it_is_now(known, path) is None
+    with pytest.raises(FileNotFoundError):
+        as_it_is_now(known, path)
 
 
 digests = st.binary(min_size=20, max_size=20)
