@@ -407,7 +407,7 @@ class Checkpoint:
             verified=self._verify and self.verified,
             wanted=self._wanted,
         )
-        claims = {name: np.array(getattr(parameters, name)) for name in _CLAIMS}
+        claims: dict[str, Any] = {name: np.array(getattr(parameters, name)) for name in _CLAIMS}
         packed = BytesIO()
         np.savez(packed, indices=np.flatnonzero(good).astype(np.int64), good_mask=good, **claims)
         atomic_write_bytes(self._folder.checkpoint_mask, packed.getvalue())

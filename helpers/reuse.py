@@ -116,13 +116,10 @@ def take_over(
             listed[numbers[numbers >= 0]] = True
             known = np.flatnonzero((numbers >= 0) & ~checkpoint.good[places])
             now = _as_they_are_now(made_of[numbers[known]], (cache.root / names[at] for at in known), verify)
-            there = [picture is not None and picture is not GONE for picture in now]
-            same = known[there]
+            same = known[[picture is not None and picture is not GONE for picture in now]]
             if same.size:
-                pictures = np.array(
-                    [picture for picture, is_there in zip(now, there, strict=True) if is_there], PICTURE
-                )
-                checkpoint.add(places[same].tolist(), rows[numbers[same]], pictures)
+                pictures = [picture for picture in now if picture is not None and picture is not GONE]
+                checkpoint.add(places[same].tolist(), rows[numbers[same]], np.array(pictures, PICTURE))
                 taken += len(same)
             needless[numbers[(numbers >= 0) & checkpoint.good[places]]] = True
             progress.advance(len(places))
