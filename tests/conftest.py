@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,17 @@ def run_script(
     Where it will load a local model and nothing else is asked for, that process need not import torch first.
     """
     words_for_it = list(map(str, arguments))
-    local = script == "build_embeddings.py" and any(word.startswith("local-dir:/") for word in words_for_it)
-    if (local or script == "query_index.py") and not more and not long:
+    if (loads_a_local_model(script, words_for_it) or script == "query_index.py") and not more and not long:
         return run_warm(ROOT / script, words_for_it, cwd)
     words = [sys.executable, str(ROOT / script), *words_for_it]
     limit = 1200 if long else 300
     return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=limit, check=False, **more)
+
+
+def loads_a_local_model(script: str, words: list[str]) -> bool:
+    """Whether a process that has torch imported already may run it."""
+    models = [value for flag, value in pairwise(words) if flag == "--model"]
+    return script == "build_embeddings.py" and bool(models) and models[-1].startswith("local-dir:/")
 
 
 def run_well(script: str, *arguments: object, cwd: Path | None = None) -> str:

@@ -6,26 +6,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, loads_a_local_model
+from tests.warm_python import run_warm
 
 KILLED = -signal.SIGKILL
 LONGEST_RUN_SECONDS = 300.0
-
-# Runs a script that gets a signal just before a call of os.replace or os.unlink that is about a file of a given name.
-_SIGNALLED_BEFORE = """
-import os, runpy, sys
-number, what, name, script = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
-real = getattr(os, what)
-def watched(*paths, **more):
-    if os.path.basename(os.fspath(paths[-1])) == name and os.path.exists(paths[0]):
-        os.kill(os.getpid(), number)
-    return real(*paths, **more)
-setattr(os, what, watched)
-sys.argv = sys.argv[4:]
-sys.path.insert(0, os.path.dirname(script))
-runpy.run_path(script, run_name="__main__")
-"""
 
 
 def run_until(
@@ -50,8 +37,11 @@ def run_signalled_before(
     call: str, script: str, *arguments: object, sent: signal.Signals = signal.SIGKILL
 ) -> subprocess.CompletedProcess[str]:
     """Run `script`, which gets the signal just before `call`: "replace NAME" or "unlink NAME"."""
-    words = [sys.executable, "-c", _SIGNALLED_BEFORE, str(int(sent)), *call.split(), str(ROOT / script)]
-    return _run([*words, *map(str, arguments)])
+    words = list(map(str, arguments))
+    if sent == signal.SIGKILL and loads_a_local_model(script, words):
+        return run_warm(ROOT / script, words, None, before=(int(sent), *call.split()))
+    watched = [sys.executable, "-m", "tests.signalled", str(int(sent)), *call.split(), str(ROOT / script)]
+    return _run([*watched, *words], cwd=ROOT)
 
 
 # Runs a script that gets a signal at the moment at which it asks for a module for the first time.
@@ -77,5 +67,5 @@ def run_signalled_at_import(
     return _run([*words, *map(str, arguments)])
 
 
-def _run(words: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_RUN_SECONDS, check=False)
+def _run(words: list[str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=LONGEST_RUN_SECONDS, check=False)

@@ -17,6 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tests.signalled import signal_before
+
 LONGEST_RUN_SECONDS = 300
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,14 +30,17 @@ def _importer() -> "subprocess.Popen[str]":
     return subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def run_warm(script: Path, arguments: list[str], cwd: Path | None) -> "subprocess.CompletedProcess[str]":
-    """Run `script` to its end; its exit code and both outputs come back."""
+def run_warm(
+    script: Path, arguments: list[str], cwd: Path | None, before: tuple[Any, ...] = ()
+) -> "subprocess.CompletedProcess[str]":
+    """Run `script` to its end; its exit code and both outputs come back. `before` is for `signal_before`, if any."""
     importer = _importer()
     assert importer.stdin
     assert importer.stdout
     with TemporaryDirectory() as folder:
         outputs = [Path(folder) / name for name in ("stdout", "stderr")]
-        task = {"argv": [str(script), *arguments], "cwd": str(cwd or Path.cwd()), "outputs": list(map(str, outputs))}
+        task: dict[str, Any] = {"argv": [str(script), *arguments], "cwd": str(cwd or Path.cwd())}
+        task |= {"outputs": list(map(str, outputs)), "before": before}
         importer.stdin.write(json.dumps(task) + "\n")
         importer.stdin.flush()
         code = int(importer.stdout.readline())
@@ -52,6 +57,8 @@ def _become(task: dict[str, Any]) -> None:
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115  # as Python begins with
     signal.alarm(LONGEST_RUN_SECONDS)
     os.chdir(task["cwd"])
+    if task["before"]:
+        signal_before(*task["before"])
     sys.argv = task["argv"]
     sys.path[0] = str(Path(sys.argv[0]).parent)
     runpy.run_path(sys.argv[0], run_name="__main__")
