@@ -279,12 +279,8 @@ def _settled(
 def _precisions_there(embedder: Embedder, candidates: list[Settings | None]) -> list[str]:
     """The precisions of those of the rows that are there that fit but for it."""
     ours = embedder.settings
-    precisions = [there.precision for there in candidates if there]
-    return [
-        precision
-        for precision, there in zip(precisions, filter(None, candidates), strict=True)
-        if not there.differences(replace(ours, precision=precision))
-    ]
+    there = filter(None, candidates)
+    return [rows.precision for rows in there if not rows.differences(replace(ours, precision=rows.precision))]
 
 
 def _fitting(team: Crew, checkpoint: Checkpoint, args: BuildArgs) -> Crew:
@@ -321,7 +317,7 @@ def _reuse(
         say(f"Taken over from the index that is there: {found.taken:,} rows of {len(earlier.rows):,}")
         if found.unlisted:
             _tell_dropped(found.unlisted, earlier.wanted, _wanted(args))
-    for aside in checkpoint.put_aside() if args.resume else ():
+    for aside in checkpoint.asides() if args.resume else ():
         unverified = verify and not aside.verified
         found = take_over(aside.rows, aside.pictures, checkpoint, faces, cache, verify=unverified)
         report.reused += found.taken
@@ -331,7 +327,7 @@ def _reuse(
 
 
 def _wanted(args: BuildArgs) -> str:
-    return wanted_by(args.kind, args.image_key, args.limit, args.filters.to_json())
+    return wanted_by(args.kind, args.image_key, args.limit, args.filters)
 
 
 def _tell_dropped(count: int, before: str, now: str) -> None:

@@ -319,7 +319,7 @@ class Checkpoint:
             for path in _files(folder):
                 path.unlink(missing_ok=True)
 
-    def put_aside(self) -> Iterator[Aside]:
+    def asides(self) -> Iterator[Aside]:
         """The checkpoints that were put aside, of any rank, if their rows were made as ours are."""
         for path in sorted(self._folder.root.glob(f"checkpoint*{STALE_SUFFIX}")):
             if match := re.fullmatch(r"checkpoint(?:_rank(\d+))?_meta\.json(.*)", path.name):
@@ -535,12 +535,12 @@ class Checkpoint:
             meta, *others = _files(folder)
             for path in others:
                 for aside in sorted(path.parent.glob(f"{path.name}*{STALE_SUFFIX}")):
-                    ending = aside.name.removeprefix(path.name)
-                    if not meta.with_name(meta.name + ending).exists():
-                        if meta.exists() and not path.exists():
-                            os.replace(aside, path)
-                        else:
-                            aside.unlink()
+                    if meta.with_name(meta.name + aside.name.removeprefix(path.name)).exists():
+                        continue
+                    if meta.exists() and not path.exists():
+                        os.replace(aside, path)
+                    else:
+                        aside.unlink()
 
     def _drop(self) -> None:
         """Remove what tells of the rows, the file that vouches for the others first."""

@@ -16,17 +16,15 @@ from helpers.errors import BAD_JSON, Category, PipelineError
 from helpers.identity import PICTURE, Settings, sha256_of
 from helpers.model_source import ModelSource
 from helpers.preprocess import Preparation
-from helpers.records import CardFace
+from helpers.records import CardFace, Filters
 
 MANIFEST_VERSION = "1.0.0"
 
 
-def wanted_by(kind: str, image_key: str, limit: int | None, filters: dict[str, Any]) -> str:
-    """The flags that choose the faces of a build; `filters` as in files."""
-    chosen = [f"--{name} {','.join(codes)}" for name, codes in filters.items() if name != "exclude_digital"]
-    digital = ["--exclude-digital"] if filters.get("exclude_digital") else []
-    first = [] if limit is None else [f"--limit {limit}"]
-    return " ".join([f"--kind {kind} --image-key {image_key}", *first, *chosen, *digital])
+def wanted_by(kind: str, image_key: str, limit: int | None, filters: Filters) -> str:
+    """The flags that choose the faces of a build."""
+    first = "" if limit is None else f"--limit {limit}"
+    return " ".join(filter(None, [f"--kind {kind} --image-key {image_key}", first, str(filters)]))
 
 
 class Parameters(msgspec.Struct, frozen=True):
@@ -47,7 +45,7 @@ class Parameters(msgspec.Struct, frozen=True):
     @property
     def wanted(self) -> str:
         """The flags that chose the faces."""
-        return wanted_by(self.kind, self.image_key, self.limit, self.filters)
+        return wanted_by(self.kind, self.image_key, self.limit, msgspec.convert(self.filters, Filters))
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -91,7 +89,7 @@ class Embedding(msgspec.Struct, frozen=True):
     loaders: int  # threads that read, decode and prepare, in each
     encoders: int  # threads that call the model, in each
     precision_chosen: str  # asked for, or why it is what it is
-    reused: int  # rows of an earlier index
+    reused: int  # rows of earlier builds
     resumed: int  # rows of an earlier, interrupted run
     embedded: int  # rows made by this run
     waiting_for_loaders: float  # share of the embedding in which the model (on a CPU: a core of its) had no batch, 0..1

@@ -10,8 +10,8 @@ from helpers.errors import Category, DiskFull
 from helpers.talk import human_bytes, warn
 
 OUR_OWN_FILES = 28  # Python's, the log, the list, the report, pictures that are being written
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # ours, as it is seen in a container
 FILES_PER_WORKER = 2  # a connection, a name that is being looked up
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # ours, as it is seen in a container
 
 
 def require_room(folder: Path, count: int, mean_bytes: float) -> None:

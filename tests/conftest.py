@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 REAL = Path(os.environ.get("MTG_REAL_DATA", ROOT.parent / "shared" / "real"))
 DRAWN_COUNT = 12
 
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for child processes in /proc")
+
 
 def run_script(
     script: str, *arguments: object, cwd: Path | None = None, long: bool = False, **more: Any

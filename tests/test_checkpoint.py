@@ -227,7 +227,7 @@ def test_what_follows_one_put_aside_is_taken_up_again(tmp_path: Path) -> None:
 def aside(checkpoint: Checkpoint) -> list[list[int]]:
     """The places whose rows lie in checkpoints that were put aside."""
     found = []
-    for one in checkpoint.put_aside():
+    for one in checkpoint.asides():
         places = np.flatnonzero(one.pictures["size"]).tolist()
         assert np.array_equal(one.rows[places], rows(places))
         assert np.array_equal(one.pictures[places], pictures(places))
@@ -255,7 +255,7 @@ def test_one_that_was_put_aside_goes_when_it_has_nothing_more_to_give(tmp_path: 
     others = make_faces(10, start=20)
     for kept in (True, False):  # the build that put it aside keeps it, so that its owner can see it
         with pytest.raises(KeyboardInterrupt), open_checkpoint(tmp_path, others) as checkpoint:
-            (one,) = checkpoint.put_aside()
+            (one,) = checkpoint.asides()
             add(checkpoint, [5])
             checkpoint.drop_aside(one)
             assert any(name.endswith(".stale") for name in names(tmp_path)) == kept

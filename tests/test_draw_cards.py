@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from helpers.errors import Category, PipelineError
-from tests.conftest import ROOT, run_script
+from tests.conftest import ROOT, needs_proc, run_script
 from tests.kills import KILLED
 
 
@@ -25,9 +25,6 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for child processes in /proc")
 
 
 @needs_proc

@@ -23,13 +23,12 @@ from helpers.cli_validation import BuildArgs
 from helpers.embedder import Embedder
 from helpers.errors import PipelineError
 from helpers.ranks import Ranks
-from tests.conftest import ROOT, Built, run_script
+from tests.conftest import ROOT, Built, needs_proc, run_script
 from tests.made_cache import make_cache, make_tiny_model
 from tests.test_build import FACES, build, contents, same_index
 from tests.test_checkpoint import make_faces, of_rank
 
 LONGEST_RUN_SECONDS = 180.0
-needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for child processes in /proc")
 ROW_BYTES = 512 * 4
 
 
