@@ -21,11 +21,11 @@ cache directory does not exist.
 from collections.abc import Sequence
 
 import helpers.interrupts  # noqa: F401  # first of ours, see there
-from helpers.build_report import BuildReport
-from helpers.build_stage import build, load_embedder, require_pictures, require_wanted, sole_build
+from helpers.build.ranks import Ranks
+from helpers.build.report import BuildReport
+from helpers.build.stage import build, load_embedder, require_pictures, require_wanted, sole_build
 from helpers.cli_validation import BuildArgs, Parser, add_build_options, add_card_list_options, run
 from helpers.errors import EXIT_OK
-from helpers.ranks import Ranks
 
 
 def parse_args(argv: Sequence[str] | None) -> BuildArgs:

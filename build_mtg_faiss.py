@@ -15,8 +15,9 @@ than --max-failures allows, or there is no valid image to embed.
 from collections.abc import Sequence
 
 import helpers.interrupts  # noqa: F401  # first of ours, see there
-from helpers.build_report import BuildReport
-from helpers.build_stage import build, load_embedder, require_wanted, sole_build
+from helpers.build.ranks import require_alone
+from helpers.build.report import BuildReport
+from helpers.build.stage import build, load_embedder, require_wanted, sole_build
 from helpers.cli_validation import (
     Parser,
     PipelineArgs,
@@ -25,9 +26,8 @@ from helpers.cli_validation import (
     add_download_options,
     run,
 )
-from helpers.download_stage import download, require_enough
+from helpers.download.stage import download, require_enough
 from helpers.errors import EXIT_OK
-from helpers.ranks import require_alone
 
 
 def parse_args(argv: Sequence[str] | None) -> PipelineArgs:

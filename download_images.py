@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import helpers.interrupts  # noqa: F401  # first of ours, see there
 from helpers.cli_validation import DownloadArgs, Parser, add_card_list_options, add_download_options, run
-from helpers.download_stage import download, require_enough
+from helpers.download.stage import download, require_enough
 from helpers.errors import EXIT_OK
 
 

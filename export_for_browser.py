@@ -14,10 +14,10 @@ from pathlib import Path
 import helpers.interrupts  # noqa: F401  # first of ours, see there
 from helpers.artifacts import IndexFolder
 from helpers.atomic_io import writable_folder
-from helpers.browser_format import write_browser_files
 from helpers.cli_validation import Parser, path, run
 from helpers.errors import EXIT_OK
-from helpers.index_store import StoredIndex
+from helpers.index.browser_format import write_browser_files
+from helpers.index.store import StoredIndex
 
 
 class ExportArgs(argparse.Namespace):

@@ -19,10 +19,10 @@ from typing import Any
 import helpers.interrupts  # noqa: F401  # first of ours, see there
 from helpers.artifacts import IndexFolder
 from helpers.cli_validation import Parser, add_device_option, file_name, number, path, run
+from helpers.embed.vectors import METRIC
 from helpers.errors import EXIT_OK, Category, PipelineError
-from helpers.query_stage import Answer, Match, QueryEngine
+from helpers.recognise.query import Answer, Match, QueryEngine
 from helpers.talk import printable
-from helpers.vectors import METRIC
 
 EXIT_UNANSWERED = 2
 

@@ -20,8 +20,8 @@ from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from helpers.about import DEFAULT_USER_AGENT, VERSION
+from helpers.cards.faces import GAMES, IMAGE_KEYS, LIST_KINDS, Filters
 from helpers.errors import EXIT_ERROR, NO_SPACE, Category, PipelineError, Problem
-from helpers.records import GAMES, IMAGE_KEYS, LIST_KINDS, Filters
 from helpers.talk import say, tell
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it

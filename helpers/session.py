@@ -29,11 +29,11 @@ from requests.utils import select_proxy
 from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError
 
 from helpers.errors import Category, PipelineError
-from helpers.resumable import Resumable
+from helpers.net.resumable import Resumable
+from helpers.net.throttle import LONGEST_PAUSE_SECONDS, NAME_YOURSELF, Stopped, Throttle
+from helpers.net.watchdog import Watchdog
 from helpers.talk import Progress, human_bytes
-from helpers.throttle import LONGEST_PAUSE_SECONDS, NAME_YOURSELF, Stopped, Throttle
 from helpers.validation import LARGEST_CARD_BYTES
-from helpers.watchdog import Watchdog
 
 T = TypeVar("T")
 B = TypeVar("B")

@@ -15,10 +15,10 @@ import _path  # noqa: F401  # must come before helpers
 
 from helpers.artifacts import CACHE_LOCK, DOWNLOAD_REPORT, LIST_LOCK
 from helpers.atomic_io import disk_errors_named, sweep
+from helpers.cards.bulk_list import kept_files
+from helpers.cards.image_cache import ImageCache
 from helpers.cli_validation import Parser, path, run
 from helpers.errors import EXIT_OK
-from helpers.image_cache import ImageCache
-from helpers.scryfall import kept_files
 from helpers.talk import Progress, human_bytes
 
 EXIT_NO_DIRECTORY = 2

@@ -25,14 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import _path  # noqa: F401  # must come before helpers
-from _page import Shown, page
+from drawn.page import Shown, page
 
 from helpers.artifacts import IndexFolder
 from helpers.atomic_io import Held, atomic_write_bytes, sole_holder, writable_folder
-from helpers.camera import Conditions
+from helpers.cards.image_cache import ImageCache
 from helpers.cli_validation import Parser, number, path, run
 from helpers.errors import EXIT_ERROR, EXIT_OK, Category, PipelineError, Problem
-from helpers.image_cache import ImageCache
+from helpers.recognise.camera import Conditions
 from helpers.talk import human_bytes
 
 ROOT = Path(__file__).resolve().parent.parent  # where the commands run, so that their lines can be copied

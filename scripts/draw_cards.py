@@ -21,7 +21,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import _path  # noqa: F401  # must come before helpers
-from _catalogue import MOST_CARDS, Card, card_object, make_catalogue
+from drawn.catalogue import MOST_CARDS, Card, card_object, make_catalogue
 from PIL import Image
 
 from helpers.atomic_io import atomic_path, atomic_write_bytes, disk_errors_named, writable_folder
@@ -126,7 +126,7 @@ def _end_with_the_parent() -> None:
 
 def draw_card(place: int, card: Card, folder: Path) -> list[Path]:
     """Draw the sides of the card at `place` and return their files."""
-    from _frames import draw_side  # numpy, and by each process: not for --help
+    from drawn.frames import draw_side  # numpy, and by each process: not for --help
 
     files = []
     for side in range(0 if card.lost or card.image_status == "missing" else card.pictures):

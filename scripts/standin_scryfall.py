@@ -44,10 +44,10 @@ from _faults import Fault, FaultPlan, RequestLog, Share, fault_shares
 from _table import SIDES, CardObject, made_up_id, parts, read_table, sides
 from PIL import Image
 
-from helpers.camera import card_mask
+from helpers.cards.faces import IMAGE_KEYS, LIST_KINDS
 from helpers.cli_validation import Parser, number, path, run
 from helpers.errors import EXIT_OK, Category, PipelineError
-from helpers.records import IMAGE_KEYS, LIST_KINDS
+from helpers.recognise.camera import card_mask
 from helpers.talk import warn
 from helpers.validation import DECODE_ERRORS
 

@@ -22,10 +22,10 @@ from _table import CardObject, read_table, sides
 from PIL import Image
 
 from helpers.atomic_io import atomic_path, atomic_write_bytes, writable_folder
-from helpers.camera import Conditions, Photograph, photograph
+from helpers.cards.faces import PLACEHOLDER_STATUS
 from helpers.cli_validation import Parser, number, path, run
 from helpers.errors import EXIT_OK, Category, PipelineError
-from helpers.records import PLACEHOLDER_STATUS
+from helpers.recognise.camera import Conditions, Photograph, photograph
 from helpers.talk import Progress
 from helpers.validation import BrokenImage, read_image
 

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import _path  # noqa: F401  # must come before helpers
 
+from helpers.cards.image_cache import ImageCache
 from helpers.cli_validation import Parser, path, run
+from helpers.download.validate import EXIT_INVALID, find_orphans, remove, require_place, validate
 from helpers.errors import EXIT_OK
-from helpers.image_cache import ImageCache
-from helpers.validate_stage import EXIT_INVALID, find_orphans, remove, require_place, validate
 
 
 class ValidateArgs(argparse.Namespace):

@@ -29,17 +29,17 @@ from open_clip import transform as open_clip_transform
 from PIL import Image, ImageOps
 
 from helpers.artifacts import IndexFolder
-from helpers.build_report import BuildReport
-from helpers.checkpoint import Checkpoint
-from helpers.embed_stage import Crew, Source, crew, embed
-from helpers.embedder import DTYPES, Embedder
-from helpers.identity import Settings
-from helpers.image_cache import ImageCache
-from helpers.index_store import Records
+from helpers.build.checkpoint import Checkpoint
+from helpers.build.report import BuildReport
+from helpers.cards.faces import CardFace
+from helpers.cards.image_cache import ImageCache
+from helpers.cards.pictures import Settings
+from helpers.embed.embedder import DTYPES, Embedder
+from helpers.embed.model_source import ModelSource
+from helpers.embed.preprocess import Preparation
+from helpers.embed.stage import Crew, Source, crew, embed
+from helpers.index.store import Records
 from helpers.machine_limits import usable_cores
-from helpers.model_source import ModelSource
-from helpers.preprocess import Preparation
-from helpers.records import CardFace
 from helpers.validation import decode_image, read_content
 from tests.conftest import REAL, run_well
 from tests.fast_server import picture

@@ -8,7 +8,7 @@ from pathlib import Path
 import open_clip
 import torch
 
-from helpers.image_cache import ImageCache
+from helpers.cards.image_cache import ImageCache
 from tests.pictures import encoded
 
 DIFFERENT = 300  # pictures; the others are hard links to these, where that is allowed

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.identity import PICTURE
-from helpers.vectors import unit_rows
+from helpers.cards.pictures import PICTURE
+from helpers.embed.vectors import unit_rows
 from tests.test_checkpoint import make_faces, open_checkpoint
 
 WIDTH, BATCH, FREQUENCY = 512, 64, 500

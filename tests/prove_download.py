@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from helpers.image_cache import ImageCache
+from helpers.cards.image_cache import ImageCache
 from tests.conftest import run_script, serving
 from tests.kills import KILLED, run_until
 

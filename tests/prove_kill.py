@@ -19,7 +19,7 @@ from subprocess import CompletedProcess
 
 import numpy as np
 
-from helpers.fetch_pool import AHEAD_PER_WORKER
+from helpers.download.pool import AHEAD_PER_WORKER
 from tests.conftest import run_well, serving
 from tests.kills import KILLED, run_until
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.card_list import FaceTally, iter_faces
+from helpers.cards.card_list import FaceTally, iter_faces
 from tests.conftest import ROOT
 
 CARDS = 538_675

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from helpers.image_cache import ImageCache
+from helpers.cards.image_cache import ImageCache
 from tests.conftest import ROOT, Built, run_script
 from tests.faulty_server import faulty_server
 from tests.kills import KILLED, run_signalled_before, run_until

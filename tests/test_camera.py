@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from helpers.camera import Conditions, Photograph, card_mask, homography, photograph
+from helpers.recognise.camera import Conditions, Photograph, card_mask, homography, photograph
 
 PLAIN = Conditions(rotation_degrees=0, tilt_degrees=0, blur_pixels=0, light=0, glare=0, noise=0, jpeg_quality=95)
 SMALL = {"width": 240, "height": 320}  # pixels: for what does not depend on them

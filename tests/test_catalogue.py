@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from _catalogue import MOST_CARDS, SETS, Card, card_object, make_catalogue
-from _frames import draw_side
+from drawn.catalogue import MOST_CARDS, SETS, Card, card_object, make_catalogue
+from drawn.frames import draw_side
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from helpers.card_list import FaceTally, iter_faces
-from helpers.records import CardFace
+from helpers.cards.card_list import FaceTally, iter_faces
+from helpers.cards.faces import CardFace
 from tests.conftest import run_well, serving
 
 WHOLE = 300

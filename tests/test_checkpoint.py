@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from helpers.artifacts import IndexFolder
-from helpers.checkpoint import Checkpoint, last_settings
+from helpers.build.checkpoint import Checkpoint, last_settings
+from helpers.cards.faces import CardFace
+from helpers.cards.pictures import PICTURE, Settings
+from helpers.embed.vectors import unit_rows
 from helpers.errors import PipelineError
-from helpers.identity import PICTURE, Settings
-from helpers.records import CardFace
-from helpers.vectors import unit_rows
 
 WIDTH = 8
 SETTINGS = Settings(model="m", weights_sha256="w", precision="fp32", preprocessing="224", target_size=384, fit="pad")

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from helpers.download_report import DownloadReport, Outcome, Selection, Status, Wanted, failures_of, read_last
-from helpers.image_cache import ImageCache
+from helpers.cards.image_cache import ImageCache
+from helpers.download.report import DownloadReport, Outcome, Selection, Status, Wanted, failures_of, read_last
 from tests.conftest import ROOT, run_script, serving
 from tests.faulty_server import FaultyServer, Reply, faulty_server
 from tests.kills import KILLED, run_until

@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers.embedder import Embedder
+from helpers.embed.embedder import Embedder
+from helpers.embed.model_source import ModelSource, find_model
+from helpers.embed.preprocess import Preparation
 from helpers.errors import PipelineError
-from helpers.model_source import ModelSource, find_model
-from helpers.preprocess import Preparation
 from helpers.validation import decode_image
 from tests.conftest import Built
 from tests.made_cache import make_tiny_model

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from helpers.embed.vectors import unit_rows
 from helpers.errors import PipelineError
-from helpers.faiss_index import EF_SEARCH_LADDER, TARGET_RECALL_AT_10, CardIndex
-from helpers.vectors import unit_rows
+from helpers.index.faiss_index import EF_SEARCH_LADDER, TARGET_RECALL_AT_10, CardIndex
 
 
 def near_twins(count: int, width: int = 32) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from helpers.image_cache import ImageCache
+from helpers.cards.image_cache import ImageCache
 from tests.conftest import ROOT
 from tests.faulty_server import FaultyServer, Reply, faulty_server
 from tests.pictures import encoded

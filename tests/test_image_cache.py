@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.cards.image_cache import ImageCache
 from helpers.errors import PipelineError
-from helpers.image_cache import ImageCache
 from tests.pictures import BROKEN, encoded, write
 
 

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.artifacts import IndexFolder
-from helpers.identity import PICTURE, Finder, Settings, as_it_is_now
-from helpers.image_cache import ImageCache
-from helpers.reuse import earlier_index, if_it_fits
+from helpers.build.reuse import earlier_index, if_it_fits
+from helpers.cards.image_cache import ImageCache
+from helpers.cards.pictures import PICTURE, Finder, Settings, as_it_is_now
 from helpers.validation import read_content
 from tests.conftest import Built
 from tests.kills import run_signalled_before

@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from build_embeddings import parse_args
-from helpers.build_report import BuildReport
-from helpers.build_stage import build
-from helpers.embedder import Embedder
+from helpers.build.report import BuildReport
+from helpers.build.stage import build
+from helpers.embed.embedder import Embedder
+from helpers.embed.model_source import ModelSource
+from helpers.embed.preprocess import Preparation
 from helpers.lookahead import in_order
-from helpers.model_source import ModelSource
-from helpers.preprocess import Preparation
 from helpers.validation import decode_image
 from tests.conftest import Built
 from tests.pictures import encoded

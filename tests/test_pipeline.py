@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.image_cache import ImageCache
+from helpers.cards.image_cache import ImageCache
 from tests.conftest import Built, run_script, run_well, serving
 from tests.pictures import BROKEN
 from tests.test_export import read_as_a_client

@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 import build_embeddings
-from helpers import precision
-from helpers.embedder import Embedder
+from helpers.embed import precision
+from helpers.embed.embedder import Embedder
+from helpers.embed.model_source import ModelSource
+from helpers.embed.precision import least_centred_cosine, settle_precision
+from helpers.embed.preprocess import Preparation
+from helpers.embed.vectors import unit_rows
 from helpers.errors import PipelineError
-from helpers.model_source import ModelSource
-from helpers.precision import least_centred_cosine, settle_precision
-from helpers.preprocess import Preparation
 from helpers.validation import decode_image
-from helpers.vectors import unit_rows
 from tests.made_cache import make_cache, make_tiny_model
 from tests.pictures import encoded
 

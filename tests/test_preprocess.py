@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from helpers.preprocess import Preparation
+from helpers.embed.preprocess import Preparation
 from helpers.validation import decode_image
 from tests.pictures import encoded
 

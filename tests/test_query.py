@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.image_cache import ImageCache
+from helpers.cards.image_cache import ImageCache
 from tests.conftest import ROOT, Built, run_script
 from tests.pictures import BROKEN, write
 

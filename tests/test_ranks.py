@@ -16,13 +16,13 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from build_embeddings import parse_args
-from helpers.build_report import BuildReport
-from helpers.build_stage import build as build_here
-from helpers.build_stage import load_embedder, sole_build
+from helpers.build.ranks import Ranks
+from helpers.build.report import BuildReport
+from helpers.build.stage import build as build_here
+from helpers.build.stage import load_embedder, sole_build
 from helpers.cli_validation import BuildArgs
-from helpers.embedder import Embedder
+from helpers.embed.embedder import Embedder
 from helpers.errors import PipelineError
-from helpers.ranks import Ranks
 from tests.conftest import ROOT, Built, needs_proc, run_script
 from tests.made_cache import make_cache, make_tiny_model
 from tests.test_build import FACES, build, contents, same_index

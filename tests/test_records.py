@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.records import IMAGE_KEYS, CardFace, image_key_order
+from helpers.cards.faces import IMAGE_KEYS, CardFace, image_key_order
 
 text = st.text(max_size=30)
 optional = st.none() | text

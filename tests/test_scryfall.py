@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers.card_list import FaceTally, iter_faces
+from helpers.cards.bulk_list import FRESH_FOR, ensure_card_list
+from helpers.cards.card_list import FaceTally, iter_faces
+from helpers.cards.faces import CardFace, Filters
 from helpers.errors import PipelineError
-from helpers.records import CardFace, Filters
-from helpers.scryfall import FRESH_FOR, ensure_card_list
 from helpers.session import DownloadSession
 from tests.conftest import serving
 from tests.faulty_server import FaultyServer, Reply, faulty_server

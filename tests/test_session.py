@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.errors import PipelineError
-from helpers.resumable import Resumable
+from helpers.net.resumable import Resumable
+from helpers.net.throttle import Stopped
 from helpers.session import (
     Attempts,
     BadBody,
@@ -24,7 +25,6 @@ from helpers.session import (
     probe,
     retry_after_seconds,
 )
-from helpers.throttle import Stopped
 from tests.faulty_server import FaultyServer, Reply, faulty_server
 
 LOOPBACK = "http://127.0.0.1"

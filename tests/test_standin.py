@@ -17,7 +17,7 @@ import requests
 from _faults import Fault, FaultPlan, fault_shares
 from PIL import Image
 
-from helpers.records import IMAGE_KEYS
+from helpers.cards.faces import IMAGE_KEYS
 from tests.conftest import ROOT, run_script, serving
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from helpers.throttle import MOST_REFUSALS_IN_A_ROW, Stopped, Throttle, TurnedAway
+from helpers.net.throttle import MOST_REFUSALS_IN_A_ROW, Stopped, Throttle, TurnedAway
 
 
 class Crowd:

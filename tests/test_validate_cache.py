@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from helpers.image_cache import ImageCache
-from helpers.validate_stage import remove, validate
+from helpers.cards.image_cache import ImageCache
+from helpers.download.validate import remove, validate
 from tests.conftest import run_script
 from tests.kills import run_signalled_at_import
 from tests.pictures import BROKEN, HTML, encoded, write

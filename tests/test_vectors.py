@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from helpers.embed.vectors import check_unit_rows, dequantize, quantize, unit_rows
 from helpers.errors import PipelineError
-from helpers.vectors import check_unit_rows, dequantize, quantize, unit_rows
 
 components = hnp.arrays(
     np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=16), elements=st.floats(-1, 1, width=32)

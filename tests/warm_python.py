@@ -66,9 +66,9 @@ def _become(task: dict[str, Any]) -> None:
 
 def main() -> None:
     """Import, then fork for each line of stdin and answer with an exit code, as subprocess has it."""
-    import helpers.embed_stage
-    import helpers.faiss_index
-    import helpers.self_check  # noqa: F401
+    import helpers.embed.stage
+    import helpers.index.faiss_index
+    import helpers.index.self_check  # noqa: F401
 
     for line in sys.stdin:
         child = os.fork()

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from helpers.embedder import Embedder
+from helpers.cards.image_cache import ImageCache
+from helpers.embed.embedder import Embedder
+from helpers.embed.vectors import check_unit_rows
 from helpers.errors import Category, PipelineError
-from helpers.faiss_index import CardIndex, exact_search
-from helpers.image_cache import ImageCache
-from helpers.index_store import StoredIndex
+from helpers.index.faiss_index import CardIndex, exact_search
+from helpers.index.store import StoredIndex
 from helpers.validation import BrokenImage, read_image
-from helpers.vectors import check_unit_rows
 
 if TYPE_CHECKING:
     import torch

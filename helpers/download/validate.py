@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from helpers.atomic_io import atomic_write_json, utc_timestamp, writable_folder
-from helpers.card_list import all_addresses
+from helpers.cards.bulk_list import expected_cards, kept_lists
+from helpers.cards.card_list import all_addresses
+from helpers.cards.image_cache import ImageCache
 from helpers.errors import Category, PipelineError
-from helpers.image_cache import ImageCache
 from helpers.lookahead import in_order
 from helpers.machine_limits import usable_cores
-from helpers.scryfall import expected_cards, kept_lists
 from helpers.talk import Progress, percent, say, warn
 from helpers.validation import BrokenImage, UnreadableImage, check_file
 

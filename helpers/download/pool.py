@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from helpers.download_report import Outcome, Status, Wanted
-from helpers.image_cache import ImageCache
+from helpers.cards.image_cache import ImageCache
+from helpers.download.report import Outcome, Status, Wanted
 from helpers.machine_limits import usable_cores
+from helpers.net.throttle import Stopped, TurnedAway
 from helpers.session import Attempts, DownloadSession, FetchFailed, MissingPicture, TryAgain
-from helpers.throttle import Stopped, TurnedAway
 from helpers.validation import BrokenImage, check_image, is_unchanged
 
 AHEAD_PER_WORKER = 3  # pictures under way for each worker: what bounds the memory, since lists are streamed

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from _catalogue import Card, Side
-from _painting import paint
 from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps
 
-from helpers.camera import card_mask, smooth_noise
+from drawn.catalogue import Card, Side
+from drawn.painting import paint
+from helpers.recognise.camera import card_mask, smooth_noise
 
 SIZE = (745, 1040)
 BLACK, INK, WHITE = (14, 13, 13), (18, 16, 16), (246, 244, 240)

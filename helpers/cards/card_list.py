@@ -21,8 +21,8 @@ import msgspec
 from isal import igzip
 from isal.igzip_lib import IsalError
 
+from helpers.cards.faces import NO_FILTERS, PLACEHOLDER_STATUS, SHOWN_KEY, CardFace, Filters, image_key_order
 from helpers.errors import BAD_JSON, Category, PipelineError
-from helpers.records import NO_FILTERS, PLACEHOLDER_STATUS, SHOWN_KEY, CardFace, Filters, image_key_order
 from helpers.talk import human_bytes, printable, say
 
 PLACEHOLDER_NAME = "soon.jpg"  # https://errors.scryfall.com/soon.jpg

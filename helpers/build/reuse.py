@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.artifacts import IndexFolder
-from helpers.checkpoint import AT_ONCE, Checkpoint
+from helpers.build.checkpoint import AT_ONCE, Checkpoint
+from helpers.cards.image_cache import ImageCache
+from helpers.cards.pictures import PICTURE, Finder, Settings, as_it_is_now
 from helpers.errors import PipelineError
-from helpers.identity import PICTURE, Finder, Settings, as_it_is_now
-from helpers.image_cache import ImageCache
-from helpers.index_store import Records, StoredIndex
+from helpers.index.store import Records, StoredIndex
 from helpers.talk import Progress, warn
 from helpers.validation import BrokenImage, check_file
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from helpers.index_store import Statistics
+from helpers.index.store import Statistics
 from helpers.talk import percent
 
 LEAST_SECONDS = 0.05  # of a phase that has a rate; what is told as 0.0 s has none

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from helpers.build_report import BuildReport
-from helpers.checkpoint import Checkpoint
-from helpers.embedder import BATCH, Embedder
-from helpers.identity import PICTURE
-from helpers.image_cache import ImageCache
-from helpers.index_store import Records
+from helpers.build.checkpoint import Checkpoint
+from helpers.build.report import BuildReport
+from helpers.cards.image_cache import ImageCache
+from helpers.cards.pictures import PICTURE
+from helpers.embed.embedder import BATCH, Embedder
+from helpers.index.store import Records
 from helpers.lookahead import in_order
 from helpers.machine_limits import usable_cores
 from helpers.talk import Progress, printable, warn

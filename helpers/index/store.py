@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from helpers.artifacts import IndexFolder
 from helpers.atomic_io import indented_json
+from helpers.cards.faces import CardFace, Filters
+from helpers.cards.pictures import PICTURE, Settings, sha256_of
+from helpers.embed.model_source import ModelSource
+from helpers.embed.preprocess import Preparation
 from helpers.errors import BAD_JSON, Category, PipelineError
-from helpers.identity import PICTURE, Settings, sha256_of
-from helpers.model_source import ModelSource
-from helpers.preprocess import Preparation
-from helpers.records import CardFace, Filters
 
 MANIFEST_VERSION = "1.0.0"
 

@@ -10,9 +10,9 @@ import msgspec
 
 from helpers.artifacts import IndexFolder
 from helpers.atomic_io import atomic_set
-from helpers.index_store import Records, StoredIndex
+from helpers.embed.vectors import BROWSER_FORMAT_VERSION, QUANTIZATION, check_unit_rows, quantize
+from helpers.index.store import Records, StoredIndex
 from helpers.talk import human_bytes
-from helpers.vectors import BROWSER_FORMAT_VERSION, QUANTIZATION, check_unit_rows, quantize
 
 
 def write_browser_files(stored: StoredIndex, target: IndexFolder) -> str:

@@ -26,19 +26,25 @@ from numpy.typing import NDArray
 from helpers.about import VERSION
 from helpers.artifacts import IndexFolder
 from helpers.atomic_io import Held, atomic_set, disk_errors_named, sole_holder, sweep, utc_timestamp, writable_folder
-from helpers.build_report import BuildReport
-from helpers.card_list import told_faces
-from helpers.checkpoint import Checkpoint, last_settings
+from helpers.build.checkpoint import Checkpoint, last_settings
+from helpers.build.ranks import Ranks
+from helpers.build.report import BuildReport
+from helpers.build.reuse import EarlierIndex, earlier_index, forget_changed, if_it_fits, take_over
+from helpers.cards.bulk_list import ensure_card_list
+from helpers.cards.card_list import told_faces
+from helpers.cards.image_cache import ImageCache
+from helpers.cards.pictures import Settings, sha256_of
 from helpers.cli_validation import (
     DEFAULT_CONNECT_TIMEOUT_SECONDS,
     DEFAULT_MAX_RETRIES,
     DEFAULT_READ_TIMEOUT_SECONDS,
     BuildArgs,
 )
+from helpers.embed.model_source import find_model
+from helpers.embed.preprocess import Preparation
+from helpers.embed.vectors import check_unit_rows
 from helpers.errors import Category, PipelineError
-from helpers.identity import Settings, sha256_of
-from helpers.image_cache import ImageCache
-from helpers.index_store import (
+from helpers.index.store import (
     MANIFEST_VERSION,
     Embedding,
     Environment,
@@ -50,19 +56,13 @@ from helpers.index_store import (
     wanted_by,
 )
 from helpers.machine_limits import usable_cores
-from helpers.model_source import find_model
-from helpers.preprocess import Preparation
-from helpers.ranks import Ranks
-from helpers.reuse import EarlierIndex, earlier_index, forget_changed, if_it_fits, take_over
-from helpers.scryfall import ensure_card_list
 from helpers.session import DownloadSession
 from helpers.talk import say, warn
-from helpers.vectors import check_unit_rows
 
 if TYPE_CHECKING:
-    from helpers.embed_stage import Crew, Source
-    from helpers.embedder import Embedder
-    from helpers.faiss_index import CardIndex
+    from helpers.embed.embedder import Embedder
+    from helpers.embed.stage import Crew, Source
+    from helpers.index.faiss_index import CardIndex
 
 EXIT_NO_IMAGES = 2
 EXIT_NO_CACHE = 3
@@ -129,7 +129,7 @@ def load_embedder(args: BuildArgs, report: BuildReport, ranks: Ranks = ALONE) ->
     source = find_model(args.model, args.pretrained, offline=args.offline)
     say(f"Loading {source.display_name}")
     with report.phase("loading the model"):
-        from helpers.embedder import Embedder  # torch: seconds, and find_model must have spoken first
+        from helpers.embed.embedder import Embedder  # torch: seconds, and find_model must have spoken first
 
         return Embedder.load(source, Preparation(args.size, args.fit), args.device, ranks.local_rank)
 
@@ -140,7 +140,7 @@ def build(args: BuildArgs, embedder: Embedder, report: BuildReport, ranks: Ranks
     Raises PipelineError: no valid picture (exit 2), everything else known (exit 1). The files of an earlier build are
     only touched when the new ones are whole and have been checked.
     """
-    from helpers.embed_stage import Source, crew, embed
+    from helpers.embed.stage import Source, crew, embed
 
     folder = IndexFolder(args.out, ranks.rank)
     cache = ImageCache(args.cache)
@@ -251,8 +251,8 @@ def _settled(
 
     PipelineError (Configuration Error) where another rank would make other rows than rank 0.
     """
-    from helpers.embed_stage import sample
-    from helpers.precision import SAMPLE, settle_precision
+    from helpers.embed.precision import SAMPLE, settle_precision
+    from helpers.embed.stage import sample
 
     chosen = ""
     if ranks.leads:
@@ -381,7 +381,7 @@ def _index(
     vectors: NDArray[np.float32], args: BuildArgs, report: BuildReport, ranks: Ranks
 ) -> tuple[CardIndex, dict[int, float]]:
     """The index, with the efSearch it needs, and the recall@10 that was measured to choose that."""
-    from helpers.faiss_index import CardIndex, use_threads  # faiss: takes a moment, see above
+    from helpers.index.faiss_index import CardIndex, use_threads  # faiss: takes a moment, see above
 
     if not ranks.alone:
         use_threads(usable_cores())
@@ -409,7 +409,7 @@ def _write(
 
 
 def _check(staged: IndexFolder, cache: ImageCache, embedder: Embedder) -> None:
-    from helpers.self_check import check_index  # torch and faiss, see above
+    from helpers.index.self_check import check_index  # torch and faiss, see above
 
     check_index(StoredIndex(staged), cache, embedder)
 
@@ -428,8 +428,8 @@ class _Made:
 
 
 def _manifest(args: BuildArgs, report: BuildReport, made: _Made, staged: IndexFolder) -> Manifest:
-    from helpers.embedder import TORCH_VERSION
-    from helpers.faiss_index import FAISS_VERSION
+    from helpers.embed.embedder import TORCH_VERSION
+    from helpers.index.faiss_index import FAISS_VERSION
 
     embedder, index, team = made.embedder, made.index, made.team
     return Manifest(

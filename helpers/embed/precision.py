@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from helpers.embedder import Embedder
+from helpers.embed.embedder import Embedder
 from helpers.errors import PipelineError, first_line
 from helpers.talk import warn
 

@@ -23,8 +23,8 @@ import msgspec
 from helpers.about import VERSION
 from helpers.artifacts import DOWNLOAD_REPORT
 from helpers.atomic_io import atomic_path, disk_errors_named, utc_timestamp
+from helpers.cards.image_cache import ImageCache
 from helpers.errors import BAD_JSON, Category, PipelineError
-from helpers.image_cache import ImageCache
 from helpers.talk import human_bytes, percent
 
 _FAILURES = b'  "failures": ['  # each on a line of its own behind this, and nothing else

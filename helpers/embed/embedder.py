@@ -26,11 +26,11 @@ from safetensors import SafetensorError
 from torchvision import transforms
 from torchvision.transforms import v2 as tensor_transforms
 
+from helpers.cards.pictures import Settings
+from helpers.embed.model_source import ModelSource
+from helpers.embed.preprocess import Preparation
+from helpers.embed.vectors import unit_rows
 from helpers.errors import Category, PipelineError, first_line
-from helpers.identity import Settings
-from helpers.model_source import ModelSource
-from helpers.preprocess import Preparation
-from helpers.vectors import unit_rows
 
 logging.getLogger().addHandler(logging.NullHandler())  # open_clip logs through the root: errors reach us as exceptions
 TORCH_VERSION = str(torch.__version__)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from helpers.camera import smooth_noise
+from helpers.recognise.camera import smooth_noise
 
 Field = NDArray[np.floating[Any]]  # [height, width], mostly 0..1
 Pixels = NDArray[np.floating[Any]]  # [height, width, 3], 0..255

@@ -35,11 +35,11 @@ from numpy.typing import NDArray
 
 from helpers.artifacts import STALE_SUFFIX, IndexFolder
 from helpers.atomic_io import atomic_write_bytes, disk_errors_named, indented_json, signals_deferred, utc_timestamp
+from helpers.cards.faces import CardFace
+from helpers.cards.pictures import PICTURE, Settings
+from helpers.embed.vectors import off_unit_rows
 from helpers.errors import BAD_JSON, PipelineError
-from helpers.identity import PICTURE, Settings
-from helpers.records import CardFace
 from helpers.talk import say, warn
-from helpers.vectors import off_unit_rows
 
 AT_ONCE = 4096  # rows that are copied at a time
 

@@ -14,9 +14,13 @@ from pathlib import Path
 
 from helpers.artifacts import CACHE_LOCK
 from helpers.atomic_io import filesystem_time_ns, shared_folder, writable_folder
-from helpers.card_list import FaceTally, iter_faces, told_faces
+from helpers.cards.bulk_list import FRESH_FOR, ensure_card_list
+from helpers.cards.card_list import FaceTally, iter_faces, told_faces
+from helpers.cards.faces import MEAN_BYTES, CardFace
+from helpers.cards.image_cache import ImageCache
 from helpers.cli_validation import DownloadArgs
-from helpers.download_report import (
+from helpers.download.pool import FetchPool
+from helpers.download.report import (
     Checked,
     DownloadReport,
     LastReport,
@@ -29,14 +33,10 @@ from helpers.download_report import (
     require_place,
 )
 from helpers.errors import Category, DiskFull, PipelineError
-from helpers.fetch_pool import FetchPool
-from helpers.image_cache import ImageCache
 from helpers.machine_limits import affordable_workers, require_room
-from helpers.records import MEAN_BYTES, CardFace
-from helpers.scryfall import FRESH_FOR, ensure_card_list
+from helpers.net.throttle import TurnedAway
 from helpers.session import REFUSALS, DownloadSession
 from helpers.talk import Progress, say, warn
-from helpers.throttle import TurnedAway
 
 EXIT_NOTHING_FETCHED = 2
 LONGEST_NAME = 200  # of a card, in the report

@@ -17,9 +17,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from helpers.embed.vectors import unit_rows
 from helpers.errors import Category, PipelineError
-from helpers.index_store import StoredIndex, disagreement
-from helpers.vectors import unit_rows
+from helpers.index.store import StoredIndex, disagreement
 
 FAISS_VERSION: str = faiss.__version__
 EF_SEARCH_LADDER = (32, 64, 128, 256, 512, 1024)

@@ -8,12 +8,12 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from _brush import Brush, Colour, Field, Light, Pixels, as_image, grid, hsv, mix
-from _subjects import SUBJECTS
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from helpers.camera import smooth_noise
+from drawn.brush import Brush, Colour, Field, Light, Pixels, as_image, grid, hsv, mix
+from drawn.subjects import SUBJECTS
+from helpers.recognise.camera import smooth_noise
 
 # hues of the sky and of the land, in turns of the colour wheel, and how bright and saturated it all is
 MOODS = {

@@ -21,13 +21,13 @@ import msgspec
 
 from helpers.artifacts import CACHE_LOCK, LIST_LOCK, PART_SUFFIX
 from helpers.atomic_io import Held, atomic_write_bytes, indented_json, shared_folder, sole_holder, utc_timestamp
-from helpers.card_list import count_cards, may_be_asked
+from helpers.cards.card_list import count_cards, may_be_asked
+from helpers.cards.faces import LIST_KINDS
 from helpers.errors import BAD_JSON, Category, PipelineError
-from helpers.records import LIST_KINDS
-from helpers.resumable import Resumable
+from helpers.net.resumable import Resumable
+from helpers.net.throttle import TurnedAway
 from helpers.session import BadBody, DownloadSession
 from helpers.talk import say, warn
-from helpers.throttle import TurnedAway
 
 FRESH_FOR = timedelta(hours=24)  # Scryfall asks to keep what was fetched for at least that long
 LOOK_AGAIN_SECONDS = 0.2  # whether another run is done with fetching the list

@@ -5,7 +5,8 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from _brush import Brush, Colour, hsv
+
+from drawn.brush import Brush, Colour, hsv
 
 
 def _figure(brush: Brush, rng: np.random.Generator) -> None:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from helpers.artifacts import IndexFolder
+from helpers.cards.faces import CardFace
+from helpers.embed.model_source import find_model
 from helpers.errors import Category, PipelineError
-from helpers.index_store import Records, StoredIndex
-from helpers.model_source import find_model
-from helpers.records import CardFace
+from helpers.index.store import Records, StoredIndex
 from helpers.talk import say
 from helpers.validation import BrokenImage, read_image
 
 if TYPE_CHECKING:
-    from helpers.embedder import Embedder
-    from helpers.faiss_index import CardIndex
+    from helpers.embed.embedder import Embedder
+    from helpers.index.faiss_index import CardIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,11 @@ class QueryEngine:
         records = stored.records()
         find_model(stored.manifest.model.name, stored.manifest.model.pretrained or "", offline=False)
         say(f"Loading {stored.manifest.source.display_name} and {stored.count:,} rows")
-        from helpers.embedder import Embedder  # torch and faiss: seconds, so only once the files are found in order
-        from helpers.faiss_index import CardIndex
-        from helpers.precision import as_built
+        from helpers.embed.embedder import (
+            Embedder,  # torch and faiss: seconds, so only once the files are found in order
+        )
+        from helpers.embed.precision import as_built
+        from helpers.index.faiss_index import CardIndex
 
         index = CardIndex.of(stored)
         if ef_search is not None:

@@ -1,0 +1,1 @@
+"""Scryfall's cards: the list, the faces it names, their pictures in the cache."""
