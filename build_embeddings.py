@@ -21,11 +21,13 @@ cache directory does not exist.
 from collections.abc import Sequence
 
 import helpers.interrupts  # noqa: F401  # first of ours, see there
-from helpers.build.ranks import Ranks
+from helpers.build.ranks import Ranks, sole_build
 from helpers.build.report import BuildReport
-from helpers.build.stage import build, load_embedder, require_pictures, require_wanted, sole_build
-from helpers.cli_validation import BuildArgs, Parser, add_build_options, add_card_list_options, run
-from helpers.errors import EXIT_OK
+from helpers.build.stage import build, load_embedder, require_pictures, require_wanted
+from helpers.cli_validation import Parser
+from helpers.ending import run
+from helpers.errors import ExitCode
+from helpers.options import BuildArgs, add_build_options, add_card_list_options
 
 
 def parse_args(argv: Sequence[str] | None) -> BuildArgs:
@@ -38,16 +40,16 @@ def parse_args(argv: Sequence[str] | None) -> BuildArgs:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Build the index."""
-    args = parse_args(argv)
-    require_pictures(args)
-    require_wanted(args)
+    request = parse_args(argv).request
+    require_pictures(request)
+    require_wanted(request)
     report, ranks = BuildReport(), Ranks.from_environment()
-    with ranks.connected(), sole_build(args, ranks):
-        embedder = load_embedder(args, report, ranks)
-        summary = build(args, embedder, report, ranks)
+    with ranks.connected(), sole_build(request.out, ranks):
+        embedder = load_embedder(request, report, ranks)
+        summary = build(request, embedder, report, ranks)
     if ranks.leads:
         print(summary)
-    return EXIT_OK
+    return ExitCode.OK
 
 
 if __name__ == "__main__":

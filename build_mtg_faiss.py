@@ -13,21 +13,17 @@ than --max-failures allows, or there is no valid image to embed.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import helpers.interrupts  # noqa: F401  # first of ours, see there
-from helpers.build.ranks import require_alone
+from helpers.build.ranks import require_alone, sole_build
 from helpers.build.report import BuildReport
-from helpers.build.stage import build, load_embedder, require_wanted, sole_build
-from helpers.cli_validation import (
-    Parser,
-    PipelineArgs,
-    add_build_options,
-    add_card_list_options,
-    add_download_options,
-    run,
-)
+from helpers.build.stage import build, load_embedder, require_wanted
+from helpers.cli_validation import Parser
 from helpers.download.stage import download, require_enough
-from helpers.errors import EXIT_OK
+from helpers.ending import run
+from helpers.errors import ExitCode
+from helpers.options import PipelineArgs, add_build_options, add_card_list_options, add_download_options
 
 
 def parse_args(argv: Sequence[str] | None) -> PipelineArgs:
@@ -42,17 +38,17 @@ def parse_args(argv: Sequence[str] | None) -> PipelineArgs:
 def main(argv: Sequence[str] | None = None) -> int:
     """Fetch, then build."""
     args = parse_args(argv)
-    require_wanted(args)
+    request = replace(args.request, refresh=False)  # the list is the one that is downloaded from
+    require_wanted(request)
     require_alone()
     report = BuildReport()
-    with sole_build(args):
-        embedder = load_embedder(args, report)
-        downloaded = download(args)
+    with sole_build(request.out):
+        embedder = load_embedder(request, report)
+        downloaded = download(args.cache, args.selection, args.http, **args.how_to_download)
         print(downloaded.summary(), flush=True)
-        require_enough(downloaded, args)
-        args.refresh = False  # the list is what was just downloaded from
-        print(build(args, embedder, report))
-    return EXIT_OK
+        require_enough(downloaded, args.max_failures)
+        print(build(request, embedder, report))
+    return ExitCode.OK
 
 
 if __name__ == "__main__":

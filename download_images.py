@@ -13,9 +13,11 @@ not be had, or the server turned us away; 2 no picture could be had, or more fai
 from collections.abc import Sequence
 
 import helpers.interrupts  # noqa: F401  # first of ours, see there
-from helpers.cli_validation import DownloadArgs, Parser, add_card_list_options, add_download_options, run
+from helpers.cli_validation import Parser
 from helpers.download.stage import download, require_enough
-from helpers.errors import EXIT_OK
+from helpers.ending import run
+from helpers.errors import ExitCode
+from helpers.options import DownloadArgs, add_card_list_options, add_download_options
 
 
 def parse_args(argv: Sequence[str] | None) -> DownloadArgs:
@@ -29,10 +31,10 @@ def parse_args(argv: Sequence[str] | None) -> DownloadArgs:
 def main(argv: Sequence[str] | None = None) -> int:
     """Bring the pictures into the cache."""
     args = parse_args(argv)
-    report = download(args)
+    report = download(args.cache, args.selection, args.http, **args.how_to_download)
     print(report.summary())
-    require_enough(report, args)
-    return EXIT_OK
+    require_enough(report, args.max_failures)
+    return ExitCode.OK
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from pathlib import Path
 import helpers.interrupts  # noqa: F401  # first of ours, see there
 from helpers.artifacts import IndexFolder
 from helpers.atomic_io import writable_folder
-from helpers.cli_validation import Parser, path, run
-from helpers.errors import EXIT_OK
+from helpers.cli_validation import Parser, path
+from helpers.ending import run
+from helpers.errors import ExitCode
 from helpers.index.browser_format import write_browser_files
 from helpers.index.store import StoredIndex
 
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stored = StoredIndex(IndexFolder(args.input_dir))
     target = IndexFolder(writable_folder(args.output_dir, "--output-dir"))
     print(write_browser_files(stored, target))
-    return EXIT_OK
+    return ExitCode.OK
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ from typing import Any
 
 import helpers.interrupts  # noqa: F401  # first of ours, see there
 from helpers.artifacts import IndexFolder
-from helpers.cli_validation import Parser, add_device_option, file_name, number, path, run
+from helpers.cli_validation import Parser, file_name, number, path
 from helpers.embed.vectors import METRIC
-from helpers.errors import EXIT_OK, Category, PipelineError
+from helpers.ending import run
+from helpers.errors import Category, ExitCode, PipelineError
+from helpers.options import add_device_option
 from helpers.recognise.query import Answer, Match, QueryEngine
 from helpers.talk import printable
-
-EXIT_UNANSWERED = 2
 
 
 class QueryArgs(argparse.Namespace):
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for answer in engine.ask_each(image_paths(args.image), args.k):
         show(answer, engine)
         unanswered += answer.error is not None
-    return EXIT_UNANSWERED if unanswered else EXIT_OK
+    return ExitCode.UNANSWERED if unanswered else ExitCode.OK
 
 
 def image_paths(images: Sequence[str]) -> Iterator[str]:

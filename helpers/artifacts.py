@@ -1,18 +1,20 @@
 """The names of every file that one stage writes and another reads. Nobody else spells them."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers.errors import Category, PipelineError
+
 PART_SUFFIX = ".part"  # a file, or a folder of some, that is still being written; never read by anyone
+STALE_SUFFIX = ".stale"  # a checkpoint put aside
 PICTURE_SUFFIXES = (".jpg", ".png", ".webp")
 
 # image cache, beside the pictures
 DOWNLOAD_REPORT = "download_report.json"
 CACHE_LOCK = ".lock"
 LIST_LOCK = ".list.lock"  # there only while a list is being fetched
-
-STALE_SUFFIX = ".stale"  # a checkpoint of another build, put aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +24,9 @@ class IndexFolder:
     root: Path
     rank: int = 0  # of a process that builds together with others: each has a checkpoint of its own
 
-    @property
-    def embeddings(self) -> Path:
-        """float32 [N, D], unit rows."""
-        return self.root / "mtg_embeddings.npy"
-
-    @property
-    def pictures(self) -> Path:
-        """N records; record i says which picture row i was made of, for the next build."""
-        return self.root / "mtg_pictures.npy"
+    def column(self, name: str) -> Path:
+        """A column of the N rows: `embeddings`, float32 [N, D], unit rows; `pictures`, which each was made of."""
+        return self.root / f"mtg_{name}.npy"
 
     @property
     def metadata(self) -> Path:
@@ -52,15 +48,9 @@ class IndexFolder:
         """Held by the build that writes here, there only while one does."""
         return self.root / ".build.lock"
 
-    @property
-    def checkpoint_rows(self) -> Path:
-        """float32 [processed, D]: a row for each face of the list so far, zeros where it has no picture."""
-        return self._checkpoint("_embeddings.npy")
-
-    @property
-    def checkpoint_pictures(self) -> Path:
-        """Which pictures these rows were made of."""
-        return self._checkpoint("_pictures.npy")
+    def checkpoint_column(self, name: str) -> Path:
+        """A column of the rows made so far, in the order made; the columns of an index."""
+        return self._checkpoint(f"_{name}.npy")
 
     @property
     def checkpoint_mask(self) -> Path:
@@ -75,16 +65,26 @@ class IndexFolder:
     def _checkpoint(self, ending: str) -> Path:
         return self.root / (f"checkpoint_rank{self.rank}{ending}" if self.rank else f"checkpoint{ending}")
 
+    def checkpoint_files(self, columns: Iterable[str]) -> list[Path]:
+        """All files of a checkpoint; the one that vouches for the others comes first."""
+        return [self.checkpoint_meta, self.checkpoint_mask, *map(self.checkpoint_column, columns)]
+
     def of_rank(self, rank: int) -> "IndexFolder":
         """Name the same folder, with the checkpoint of the process of that rank."""
         return IndexFolder(self.root, rank)
 
-    def other_ranks(self, *, aside: bool = False) -> "list[IndexFolder]":
-        """The ranks above 0 that left a checkpoint here, or the beginning of one; also `aside` if that is asked for."""
-        names = r"checkpoint_rank([1-9]\d*)(_embeddings\.npy|_pictures\.npy|\.npz|_meta\.json)"
-        names += rf"(.*{re.escape(STALE_SUFFIX)})?" if aside else ""
-        found = (re.fullmatch(names, path.name) for path in self.root.iterdir())
+    def other_ranks(self) -> "list[IndexFolder]":
+        """The ranks above 0 that left a checkpoint here, or the beginning of one."""
+        found = (re.fullmatch(r"checkpoint_rank([1-9]\d*)(_\w+)?\.(npy|npz|json)", p.name) for p in self.root.iterdir())
         return [self.of_rank(rank) for rank in sorted({int(match[1]) for match in found if match})]
+
+    def stale(self, name: str) -> "IndexFolder":
+        """Where a checkpoint is put aside."""
+        return IndexFolder(self.root / f"checkpoint-{name}{STALE_SUFFIX}")
+
+    def all_stale(self) -> "list[IndexFolder]":
+        """The checkpoints that were put aside."""
+        return [IndexFolder(path) for path in sorted(self.root.glob(f"checkpoint-*{STALE_SUFFIX}")) if path.is_dir()]
 
     @property
     def browser_vectors(self) -> Path:
@@ -95,3 +95,23 @@ class IndexFolder:
     def browser_metadata(self) -> Path:
         """Header of `browser_vectors` and the N records."""
         return self.root / "meta.json"
+
+
+def disagreement(path: Path, details: str) -> PipelineError:
+    """The error for a file of an index folder that does not fit the others."""
+    return PipelineError.of(
+        Category.VALIDATION,
+        f"{path} does not belong to this index",
+        details=details,
+        suggestion="build the index again with build_embeddings.py",
+    )
+
+
+def unreadable(path: Path, error: OSError) -> PipelineError:
+    """The error for a file that the disk does not give: that says nothing of what is in it."""
+    return PipelineError.of(
+        Category.CONFIGURATION,
+        f"{path} can't be read",
+        details=error.strerror or str(error),
+        suggestion="see to the disk or the mount, then run the same command again; nothing was changed",
+    )

@@ -1,7 +1,7 @@
 """A file is either whole under its name or not there: write beside, fsync, replace.
 
-Temporary names end in `.part`, which no reader looks at. `shared_folder` lets several processes write into one
-folder and lets the one that is alone in it sweep what a killed one left.
+Temporary names end in `.part`, which no reader looks at. A set of files changes as one: a swap that has begun is
+completed by whoever comes next.
 """
 
 import errno
@@ -13,13 +13,14 @@ import re
 import secrets
 import shutil
 import signal
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any
 
 import msgspec
 
@@ -28,11 +29,8 @@ from helpers.errors import NO_SPACE, Category, DiskFull, PipelineError
 from helpers.talk import human_bytes
 
 _OUR_PART = re.compile(rf"\.\d+-[0-9a-f]{{8}}{re.escape(PART_SUFFIX)}$")  # others may keep their own .part files here
+SWAP_SUFFIX = ".swap"  # a set that is complete and takes its place
 _NUMBERS = itertools.count(secrets.randbits(32))  # other machines that share the disk may have our process number
-
-
-class Held(Exception):
-    """Another process holds the lock."""
 
 
 @contextmanager
@@ -56,35 +54,48 @@ def atomic_path(final: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_set(folder: Path, marker: str) -> Iterator[Path]:
-    """Yield an empty staging folder inside `folder`; the files written to it move out of it when the block ends well.
+    """Yield an empty staging folder inside `folder`; the files written to it replace those in `folder` as a set.
 
-    `marker` is the name of the one that says that the set is whole: when all is safely on the disk, the old marker
-    goes, the files get their places, the new marker last. Wherever this is killed, a marker that is there belongs to
-    its files. When the block fails, everything old stays as it was. Two writers of one folder take turns.
+    `marker` names the file that vouches for the set. When the block ends well and all is safe on the disk, the staging
+    folder becomes `<marker>.swap`; then the old marker goes, the files move to their places, the new marker last.
+    Wherever this is killed, a marker that is there belongs to its files, and `complete_set` finishes a swap that has
+    begun. When the block fails, everything old stays as it was. Two writers of one folder take turns.
     """
     staging = _part_of(folder / marker)
     with disk_errors_named(folder / marker), _exclusive(folder, marker):
+        complete_set(folder, marker)
         try:
             staging.mkdir()
             yield staging
-            files = sorted(staging.iterdir(), key=lambda path: path.name == marker)
-            for path in files:
+            for path in (*staging.iterdir(), staging):
                 fsync(path)
             with signals_deferred():
-                (folder / marker).unlink(missing_ok=True)
-                for path in files:
-                    os.replace(path, folder / path.name)
-                staging.rmdir()
-            fsync(folder)
+                os.replace(staging, folder / f"{marker}{SWAP_SUFFIX}")
+                fsync(folder)
+                complete_set(folder, marker)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def complete_set(folder: Path, marker: str) -> None:
+    """Finish the swap of the set of `marker`, if one was broken off; for who writes into `folder` alone."""
+    swap = folder / f"{marker}{SWAP_SUFFIX}"
+    if not swap.is_dir():
+        return
+    with disk_errors_named(folder / marker), signals_deferred():
+        if (swap / marker).exists():  # else only the empty folder is left
+            (folder / marker).unlink(missing_ok=True)
+            for path in sorted(swap.iterdir(), key=lambda path: path.name == marker):
+                os.replace(path, folder / path.name)
+        swap.rmdir()
+        fsync(folder)
 
 
 @contextmanager
 def _exclusive(folder: Path, marker: str) -> Iterator[None]:
     """Be the only one who writes a set into `folder`, and sweep what a killed one left of the set of `marker`.
 
-    Some network disks have no locks for directories: there nobody waits, and nobody sweeps what may be alive.
+    Some network disks have no locks for directories: there nobody waits, and nobody sweeps what may be in use.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -154,15 +165,14 @@ def atomic_write_bytes(final: Path, data: bytes) -> None:
 
 
 def atomic_write_json(final: Path, value: Any) -> None:
-    """Write `value` as indented UTF-8 JSON; what is no UTF-8 in a file's name becomes JSON's own escape."""
-    atomic_write_bytes(
-        final, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
-    )
+    """Write `value`, of msgspec's structs or plain, as a JSON file."""
+    atomic_write_bytes(final, json_text(value))
 
 
-def indented_json(value: msgspec.Struct) -> bytes:
-    """`value` as the files that people may read have it: indented UTF-8 JSON."""
-    return msgspec.json.format(msgspec.json.encode(value)) + b"\n"
+def json_text(value: Any) -> bytes:
+    """`value` as our JSON files have it: indented UTF-8; bytes of a file's name that are no UTF-8 are escaped."""
+    plain = msgspec.to_builtins(value, str_keys=True)
+    return (json.dumps(plain, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 
 def utc_timestamp() -> str:
@@ -174,6 +184,17 @@ def filesystem_time_ns(folder: Path) -> int:
     """Now, by the clock of the disk that `folder` lies on, as files there have it."""
     with disk_errors_named(folder / "time"), tempfile.TemporaryFile(dir=folder) as file:
         return os.fstat(file.fileno()).st_mtime_ns
+
+
+def require_replaceable(path: Path, what: str, suggestion: str) -> None:
+    """PipelineError where `path` is no plain file that `atomic_path` may replace, before the work of hours is done."""
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            f"{what} can't be written",
+            details=f"{path} is a directory, a link or a device",
+            suggestion=suggestion,
+        )
 
 
 def writable_folder(folder: Path, flag: str) -> Path:
@@ -190,67 +211,6 @@ def writable_folder(folder: Path, flag: str) -> Path:
             suggestion=f"name another directory with {flag}, or change its permissions",
         ) from error
     return folder
-
-
-@contextmanager
-def shared_folder(folder: Path, lock_name: str) -> Iterator[None]:
-    """Hold a shared lock on `folder` while writing into it; whoever comes first into an unused one sweeps it.
-
-    `.part` files of ours in a folder that nobody holds belong to a process that was killed. The kernel drops the lock
-    with its process, so a stale lock can't exist.
-    """
-    while True:
-        with disk_errors_named(folder / lock_name):
-            lock = open(folder / lock_name, "a")  # noqa: SIM115  # held by the block below
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pass  # somebody else is writing: their .part files are alive
-            else:
-                sweep(folder)
-            fcntl.flock(lock, fcntl.LOCK_SH)
-            if _is_at(lock, folder / lock_name):
-                yield
-                return
-
-
-@contextmanager
-def sole_holder(path: Path) -> Iterator[None]:
-    """Hold the only lock there is on the file `path`, which exists only while somebody does (or was killed).
-
-    Raises Held where another process holds it. Some network disks have no locks: there nobody is kept out.
-    """
-    with disk_errors_named(path):
-        file = _locked(path)
-    with file:
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)  # while it is still held: nobody else's can lie there
-
-
-def _locked(path: Path) -> BinaryIO:
-    while True:
-        file = open(path, "ab")  # noqa: SIM115  # held by who asked
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise Held from None
-        except OSError:
-            return file
-        if _is_at(file, path):
-            return file
-        file.close()
-
-
-def _is_at(file: IO[Any], path: Path) -> bool:
-    """Whether `file` is still what lies at `path`: its last holder may have removed it while we asked for the lock."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 @contextmanager

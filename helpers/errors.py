@@ -1,24 +1,37 @@
-"""The one exception type for failures that are known: its text is written for the user.
+"""The one exception type for known failures, whose text is written for the user, and every exit code.
 
-Helpers raise it; `cli_validation.run` is the only place that prints it and turns it into an exit code.
+Helpers raise it; `ending.run` is the only place that prints it and turns it into an exit code.
 """
 
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import TypeVar
 
 import msgspec
 
 Kind = TypeVar("Kind", bound="PipelineError")
 
-EXIT_OK = 0
-EXIT_ERROR = 1
-
 # What msgspec raises on bytes that are not the JSON asked for
 BAD_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says where a disk takes no more
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says when a disk is full
+
+
+class ExitCode(IntEnum):
+    """Every exit code of every script. Names that share a number mean it in different scripts."""
+
+    OK = 0
+    ERROR = 1  # bad arguments, and every known failure without a code of its own
+    INVALID = 1  # validate_cache.py: some pictures are invalid
+    NOT_RECOGNISED = 1  # demo.py: too few cut-outs were recognised
+    NO_IMAGES = 2  # nothing was downloaded, too many failed, or there is nothing to embed
+    UNANSWERED = 2  # query_index.py: some picture could not be answered
+    NO_DIRECTORY = 2  # validate_cache.py, clear_cache.py: the cache does not exist
+    NO_CACHE = 3  # build_embeddings.py: the cache does not exist
+    INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+    BROKEN_PIPE = 141  # 128 + SIGPIPE: `query_index.py … | head` is no failure worth words
+    TERMINATED = 143  # 128 + SIGTERM
 
 
 class Category(Enum):
@@ -33,7 +46,7 @@ class Category(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: what, the value that was met, what to do about it."""
+    """One thing that is wrong: what, the value found, what to do about it."""
 
     message: str
     details: str
@@ -41,21 +54,21 @@ class Problem:
 
 
 def first_line(error: BaseException) -> str:
-    """What `error` says, in a line; its kind where it says nothing."""
+    """The first line of the error's text, or its type where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class PipelineError(Exception):
     """A known failure: one or more problems of one category, and the exit code that they mean."""
 
-    def __init__(self, category: Category, problems: Sequence[Problem], exit_code: int = EXIT_ERROR) -> None:
+    def __init__(self, category: Category, problems: Sequence[Problem], exit_code: int = ExitCode.ERROR) -> None:
         super().__init__("; ".join(problem.message for problem in problems))
         self.category = category
         self.problems = tuple(problems)
         self.exit_code = exit_code
 
     def __reduce__(self) -> tuple[type["PipelineError"], tuple[Category, tuple[Problem, ...], int]]:
-        """What another process needs to raise it here: an exception would be made of its message alone."""
+        """What another process needs to raise it: an exception would be made of its message alone."""
         return type(self), (self.category, self.problems, self.exit_code)
 
     @classmethod
@@ -66,13 +79,13 @@ class PipelineError(Exception):
         *,
         details: str,
         suggestion: str,
-        exit_code: int = EXIT_ERROR,
+        exit_code: int = ExitCode.ERROR,
     ) -> Kind:
         """The usual case: a single problem."""
         return cls(category, [Problem(message, details, suggestion)], exit_code)
 
     def render(self) -> str:
-        """The text the user reads, one block a problem."""
+        """The text the user reads, one block per problem."""
         return "\n".join(
             f"ERROR: {self.category.value}: {problem.message}\n"
             f"  Details: {problem.details}\n"
@@ -82,4 +95,4 @@ class PipelineError(Exception):
 
 
 class DiskFull(PipelineError):
-    """A disk takes no more (Configuration Error)."""
+    """The disk is full (Configuration Error)."""

@@ -8,20 +8,20 @@ import stat
 import struct
 import warnings
 import zlib
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from helpers.cards.pictures import Content
 from helpers.talk import human_bytes
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP")
-LARGEST_PICTURE_BYTES = 64_000_000  # of a file
-LARGEST_CARD_BYTES = 8_000_000  # of what a server sends; Scryfall's largest have 2 MB
-MOST_PIXELS = 120_000_000  # 360 MB decoded: a photograph to ask about
-MOST_CARD_PIXELS = 24_000_000  # 96 MB decoded: a card scanned at 1,600 dpi; Scryfall's largest has one million
+MAX_PICTURE_BYTES = 64_000_000  # of a file
+MAX_CARD_BYTES = 8_000_000  # of what a server sends; Scryfall's largest have 2 MB
+MAX_PIXELS = 120_000_000  # 360 MB decoded: a photograph to ask about
+MAX_CARD_PIXELS = 24_000_000  # 96 MB decoded: a card scanned at 1,600 dpi; Scryfall's largest has one million
 
 # What Pillow's decoders are known to raise on damaged data.
 DECODE_ERRORS = (
@@ -48,6 +48,14 @@ Image.MAX_IMAGE_PIXELS = None  # our own limit is checked before the first pixel
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged EXIF data and the like: no reason to lose a picture
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A file as it was read: its bytes, and when it was last changed."""
+
+    data: bytes
+    mtime_ns: int
+
+
 class BrokenImage(Exception):
     """The bytes are no whole picture; the text says why."""
 
@@ -56,7 +64,7 @@ class UnreadableImage(BrokenImage):
     """The file could not be read, so nobody knows whether it is whole."""
 
 
-def decode_image(data: bytes, *, verify: bool = True, most_pixels: int = MOST_PIXELS) -> Image.Image:
+def decode_image(data: bytes, *, verify: bool = True, most_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode `data` to its last row; BrokenImage says what is wrong with it.
 
     `verify` adds Pillow's check of the file's own structure (checksums of PNG chunks), which decoding skips over.
@@ -70,7 +78,7 @@ def check_image(data: bytes) -> None:
     Half the time of `decode_image`, with the same verdict: a JPEG is brought out at an eighth of its size, in grey.
     Every bit of its data is read and decoded for that too; what is left out is arithmetic, which can't fail.
     """
-    _decoded(data, verify=True, most_pixels=MOST_CARD_PIXELS, reduced=True)
+    _decoded(data, verify=True, most_pixels=MAX_CARD_PIXELS, reduced=True)
 
 
 def _decoded(data: bytes, *, verify: bool, most_pixels: int, reduced: bool) -> Image.Image:
@@ -91,7 +99,7 @@ def _decoded(data: bytes, *, verify: bool, most_pixels: int, reduced: bool) -> I
     return image
 
 
-def read_image(path: Path, *, verify: bool = True, most_pixels: int = MOST_PIXELS) -> Image.Image:
+def read_image(path: Path, *, verify: bool = True, most_pixels: int = MAX_PIXELS) -> Image.Image:
     """`decode_image` of a file; UnreadableImage where it can't be read. FileNotFoundError passes."""
     return decode_image(read_content(path).data, verify=verify, most_pixels=most_pixels)
 
@@ -117,10 +125,10 @@ def _open_regular(path: Path) -> BinaryIO:
     """Open a file of a picture's size: a pipe would keep us waiting, and a hole of terabytes fill the memory."""
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     found = os.fstat(file.fileno())
-    if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_PICTURE_BYTES:
+    if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_PICTURE_BYTES:
         file.close()
         raise BrokenImage(
-            f"larger than {human_bytes(LARGEST_PICTURE_BYTES)}" if stat.S_ISREG(found.st_mode) else "not a regular file"
+            f"larger than {human_bytes(MAX_PICTURE_BYTES)}" if stat.S_ISREG(found.st_mode) else "not a regular file"
         )
     return file
 

@@ -17,11 +17,10 @@ from helpers.artifacts import CACHE_LOCK, DOWNLOAD_REPORT, LIST_LOCK
 from helpers.atomic_io import disk_errors_named, sweep
 from helpers.cards.bulk_list import kept_files
 from helpers.cards.image_cache import ImageCache
-from helpers.cli_validation import Parser, path, run
-from helpers.errors import EXIT_OK
+from helpers.cli_validation import Parser, path
+from helpers.ending import run
+from helpers.errors import ExitCode
 from helpers.talk import Progress, human_bytes
-
-EXIT_NO_DIRECTORY = 2
 
 
 class ClearArgs(argparse.Namespace):
@@ -40,10 +39,10 @@ def parse_args(argv: Sequence[str] | None) -> ClearArgs:
 def main(argv: Sequence[str] | None = None) -> int:
     """Delete what is ours."""
     cache = ImageCache(parse_args(argv).cache)
-    cache.require(EXIT_NO_DIRECTORY)
+    cache.require(ExitCode.NO_DIRECTORY)
     with cache.alone():
         print(clear(cache))
-    return EXIT_OK
+    return ExitCode.OK
 
 
 def clear(cache: ImageCache) -> str:

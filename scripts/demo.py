@@ -28,10 +28,12 @@ import _path  # noqa: F401  # must come before helpers
 from drawn.page import Shown, page
 
 from helpers.artifacts import IndexFolder
-from helpers.atomic_io import Held, atomic_write_bytes, sole_holder, writable_folder
+from helpers.atomic_io import atomic_write_bytes, writable_folder
 from helpers.cards.image_cache import ImageCache
-from helpers.cli_validation import Parser, number, path, run
-from helpers.errors import EXIT_ERROR, EXIT_OK, Category, PipelineError, Problem
+from helpers.cli_validation import Parser, number, path
+from helpers.ending import run
+from helpers.errors import Category, ExitCode, PipelineError, Problem
+from helpers.locks import sole_holder
 from helpers.recognise.camera import Conditions
 from helpers.talk import human_bytes
 
@@ -159,16 +161,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 @contextmanager
 def sole_demo(demo: Path) -> Iterator[None]:
     """Be the only one that writes into `demo`; PipelineError where another demo does."""
-    try:
-        with sole_holder(writable_folder(ROOT / demo, "--out") / LOCK):
-            yield
-    except Held as error:
-        raise PipelineError.of(
-            Category.CONFIGURATION,
-            f"another demo is writing into {demo}",
-            details=f"{LOCK} is locked by it",
-            suggestion="wait until it is done, or name another directory with --out",
-        ) from error
+    lock = writable_folder(ROOT / demo, "--out") / LOCK
+    with sole_holder(lock, f"another demo is writing into {demo}", "wait until it is done, or use another --out"):
+        yield
 
 
 def run_demo(args: DemoArgs) -> int:
@@ -194,7 +189,7 @@ def run_demo(args: DemoArgs) -> int:
     rates = [sum(map(is_right, answers, truth)) for answers in (whole, cut_out)]
     write_page(demo, truth, whole, cut_out, rates)
     sum_up(demo, show, rates, len(truth))
-    return EXIT_OK if rates[1] >= ENOUGH * len(truth) else EXIT_ERROR
+    return ExitCode.OK if rates[1] >= ENOUGH * len(truth) else ExitCode.NOT_RECOGNISED
 
 
 def ask(show: Show, index: Path, photos: Path, names: Sequence[str]) -> list[list[dict[str, Any]]]:

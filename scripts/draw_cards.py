@@ -21,12 +21,13 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import _path  # noqa: F401  # must come before helpers
-from drawn.catalogue import MOST_CARDS, Card, card_object, make_catalogue
+from drawn.catalogue import MAX_CARDS, Card, card_object, make_catalogue
 from PIL import Image
 
 from helpers.atomic_io import atomic_path, atomic_write_bytes, disk_errors_named, writable_folder
-from helpers.cli_validation import Parser, number, path, run
-from helpers.errors import EXIT_OK, Category, PipelineError
+from helpers.cli_validation import Parser, number, path
+from helpers.ending import run
+from helpers.errors import Category, ExitCode, PipelineError
 from helpers.machine_limits import usable_cores
 from helpers.talk import Progress
 
@@ -50,10 +51,10 @@ def parse_args(argv: Sequence[str] | None) -> DrawArgs:
     parser.option("--out", path, default=default, metavar="DIR", help="directory of the pictures and their table")
     parser.option(
         "--count",
-        number(int, 1, MOST_CARDS, suggest=300),
+        number(int, 1, MAX_CARDS, suggest=300),
         default=300,
         metavar="N",
-        help=f"cards to draw, 1 to {MOST_CARDS}",
+        help=f"cards to draw, 1 to {MAX_CARDS}",
     )
     parser.option("--seed", number(int, 0, suggest=1), default=1, metavar="N", help="what the drawing depends on")
     return parser.parse(argv, DrawArgs())
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_table(folder / TABLE, cards)
     write_contact_sheet(pictures, folder / SHEET)
     print(f"{len(cards)} cards with {len(pictures)} pictures are in {folder}; {SHEET} shows them all")
-    return EXIT_OK
+    return ExitCode.OK
 
 
 def require_fonts() -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 import _path  # noqa: F401  # must come before helpers
 
 from helpers.atomic_io import atomic_path, atomic_write_json, writable_folder
-from helpers.cli_validation import Parser, path, run
-from helpers.errors import EXIT_OK, Category, PipelineError
+from helpers.cli_validation import Parser, path
+from helpers.ending import run
+from helpers.errors import Category, ExitCode, PipelineError
 
 EMBEDDING_DIM = 512
 TRUNK = "tf_efficientnet_lite0"
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     weights_file = pretrained_file()
     write_model(folder, weights_file)
     print(f"The offline model is in {folder}")
-    return EXIT_OK
+    return ExitCode.OK
 
 
 def pretrained_file() -> Path:

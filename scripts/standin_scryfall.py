@@ -45,8 +45,9 @@ from _table import SIDES, CardObject, made_up_id, parts, read_table, sides
 from PIL import Image
 
 from helpers.cards.faces import IMAGE_KEYS, LIST_KINDS
-from helpers.cli_validation import Parser, number, path, run
-from helpers.errors import EXIT_OK, Category, PipelineError
+from helpers.cli_validation import Parser, number, path
+from helpers.ending import run
+from helpers.errors import Category, ExitCode, PipelineError
 from helpers.recognise.camera import card_mask
 from helpers.talk import warn
 from helpers.validation import DECODE_ERRORS
@@ -116,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     server = start_server(args, read_table(args.table))
     print(server.address, flush=True)
     server.serve_forever()
-    return EXIT_OK
+    return ExitCode.OK
 
 
 # ------------------------------------------------------------------------------------------------------------ the cards

@@ -23,8 +23,9 @@ from PIL import Image
 
 from helpers.atomic_io import atomic_path, atomic_write_bytes, writable_folder
 from helpers.cards.faces import PLACEHOLDER_STATUS
-from helpers.cli_validation import Parser, number, path, run
-from helpers.errors import EXIT_OK, Category, PipelineError
+from helpers.cli_validation import Parser, number, path
+from helpers.ending import run
+from helpers.errors import Category, ExitCode, PipelineError
 from helpers.recognise.camera import Conditions, Photograph, photograph
 from helpers.talk import Progress
 from helpers.validation import BrokenImage, read_image
@@ -94,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = take(chosen, folder, args)
     write_truth(folder / TABLE, rows)
     print(f"{len(rows)} photographs are in {folder}; {TABLE} says what is on them")
-    return EXIT_OK
+    return ExitCode.OK
 
 
 def choose(cards: Sequence[CardObject], args: PhotographArgs) -> list[Sitter]:

@@ -19,10 +19,12 @@ from pathlib import Path
 
 import _path  # noqa: F401  # must come before helpers
 
+from helpers.atomic_io import require_replaceable, writable_folder
 from helpers.cards.image_cache import ImageCache
-from helpers.cli_validation import Parser, path, run
-from helpers.download.validate import EXIT_INVALID, find_orphans, remove, require_place, validate
-from helpers.errors import EXIT_OK
+from helpers.cli_validation import Parser, path
+from helpers.download.validate import find_orphans, remove, validate
+from helpers.ending import run
+from helpers.errors import ExitCode
 
 
 class ValidateArgs(argparse.Namespace):
@@ -48,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Look at every picture."""
     args = parse_args(argv)
     if args.report:
-        require_place(args.report)
+        writable_folder(args.report.parent, "--report")
+        require_replaceable(args.report, "the --report file", "name a file, there or not: --report report.json")
     cache = ImageCache(args.cache)
     report = validate(cache)
     with cache.alone() if args.prune and args.fix else nullcontext():
@@ -59,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.fix:
             remove(report)
     print(report.summary())
-    return EXIT_INVALID if report.invalid else EXIT_OK
+    return ExitCode.INVALID if report.invalid else ExitCode.OK
 
 
 if __name__ == "__main__":

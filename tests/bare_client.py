@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from helpers.atomic_io import atomic_write_bytes
 from helpers.validation import check_image
 
-LARGEST_ANSWER = 1 << 20  # bytes, head included
+MAX_ANSWER = 1 << 20  # bytes, head included
 
 
 class Connection:
@@ -22,7 +22,7 @@ class Connection:
     def __init__(self, address: str) -> None:
         parts = urlsplit(address)
         self._socket = socket.create_connection((parts.hostname, parts.port or 80))
-        self._buffer = bytearray(LARGEST_ANSWER)
+        self._buffer = bytearray(MAX_ANSWER)
 
     def get(self, path: str) -> bytes:
         self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())

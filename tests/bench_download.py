@@ -29,7 +29,7 @@ from tests.fast_server import fast_server
 LATENCY = 0.05
 FILES = int(os.environ.get("FILES", "1000"))
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
-LONGEST_RUN_SECONDS = 300
+MAX_RUN_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def measure(client: Client, address: str, folder: Path) -> Measured:
     ask(address, "/reset")
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(
-        client.words(address, urls, out), capture_output=True, text=True, timeout=LONGEST_RUN_SECONDS,
+        client.words(address, urls, out), capture_output=True, text=True, timeout=MAX_RUN_SECONDS,
         check=False, cwd=ROOT, env=os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"},  # img2dataset's would ask PyPI
     )  # fmt: skip
     seconds, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
+from helpers.build.checkpoint import Checkpoint
 from open_clip import transform as open_clip_transform
 from PIL import Image, ImageOps
 
 from helpers.artifacts import IndexFolder
-from helpers.build.checkpoint import Checkpoint
 from helpers.build.report import BuildReport
 from helpers.cards.faces import CardFace
 from helpers.cards.image_cache import ImageCache

@@ -12,7 +12,7 @@ from tests.conftest import ROOT, loads_a_local_model
 from tests.warm_python import run_warm
 
 KILLED = -signal.SIGKILL
-LONGEST_RUN_SECONDS = 300.0
+MAX_RUN_SECONDS = 300.0
 
 
 def run_until(
@@ -22,7 +22,7 @@ def run_until(
     words = [sys.executable, str(ROOT / script), *map(str, arguments)]
     with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
         with subprocess.Popen(words, stdout=stdout, stderr=stderr) as run:
-            deadline = time.monotonic() + LONGEST_RUN_SECONDS
+            deadline = time.monotonic() + MAX_RUN_SECONDS
             while run.poll() is None and not due():
                 assert time.monotonic() < deadline, f"{script} did not come so far"
                 time.sleep(0.002)
@@ -68,4 +68,4 @@ def run_signalled_at_import(
 
 
 def _run(words: list[str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=LONGEST_RUN_SECONDS, check=False)
+    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=MAX_RUN_SECONDS, check=False)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from drawn.catalogue import MOST_CARDS, SETS, Card, card_object, make_catalogue
+from drawn.catalogue import MAX_CARDS, SETS, Card, card_object, make_catalogue
 from drawn.frames import draw_side
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -220,7 +220,7 @@ def test_no_seed_and_no_count_is_too_odd() -> None:
         cards = make_catalogue(150, seed)
         reprinted = [card for card in cards if card.lang != "en"]
         assert all(card.image_status == "highres_scan" and card.pictures for card in reprinted)
-    assert len(make_catalogue(MOST_CARDS, 0)) == MOST_CARDS
+    assert len(make_catalogue(MAX_CARDS, 0)) == MAX_CARDS
 
 
 def test_it_is_the_catalogue_that_figures_were_published_of(catalogue: list[Card]) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from helpers.build.checkpoint import Checkpoint, last_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from helpers.artifacts import IndexFolder
-from helpers.build.checkpoint import Checkpoint, last_settings
 from helpers.cards.faces import CardFace
 from helpers.cards.pictures import PICTURE, Settings
 from helpers.embed.vectors import unit_rows

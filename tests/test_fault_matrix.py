@@ -31,7 +31,7 @@ from tests.pictures import encoded
 COUNT, VICTIM = 8, 3
 PICTURE = f"/{VICTIM}.jpg"
 OUTSIDE = "http://cards.example.org"  # a public name that leads nowhere: only through the server as a proxy
-MOST_MEMORY_BYTES = 250_000_000  # at the peak, of which 100 MB are Python and its libraries
+MAX_MEMORY_BYTES = 250_000_000  # at the peak, of which 100 MB are Python and its libraries
 
 
 def lines(server: FaultyServer, **victim: Any) -> bytes:
@@ -177,7 +177,7 @@ IMPATIENT = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 import helpers.session
-helpers.session.PATIENCE_SECONDS = 1.0
+helpers.session.MAX_SILENCE_SECONDS = 1.0
 """
 
 
@@ -341,7 +341,7 @@ def test_every_fault_is_survived_and_named(server: FaultyServer, tmp_path: Path,
     told = done.stderr + (run.cache / "download_report.json").read_text() if done.returncode == 0 else done.stderr
     assert (done.returncode, len(list(ImageCache(run.cache).pictures()))) == (expected.code, expected.pictures), told
     assert expected.words in told
-    assert 1000 * int(done.stderr.rpartition("peak KB:")[2]) < MOST_MEMORY_BYTES
+    assert 1000 * int(done.stderr.rpartition("peak KB:")[2]) < MAX_MEMORY_BYTES
     assert "Traceback" not in told
     assert "\x1b" not in done.stderr
     assert "/secret" not in server.asked

@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from helpers.build.reuse import earlier_index, if_it_fits
 from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.artifacts import IndexFolder
-from helpers.build.reuse import earlier_index, if_it_fits
 from helpers.cards.image_cache import ImageCache
 from helpers.cards.pictures import PICTURE, Finder, Settings, as_it_is_now
 from helpers.validation import read_content

@@ -112,7 +112,7 @@ def test_auto_tries_on_the_pictures_of_the_run(
     cache, out = make_cache(tmp_path / "cache", ["tst"] * 20).root, tmp_path / "out"
     words = ["--cache", cache, "--out", out, "--offline", "--model", f"local-dir:{make_tiny_model(tmp_path / 'tiny')}"]
     quick("bf16")
-    monkeypatch.setattr(precision, "LEAST_COSINE", least)  # of random weights
+    monkeypatch.setattr(precision, "MIN_COSINE", least)  # of random weights
     assert build_embeddings.main(list(map(str, words))) == 0
     manifest = json.loads((out / "build_manifest.json").read_text())
     chosen = manifest["embedding"]["precision_chosen"]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from helpers.net.throttle import MOST_REFUSALS_IN_A_ROW, Stopped, Throttle, TurnedAway
+from helpers.net.throttle import MAX_REFUSALS_IN_A_ROW, Stopped, Throttle, TurnedAway
 
 
 class Crowd:
@@ -137,10 +137,10 @@ def end(act: Callable[[], None]) -> str:
 
 def test_refusals_in_a_row_end_the_run_and_an_answer_in_between_does_not() -> None:
     throttle = Throttle(1)
-    for _ in range(3 * MOST_REFUSALS_IN_A_ROW):
+    for _ in range(3 * MAX_REFUSALS_IN_A_ROW):
         throttle.refused("HTTP 403")
         throttle.answered()
-    for _ in range(MOST_REFUSALS_IN_A_ROW - 1):
+    for _ in range(MAX_REFUSALS_IN_A_ROW - 1):
         throttle.refused("HTTP 403")
     assert "--user-agent" in end(lambda: throttle.refused("HTTP 403"))
     with pytest.raises(Stopped), throttle.turn():

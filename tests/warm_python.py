@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.signalled import signal_before
 
-LONGEST_RUN_SECONDS = 300
+MAX_RUN_SECONDS = 300
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -55,7 +55,7 @@ def _become(task: dict[str, Any]) -> None:
         os.dup2(opened, number)
         os.close(opened)
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115  # as Python begins with
-    signal.alarm(LONGEST_RUN_SECONDS)
+    signal.alarm(MAX_RUN_SECONDS)
     os.chdir(task["cwd"])
     if task["before"]:
         signal_before(*task["before"])

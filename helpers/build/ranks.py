@@ -10,20 +10,24 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from helpers.artifacts import IndexFolder
+from helpers.atomic_io import complete_set, sweep, writable_folder
 from helpers.errors import Category, PipelineError, first_line
-from helpers.talk import hush
+from helpers.locks import sole_holder
+from helpers.talk import hush, warn
 
 Value = TypeVar("Value")
 
-LONGEST_WAIT = timedelta(days=2)  # a rank on a slow device may be done much later; a process that died shows at once
+MAX_WAIT = timedelta(days=2)  # a rank on a slow device may be done much later; a process that died shows at once
 LOOK_EVERY_SECONDS = 0.5  # whether a signal came while we wait
 
 
@@ -64,7 +68,7 @@ class Ranks:
             hush()
         import torch.distributed
 
-        _interruptible(lambda: torch.distributed.init_process_group("gloo", timeout=LONGEST_WAIT))
+        _interruptible(lambda: torch.distributed.init_process_group("gloo", timeout=MAX_WAIT))
         yield  # nothing is taken down where it fails: the others would be waited for
         torch.distributed.destroy_process_group()
 
@@ -78,9 +82,9 @@ class Ranks:
         leaders: Value = held[0]
         return leaders
 
-    def share(self, places: NDArray[np.int64]) -> list[int]:
+    def share(self, faces: NDArray[np.int64]) -> list[int]:
         """Our part of what is to do."""
-        part: list[int] = np.array_split(places, self.size)[self.rank].tolist()
+        part: list[int] = np.array_split(faces, self.size)[self.rank].tolist()
         return part
 
     def to_leader(self, value: Value) -> list[Value]:
@@ -93,6 +97,16 @@ class Ranks:
         _interruptible(lambda: torch.distributed.gather_object(value, held, dst=0))
         return held or []
 
+    def let_go(self) -> None:
+        """Rank 0 is done, so the others may end; one that died meanwhile does not matter any more."""
+        try:
+            self.from_leader(True)
+        except PipelineError as error:
+            warn(f"the index is whole, but {error}")
+
+
+ALONE = Ranks()
+
 
 def require_alone() -> None:
     """PipelineError (Configuration Error) where torchrun started several of us, for work that is not shared."""
@@ -102,6 +116,44 @@ def require_alone() -> None:
             "only build_embeddings.py can be run by several ranks",
             details="torchrun started more than one",
             suggestion="run download_images.py once, then torchrun build_embeddings.py, then export_for_browser.py",
+        )
+
+
+@contextmanager
+def sole_build(out: Path, ranks: Ranks = ALONE) -> Iterator[None]:
+    """Be the only build that writes into `out`; PipelineError where another one does, or it can't be written to.
+
+    Rank 0 sees to that for all; PipelineError (Configuration Error) where another rank has another `out`. A swap that
+    was broken off is completed first.
+    """
+    if not ranks.leads:
+        ranks.from_leader(None)
+        require_shared(IndexFolder(out).build_lock, "--out")
+        yield
+        return
+    was_there = out.exists()
+    folder = IndexFolder(writable_folder(out, "--out"))
+    try:
+        held, advice = f"another build is writing into {out}", "wait until it is done, or use another --out"
+        with sole_holder(folder.build_lock, held, advice):
+            sweep(folder.root, "checkpoint")
+            complete_set(folder.root, folder.manifest.name)
+            ranks.from_leader(True)
+            yield
+    finally:
+        if not was_there:
+            with suppress(OSError):  # not empty: the build came to something
+                out.rmdir()
+
+
+def require_shared(path: Path, flag: str) -> None:
+    """PipelineError (Configuration Error) where this rank does not see what rank 0 has at `path`."""
+    if not path.exists():
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            f"the ranks do not share {flag}",
+            details=f"rank 0 has {path}, this one does not see it",
+            suggestion=f"let {flag} name the same directory, on a disk that all machines share",
         )
 
 
@@ -124,6 +176,6 @@ def _interruptible(wait: Callable[[], object]) -> None:
             Category.BUILD,
             "the connection to the other ranks is lost",
             details=first_line(failures[0]),
-            suggestion="see what they said; what was embedded is kept, and the same command goes on from there, also "
-            "with another number of ranks",
+            suggestion="see their messages; what was embedded is kept: run the same command to resume, with any "
+            "number of ranks",
         ) from failures[0]

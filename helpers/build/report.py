@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from helpers.index.store import Statistics
+from helpers.index.manifest import Embedding, Statistics
 from helpers.talk import percent
 
-LEAST_SECONDS = 0.05  # of a phase that has a rate; what is told as 0.0 s has none
+MIN_SECONDS = 0.05  # of a phase that has a rate; what is told as 0.0 s has none
 
 
 @dataclass(slots=True)
@@ -16,16 +16,18 @@ class BuildReport:
     """Counts what became of each face, and says how the build went."""
 
     total: int = 0
-    resumed: int = 0  # rows that an earlier run had made
-    reused: int = 0  # rows of earlier builds
-    dropped: int = 0  # rows of the earlier index whose pictures the list names no more
+    resumed: int = 0  # rows of interrupted builds
+    reused: int = 0  # rows of the earlier index
+    dropped: int = 0  # rows of the earlier index that this one does not have
     embedded: int = 0  # by this run
     missing: int = 0
     validation_failures: int = 0
     model_busy: float = 0.0  # seconds with something to do
     model_there: float = 0.0  # seconds in all
     seconds: dict[str, float] = field(default_factory=dict)  # by phase
-    images: dict[str, int] = field(default_factory=dict)  # by phase, where that has any
+    precision_chosen: str = ""  # why the precision is what it is
+    checkpoints: int = 0  # made
+    checkpoint_seconds: float = 0.0  # that they held up the run
 
     @property
     def successful(self) -> int:
@@ -34,11 +36,12 @@ class BuildReport:
 
     @property
     def images_per_second(self) -> dict[str, float]:
-        """By phase: faces whose rows it made, took over or indexed, a second; where that says anything."""
+        """By phase: faces whose rows it made, reused or indexed, a second; where that says anything."""
+        images = {"reusing": self.reused, "embedding": self.embedded, "indexing": self.successful}
         return {
             name: round(count / self.seconds[name], 2)
-            for name, count in self.images.items()
-            if count and self.seconds.get(name, 0) >= LEAST_SECONDS
+            for name, count in images.items()
+            if count and self.seconds.get(name, 0) >= MIN_SECONDS
         }
 
     @property
@@ -55,6 +58,21 @@ class BuildReport:
             success_rate=self.successful / self.total if self.total else 0.0,
             missing_from_cache=self.missing,
             validation_failures=self.validation_failures,
+        )
+
+    def embedding(self, *, ranks: int, loaders: int, model_threads: int) -> Embedding:
+        """How the rows came about, as the manifest has it."""
+        return Embedding(
+            ranks=ranks,
+            loaders=loaders,
+            encoders=model_threads,
+            precision_chosen=self.precision_chosen,
+            reused=self.reused,
+            resumed=self.resumed,
+            embedded=self.embedded,
+            waiting_for_loaders=round(self.waiting_for_loaders, 4),
+            images_per_second=self.images_per_second,
+            dropped=self.dropped,
         )
 
     def add_share(self, other: "BuildReport") -> None:
@@ -77,25 +95,31 @@ class BuildReport:
         yield
         self.seconds[name] = round(time.monotonic() - started, 3)
 
-    def counts_told(self) -> list[str]:
-        """The lines of the summary that say what became of the faces."""
+    def summary(self, index: str, out: str) -> str:
+        """What the user reads at the end; `index` describes the index that lies in `out`."""
         rate = self.images_per_second.get("embedding")
         origins = [
             f"{self.embedded:,} now" + (f" at {rate:,.1f} images/s" if rate else "") if self.embedded else "",
-            f"{self.reused:,} taken over from earlier builds" if self.reused else "",
-            f"{self.resumed:,} by an interrupted run" if self.resumed else "",
+            f"{self.reused:,} reused from the earlier index" if self.reused else "",
+            f"{self.resumed:,} resumed from a checkpoint" if self.resumed else "",
         ]
-        return [
-            f"Total faces: {self.total:,}",
-            f"  missing from the cache: {self.missing:,}",
-            f"  validation failures: {self.validation_failures:,}",
-            f"  embedded: {self.successful:,} ({', '.join(filter(None, origins))})",
-            f"Success rate: {percent(self.successful, self.total)}",
-            *(["download_images.py asks again for what is missing or broken"] if self.successful < self.total else []),
-        ]
+        cost = 100 * self.checkpoint_seconds / max(sum(self.seconds.values()), MIN_SECONDS)
+        return "\n".join(
+            [
+                f"Total faces: {self.total:,}",
+                f"  missing from the cache: {self.missing:,}",
+                f"  validation failures: {self.validation_failures:,}",
+                f"  embedded: {self.successful:,} ({', '.join(filter(None, origins))})",
+                f"Success rate: {percent(self.successful, self.total)}",
+                *(["download_images.py fetches what is missing or broken"] if self.successful < self.total else []),
+                f"HNSW: {index}",
+                f"Checkpoints: {self.checkpoints}, cost {self.checkpoint_seconds:.2f} s ({cost:.2f} %)",
+                self._phases(),
+                f"Written to {out}",
+            ]
+        )
 
-    def phases_told(self) -> str:
-        """The line of the summary that says where the time went."""
+    def _phases(self) -> str:
         rates = self.images_per_second
         phases = [
             f"{name} {seconds:.1f}" + (f" ({rates[name]:,.1f} images/s)" if name in rates else "")

@@ -1,518 +1,199 @@
-"""Stage 2, image cache -> vectors, metadata, index, manifest.
+"""Stage 2, image cache -> index: decide which rows there are, make the others, publish all of them.
 
-Rows that need not be made again are taken over, from a checkpoint or from the index that is there; the others are made
-by helpers/embed_stage.py. Rows come in the order of the card list; a face whose picture is missing or broken has none.
-Torch and faiss are imported only once there is work for them: they take seconds. A build that was stopped or killed
-goes on from its checkpoint, which stays until all files have their names. Of several ranks (torchrun) each embeds a
-share; rank 0 decides what is to do, and assembles.
+Rows come in the order of the card list; a face whose picture is missing or broken has none. Torch and faiss are
+imported only once there is work for them: they take seconds. Of several ranks (torchrun) each makes a share; rank 0
+decides and publishes.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import platform
-import subprocess
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from msgspec.structs import replace
-from numpy.typing import NDArray
 
-from helpers.about import VERSION
 from helpers.artifacts import IndexFolder
-from helpers.atomic_io import Held, atomic_set, disk_errors_named, sole_holder, sweep, utc_timestamp, writable_folder
-from helpers.build.checkpoint import Checkpoint, last_settings
-from helpers.build.ranks import Ranks
+from helpers.build.ranks import ALONE, Ranks, require_shared
 from helpers.build.report import BuildReport
-from helpers.build.reuse import EarlierIndex, earlier_index, forget_changed, if_it_fits, take_over
-from helpers.cards.bulk_list import ensure_card_list
-from helpers.cards.card_list import told_faces
+from helpers.build.request import BuildRequest
+from helpers.build.rows import (
+    Checkpoint,
+    Found,
+    Source,
+    drop,
+    index_source,
+    keep_unused,
+    look_up,
+    open_checkpoint,
+    settings_there,
+    take_over_others,
+)
+from helpers.cards.bulk_list import kept_list
+from helpers.cards.card_list import faces_on_disk
 from helpers.cards.image_cache import ImageCache
-from helpers.cards.pictures import Settings, sha256_of
-from helpers.cli_validation import (
-    DEFAULT_CONNECT_TIMEOUT_SECONDS,
-    DEFAULT_MAX_RETRIES,
-    DEFAULT_READ_TIMEOUT_SECONDS,
-    BuildArgs,
-)
-from helpers.embed.model_source import find_model
+from helpers.embed.model_source import find_model, prefer_cached_weights
 from helpers.embed.preprocess import Preparation
-from helpers.embed.vectors import check_unit_rows
-from helpers.errors import Category, PipelineError
-from helpers.index.store import (
-    MANIFEST_VERSION,
-    Embedding,
-    Environment,
-    Manifest,
-    Model,
-    Parameters,
-    Records,
-    StoredIndex,
-    wanted_by,
-)
-from helpers.machine_limits import usable_cores
-from helpers.session import DownloadSession
+from helpers.errors import Category, ExitCode, PipelineError
 from helpers.talk import say, warn
 
 if TYPE_CHECKING:
     from helpers.embed.embedder import Embedder
-    from helpers.embed.stage import Crew, Source
-    from helpers.index.faiss_index import CardIndex
-
-EXIT_NO_IMAGES = 2
-EXIT_NO_CACHE = 3
-ALONE = Ranks()
 
 
-def require_wanted(args: BuildArgs) -> None:
+def require_wanted(request: BuildRequest) -> None:
     """PipelineError (exit 2) where --limit wants no faces."""
-    if args.limit == 0:
+    if request.selection.limit == 0:
         raise _no_valid_images("received --limit 0: no faces wanted", "leave --limit out, or raise it")
 
 
-def require_pictures(args: BuildArgs) -> None:
+def require_pictures(request: BuildRequest) -> None:
     """PipelineError where there is no cache directory (exit 3) or no picture in it (exit 2)."""
-    cache = ImageCache(args.cache)
-    cache.require(EXIT_NO_CACHE)
+    cache = ImageCache(request.cache)
+    cache.require(ExitCode.NO_CACHE)
     if next(cache.pictures(), None) is None:
-        raise _no_valid_images(f"{args.cache} holds no pictures", "run download_images.py first, with the same --cache")
+        advice = "run download_images.py first, with the same --cache"
+        raise _no_valid_images(f"{request.cache} holds no pictures", advice)
 
 
-@contextmanager
-def sole_build(args: BuildArgs, ranks: Ranks = ALONE) -> Iterator[None]:
-    """Be the only build that writes into --out; PipelineError where another one does, or it can't be written to.
-
-    Rank 0 sees to that for all; PipelineError (Configuration Error) where another one has another --out.
-    """
-    if not ranks.leads:
-        ranks.from_leader(None)
-        _require_shared(IndexFolder(args.out).build_lock, "--out")
-        yield
-        return
-    was_there = args.out.exists()
-    folder = IndexFolder(writable_folder(args.out, "--out"))
-    try:
-        with sole_holder(folder.build_lock):
-            sweep(folder.root, "checkpoint")
-            ranks.from_leader(True)
-            yield
-    except Held as error:
-        raise PipelineError.of(
-            Category.CONFIGURATION,
-            f"another build is writing into {folder.root}",
-            details=f"{folder.build_lock.name} is locked by it",
-            suggestion="wait until it is done, or name another directory with --out",
-        ) from error
-    finally:
-        if not was_there:
-            with suppress(OSError):  # not empty: the build came to something
-                folder.root.rmdir()
-
-
-def _require_shared(path: Path, flag: str) -> None:
-    if not path.exists():
-        raise PipelineError.of(
-            Category.CONFIGURATION,
-            f"the ranks do not share {flag}",
-            details=f"rank 0 has {path}, this one does not see it",
-            suggestion=f"let {flag} name the same directory, on a disk that all machines share",
-        )
-
-
-def load_embedder(args: BuildArgs, report: BuildReport, ranks: Ranks = ALONE) -> Embedder:
+def load_embedder(request: BuildRequest, report: BuildReport, ranks: Ranks = ALONE) -> Embedder:
     """Load the model, before any work is done; PipelineError where it can't be had."""
-    source = find_model(args.model, args.pretrained, offline=args.offline)
+    source = find_model(request.model, request.pretrained)
     say(f"Loading {source.display_name}")
     with report.phase("loading the model"):
-        from helpers.embed.embedder import Embedder  # torch: seconds, and find_model must have spoken first
+        prefer_cached_weights(source, offline=request.offline)
+        from helpers.embed.embedder import Embedder  # torch: seconds, see above
 
-        return Embedder.load(source, Preparation(args.size, args.fit), args.device, ranks.local_rank)
+        return Embedder.load(source, Preparation(request.size, request.fit), request.device, ranks.local_rank)
 
 
-def build(args: BuildArgs, embedder: Embedder, report: BuildReport, ranks: Ranks = ALONE) -> str:
-    """Build the index of the cached pictures of the list's faces; return the summary, "" where rank 0 has it.
+def build(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks: Ranks = ALONE) -> str:
+    """Build the index of the selected faces' pictures; return the summary, "" where rank 0 has it.
 
-    Raises PipelineError: no valid picture (exit 2), everything else known (exit 1). The files of an earlier build are
-    only touched when the new ones are whole and have been checked.
+    Raises PipelineError: no valid picture (exit 2), everything else known (exit 1). A build that is stopped or killed
+    leaves a checkpoint, which stays until the index is in its place.
     """
-    from helpers.embed.stage import Source, crew, embed
-
-    folder = IndexFolder(args.out, ranks.rank)
-    cache = ImageCache(args.cache)
-    card_list = _card_list(args, ranks)
-    source = Source(_faces(card_list, args), cache, args.validate_cache)
-    report.total = len(source.faces)
-    earlier = earlier_index(folder) if ranks.leads and not args.rebuild else None
-    embedder, chosen = _settled(args, embedder, source, earlier, ranks)
-    team = crew(embedder, args.batch, args.loaders, ranks.local_size)
-    # The others begin a checkpoint only when rank 0 has taken over what earlier runs left under the same names.
-    to_do: NDArray[np.int64] = np.empty(0, np.int64) if ranks.leads else ranks.from_leader(None)
-    with Checkpoint(
-        folder,
-        embedder.settings,
-        source.faces,
-        args.checkpoint_frequency,
-        resume=args.resume and ranks.leads,
-        rebuild=args.rebuild,
-        verify=args.validate_cache,
-        wanted=_wanted(args),
-    ) as checkpoint:
-        if ranks.leads:
-            with report.phase("reusing"):
-                _reuse(args, source, checkpoint, earlier, embedder, report)
-            to_do = ranks.from_leader(np.flatnonzero(~checkpoint.good))
-        team = _fitting(team, checkpoint, args)
-        if not ranks.alone:
-            say(f"Ranks: {ranks.size}, which share {len(to_do):,} faces; the progress shown is that of one share")
-        with report.phase("embedding"):
-            embed(source, ranks.share(to_do), embedder, team, checkpoint, report)
-            checkpoint.finish()
-            shares = ranks.to_leader(report)
-        if not ranks.leads:
-            ranks.from_leader(None)  # an agent of torchrun waits only some minutes for others once its own are done
-            return ""
-        rows, pictures = _assembled(checkpoint, report, shares)
-        report.images = {"reusing": report.reused, "embedding": report.embedded, "indexing": len(rows)}
-        _require_rows(report)
-        check_unit_rows(rows, embedder.source.display_name)
-        index, recalls = _index(rows, args, report, ranks)
-        made = _Made(card_list, embedder, index, recalls, team, ranks, chosen)
-        with atomic_set(folder.root, marker=folder.manifest.name) as staging:
-            staged = IndexFolder(staging)
-            with report.phase("writing"):
-                _write(staged, rows, pictures, source.faces, checkpoint, index)
-                manifest = _manifest(args, report, made, staged)
-                staged.manifest.write_bytes(manifest.to_json())
-            with report.phase("checking"):
-                _check(staged, cache, embedder)
-            timed = replace(manifest, seconds=report.seconds)  # now all of them
-            staged.manifest.write_bytes(timed.to_json())
-        checkpoint.delete()
-    _let_go(ranks)
-    if folder.browser_vectors.exists():
-        warn(f"the browser files in {args.out} are of an earlier build: run export_for_browser.py to renew them")
-    return _summary(args, report, made, checkpoint)
-
-
-def _let_go(ranks: Ranks) -> None:
-    """The others may end; one that died meanwhile does not matter any more."""
-    try:
-        ranks.from_leader(True)
-    except PipelineError as error:
-        warn(f"the index is whole, but {error}")
-
-
-def _card_list(args: BuildArgs, ranks: Ranks) -> Path:
-    """The kept list, whatever its age: the faces must be those that were downloaded."""
     if not ranks.leads:
-        path = args.cache / ranks.from_leader("")
-        _require_shared(path, "--cache")
-        return path
-    session = DownloadSession(
-        api_url=args.api_url,
-        user_agent=args.user_agent,
-        workers=1,
-        connect_timeout=DEFAULT_CONNECT_TIMEOUT_SECONDS,
-        read_timeout=DEFAULT_READ_TIMEOUT_SECONDS,
-        max_retries=DEFAULT_MAX_RETRIES,
+        _follow(request, embedder, report, ranks)
+        return ""
+    from helpers.build.making import choose_precision, make_rows, workers_for  # torch and faiss: seconds
+    from helpers.build.publish import publish
+
+    folder, cache = IndexFolder(request.out), ImageCache(request.cache)
+    card_list = kept_list(
+        cache.root, request.selection.kind, request.http, refresh=request.refresh, offline=request.offline
     )
-    path = ensure_card_list(
-        args.cache, args.kind, args.api_url, None if args.offline else session, refresh=args.refresh, keep_for=None
-    )
-    ranks.from_leader(path.name)
-    return path
+    ranks.from_leader(card_list.name)
+    faces = faces_on_disk(card_list, request.selection, folder.root)
+    report.total = len(faces)
+    earlier = None if request.rebuild else index_source(folder)
+    there = [*(settings_there(folder) if request.resume else []), *([earlier.settings] if earlier else [])]
+    report.precision_chosen = choose_precision(embedder, request.precision, there, faces, cache)
+    settings = ranks.from_leader(embedder.settings)
+    with open_checkpoint(folder, settings, request.checkpoint_frequency, resume=request.resume) as checkpoint:
+        earlier = earlier if earlier and _fits(earlier, embedder) else None
+        before = [earlier.rows] if earlier else []
+        reusable, resumable = sum(map(len, before)), checkpoint.count
+        with report.phase("reusing"):
+            found = look_up([*before, checkpoint.rows()], faces, cache)
+        _count(found, reusable, report)
+        if earlier:
+            _tell_reuse(earlier, found, request, report)
+        workers = workers_for(request, embedder, checkpoint, ranks.local_size)
+        share = ranks.share(ranks.from_leader(found.missing))
+        with report.phase("embedding"):
+            make_rows(faces, share, cache, embedder, workers, checkpoint, report, verify=request.validate_cache)
+            for other in ranks.to_leader(report)[1:]:
+                report.add_share(other)
+            take_over_others(checkpoint, folder.other_ranks())
+        found.add_new(checkpoint.rows(), resumable, reusable)
+        _require_rows(found, report)
+        sources = [*before, checkpoint.rows()]
+        index = publish(request, card_list, faces, sources, found, embedder, workers, report, ranks.size)
+        keep_unused(checkpoint, folder, settings, found.urls[found.there])
+    ranks.let_go()
+    if folder.browser_vectors.exists():
+        warn(f"the browser files in {request.out} are of an earlier build: run export_for_browser.py to renew them")
+    return report.summary(index, str(request.out))
 
 
-def _faces(card_list: Path, args: BuildArgs) -> Records:
-    """The faces to embed, in the list's order, laid down in a file without a name.
+def _follow(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks: Ranks) -> None:
+    """Make this rank's share of the rows that rank 0 finds missing."""
+    from helpers.build.making import make_rows, workers_for  # torch: seconds
 
-    They are needed again when the rows are done, hours later, and a list may be replaced in the meantime.
-    """
-    with disk_errors_named(args.out / "faces"), tempfile.TemporaryFile(dir=args.out) as file:
-        file.writelines(
-            face.to_json() + b"\n" for face in told_faces(card_list, args.image_key, args.limit, args.filters)
-        )
-        file.flush()
-        return Records(file, card_list)
-
-
-# ------------------------------------------------------------------------------------------------- what is to embed
-
-
-def _settled(
-    args: BuildArgs, embedder: Embedder, source: Source, earlier: EarlierIndex | None, ranks: Ranks
-) -> tuple[Embedder, str]:
-    """The embedder in the precision to use, which rank 0 chooses, and why that one.
-
-    PipelineError (Configuration Error) where another rank would make other rows than rank 0.
-    """
-    from helpers.embed.precision import SAMPLE, settle_precision
-    from helpers.embed.stage import sample
-
-    chosen = ""
-    if ranks.leads:
-        kept = last_settings(IndexFolder(args.out), rebuild=args.rebuild) if args.resume else None
-        embedder, chosen = settle_precision(
-            embedder,
-            args.precision,
-            _precisions_there(embedder, [kept, earlier.settings if earlier else None]),
-            lambda: sample(source, range(len(source.faces)), embedder, SAMPLE),
-        )
-        say(f"Precision: {embedder.precision} ({chosen})")
-    theirs: Settings = ranks.from_leader(embedder.settings)
-    embedder = embedder.at(theirs.precision)
-    if embedder.settings != theirs:
+    folder, cache = IndexFolder(request.out, ranks.rank), ImageCache(request.cache)
+    card_list = cache.root / ranks.from_leader("")
+    require_shared(card_list, "--cache")
+    faces = faces_on_disk(card_list, request.selection, folder.root)
+    settings = ranks.from_leader(embedder.settings)
+    embedder.use(settings.precision)
+    if embedder.settings != settings:
         raise PipelineError.of(
             Category.CONFIGURATION,
             f"rank {ranks.rank} would make other rows than rank 0",
-            details=f"{embedder.settings} is not {theirs}",
+            details=f"{embedder.settings} is not {settings}",
             suggestion="give all ranks the same model, weights and flags",
         )
-    return embedder, chosen
+    missing = ranks.from_leader(np.empty(0, np.int64))
+    drop(folder)  # rank 0 has taken over what an earlier run left under the same name
+    with Checkpoint(folder, settings, request.checkpoint_frequency) as checkpoint:
+        workers, share = workers_for(request, embedder, checkpoint, ranks.local_size), ranks.share(missing)
+        with report.phase("embedding"):
+            make_rows(faces, share, cache, embedder, workers, checkpoint, report, verify=request.validate_cache)
+        ranks.to_leader(report)
+        ranks.from_leader(None)  # an agent of torchrun waits only some minutes for others once its own are done
 
 
-def _precisions_there(embedder: Embedder, candidates: list[Settings | None]) -> list[str]:
-    """The precisions of those of the rows that are there that fit but for it."""
+def _fits(earlier: Source, embedder: Embedder) -> bool:
+    """Whether rows of the index that is there can be reused; if not, what differs is said."""
     ours = embedder.settings
-    there = filter(None, candidates)
-    return [rows.precision for rows in there if not rows.differences(replace(ours, precision=rows.precision))]
+    differs = earlier.settings.differences(ours)
+    if not differs:
+        return True
+    precision = earlier.settings.precision
+    only_that = len(differs) == 1 and precision != ours.precision
+    advice = f"--precision {precision} keeps its rows" if only_that else "use another --out to keep it"
+    warn(f"the existing index can't be reused: {'; '.join(differs)} ({advice})")
+    return False
 
 
-def _fitting(team: Crew, checkpoint: Checkpoint, args: BuildArgs) -> Crew:
-    """`team`, with no larger batches than a checkpoint may be apart."""
-    if team.batch <= checkpoint.largest_batch:
-        return team
-    if args.batch:
-        warn(f"--checkpoint-frequency {args.checkpoint_frequency}: {checkpoint.largest_batch} pictures at a time")
-    return dataclasses.replace(team, batch=checkpoint.largest_batch)
+def _count(found: Found, reusable: int, report: BuildReport) -> None:
+    there = found.numbers[found.there]
+    report.reused, report.resumed = int((there < reusable).sum()), int((there >= reusable).sum())
+    if report.resumed:
+        say(f"Resuming: {report.resumed:,} of {report.total:,} faces are embedded already")
 
 
-def _reuse(
-    args: BuildArgs,
-    source: Source,
-    checkpoint: Checkpoint,
-    earlier: EarlierIndex | None,
-    embedder: Embedder,
-    report: BuildReport,
-) -> None:
-    """Keep what need not be embedded again."""
-    faces, cache, verify = source.faces, source.cache, args.validate_cache
-    changed, gone = forget_changed(checkpoint, faces, cache, verify=verify and not checkpoint.verified)
-    checkpoint.verified = not gone or checkpoint.verified
-    if changed:
-        say(f"{changed:,} pictures of the checkpoint have changed: embedded again")
-    if gone:
-        warn(f"{gone:,} pictures of the checkpoint are not in {args.cache}: their rows are kept for another build")
-    report.resumed = int(checkpoint.good.sum())
-    earlier = if_it_fits(earlier, embedder.settings)
-    if earlier:
-        unverified = verify and not earlier.verified
-        found = take_over(earlier.rows, earlier.pictures, checkpoint, faces, cache, verify=unverified)
-        report.reused, report.dropped = found.taken, found.unlisted
-        say(f"Taken over from the index that is there: {found.taken:,} rows of {len(earlier.rows):,}")
-        if found.unlisted:
-            _tell_dropped(found.unlisted, earlier.wanted, _wanted(args))
-    for aside in checkpoint.asides() if args.resume else ():
-        unverified = verify and not aside.verified
-        found = take_over(aside.rows, aside.pictures, checkpoint, faces, cache, verify=unverified)
-        report.reused += found.taken
-        say(f"Taken over from {aside.files[0].name}: {found.taken:,} rows")
-        if not found.waiting and (not found.unlisted or aside.wanted == _wanted(args)):
-            checkpoint.drop_aside(aside)
+def _tell_reuse(earlier: Source, found: Found, request: BuildRequest, report: BuildReport) -> None:
+    """Say what is reused; rows that go are normal with a new list, but may surprise where flags leave faces out."""
+    say(f"Reusing {report.reused:,} of {len(earlier.rows):,} rows of the existing index")
+    report.dropped = found.unlisted(earlier.rows)
+    before = earlier.manifest.parameters.selection if earlier.manifest else request.selection
+    if report.dropped and before == request.selection:
+        say(f"{report.dropped:,} rows of the existing index go: the list has their pictures no more")
+    elif report.dropped:
+        warn(
+            f"{report.dropped:,} rows of the existing index go: this build is {request.selection}, that one was "
+            f"{before}; use another --out to keep both"
+        )
 
 
-def _wanted(args: BuildArgs) -> str:
-    return wanted_by(args.kind, args.image_key, args.limit, args.filters)
-
-
-def _tell_dropped(count: int, before: str, now: str) -> None:
-    """Rows that go are as they should be with a new list, but may surprise where flags leave faces out."""
-    gone = f"{count:,} rows of the index that is there go: their pictures are not in this list"
-    if before == now:
-        say(gone)
-    else:
-        warn(f"{gone}, which is {now}, and was {before}; another --out keeps them")
-
-
-def _require_rows(report: BuildReport) -> None:
-    if report.successful:
-        return
-    raise _no_valid_images(
-        f"of {report.total:,} faces {report.missing:,} have no picture in the cache, "
-        f"{report.validation_failures:,} have a broken one",
-        "run download_images.py again with the same --cache, --kind and --image-key",
-    )
+def _require_rows(found: Found, report: BuildReport) -> None:
+    """PipelineError where there are no rows, or fewer than the ranks say that they made."""
+    if not report.successful:
+        raise _no_valid_images(
+            f"of {report.total:,} faces {report.missing:,} have no picture in the cache, "
+            f"{report.validation_failures:,} have a broken one",
+            "run download_images.py again with the same --cache, --kind and --image-key",
+        )
+    if len(found.there) != report.successful:
+        raise PipelineError.of(
+            Category.BUILD,
+            "rows of another rank can't be used",
+            details=f"the ranks made {report.successful:,} rows, of which {len(found.there):,} are there",
+            suggestion="see the warnings; let all ranks share --out, then run the same command again",
+        )
 
 
 def _no_valid_images(details: str, suggestion: str) -> PipelineError:
     return PipelineError.of(
-        Category.BUILD, "No valid images to embed", details=details, suggestion=suggestion, exit_code=EXIT_NO_IMAGES
+        Category.BUILD, "No valid images to embed", details=details, suggestion=suggestion, exit_code=ExitCode.NO_IMAGES
     )
-
-
-def _assembled(
-    checkpoint: Checkpoint, report: BuildReport, shares: list[BuildReport]
-) -> tuple[NDArray[np.float32], NDArray[Any]]:
-    """What all ranks have made, rows and pictures; PipelineError where some of it can't be used."""
-    for share in shares[1:]:
-        report.add_share(share)
-    if len(shares) > 1:
-        checkpoint.take_over_others()
-    rows, pictures = checkpoint.complete()
-    if len(rows) != report.successful:
-        raise PipelineError.of(
-            Category.BUILD,
-            "rows of another rank can't be used",
-            details=f"the ranks made {report.successful:,} rows, of which {len(rows):,} fit together",
-            suggestion="see the warnings; let all ranks have the same weights, then run the same command again",
-        )
-    return rows, pictures
-
-
-# ---------------------------------------------------------------------------------------------------- index and writing
-
-
-def _index(
-    vectors: NDArray[np.float32], args: BuildArgs, report: BuildReport, ranks: Ranks
-) -> tuple[CardIndex, dict[int, float]]:
-    """The index, with the efSearch it needs, and the recall@10 that was measured to choose that."""
-    from helpers.index.faiss_index import CardIndex, use_threads  # faiss: takes a moment, see above
-
-    if not ranks.alone:
-        use_threads(usable_cores())
-    say(f"Indexing {len(vectors):,} rows of width {vectors.shape[1]}")
-    with report.phase("indexing"):
-        index = CardIndex.build(vectors, args.hnsw_m, args.hnsw_ef_construction)
-    with report.phase("choosing efSearch"):
-        return index, index.tune_ef_search(vectors)
-
-
-def _write(
-    staged: IndexFolder,
-    rows: NDArray[np.float32],
-    pictures: NDArray[Any],
-    faces: Records,
-    checkpoint: Checkpoint,
-    index: CardIndex,
-) -> None:
-    """Write all files but the manifest, which is made of the others' SHA-256."""
-    np.save(staged.embeddings, rows)
-    np.save(staged.pictures, pictures)
-    with open(staged.metadata, "wb") as file:
-        file.writelines(faces.line(int(place)) for place in np.flatnonzero(checkpoint.good))
-    index.save(staged.index)
-
-
-def _check(staged: IndexFolder, cache: ImageCache, embedder: Embedder) -> None:
-    from helpers.index.self_check import check_index  # torch and faiss, see above
-
-    check_index(StoredIndex(staged), cache, embedder)
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """What an index was made of and with."""
-
-    card_list: Path
-    embedder: Embedder
-    index: CardIndex
-    recalls: dict[int, float]  # recall@10 by efSearch
-    team: Crew
-    ranks: Ranks
-    chosen: str  # why the precision is what it is
-
-
-def _manifest(args: BuildArgs, report: BuildReport, made: _Made, staged: IndexFolder) -> Manifest:
-    from helpers.embed.embedder import TORCH_VERSION
-    from helpers.index.faiss_index import FAISS_VERSION
-
-    embedder, index, team = made.embedder, made.index, made.team
-    return Manifest(
-        version=MANIFEST_VERSION,
-        timestamp=utc_timestamp(),
-        parameters=Parameters(
-            kind=args.kind,
-            batch_size=team.batch,
-            target_size=args.size,
-            hnsw_m=args.hnsw_m,
-            hnsw_ef_construction=args.hnsw_ef_construction,
-            hnsw_ef_search=index.ef_search,
-            image_key=args.image_key,
-            fit=args.fit,
-            limit=args.limit,
-            validate_cache=args.validate_cache,
-            filters=args.filters.to_json(),
-        ),
-        statistics=report.statistics(),
-        environment=Environment(
-            python_version=platform.python_version(),
-            numpy_version=np.__version__,
-            torch_version=TORCH_VERSION,
-            faiss_version=FAISS_VERSION,
-            clip_model=embedder.source.display_name,
-            device=embedder.device,
-        ),
-        git_commit=_git_commit(),
-        tool_version=VERSION,
-        model=Model(
-            embedder.source.model,
-            embedder.source.pretrained,
-            embedder.fingerprint,
-            index.width,
-            embedder.precision,
-            embedder.preprocessing,
-            embedder.architecture,
-        ),
-        card_list=made.card_list.name,
-        ef_search_recall_at_10=made.recalls,
-        seconds=report.seconds,
-        images_per_second=report.images_per_second.get("embedding", 0.0),
-        sha256={
-            path.name: sha256_of(path) for path in (staged.embeddings, staged.pictures, staged.metadata, staged.index)
-        },
-        embedding=Embedding(
-            ranks=made.ranks.size,
-            loaders=team.loaders,
-            encoders=embedder.encoders_for(team.cores),
-            precision_chosen=made.chosen,
-            reused=report.reused,
-            dropped=report.dropped,
-            resumed=report.resumed,
-            embedded=report.embedded,
-            waiting_for_loaders=round(report.waiting_for_loaders, 4),
-            images_per_second=report.images_per_second,
-        ),
-    )
-
-
-def _summary(args: BuildArgs, report: BuildReport, made: _Made, checkpoint: Checkpoint) -> str:
-    """What the user reads at the end."""
-    cost = 100 * checkpoint.seconds / sum(report.seconds.values())
-    ef = f"efSearch {made.index.ef_search} (measured)"
-    return "\n".join(
-        [
-            *report.counts_told(),
-            f"Precision: {made.embedder.precision} ({made.chosen})",
-            f"HNSW: M {args.hnsw_m}, efConstruction {args.hnsw_ef_construction}, {ef}",
-            f"Checkpoints: {checkpoint.saves}, which held up the run for {checkpoint.seconds:.2f} s ({cost:.2f} %)",
-            report.phases_told(),
-            f"Written to {args.out}",
-        ]
-    )
-
-
-def _git_commit() -> str | None:
-    """The commit of this tool, where it runs from a checkout."""
-    here = Path(__file__).parent
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=5
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip()

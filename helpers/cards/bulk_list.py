@@ -1,11 +1,11 @@
-"""Scryfall's bulk list: had once, kept beside the pictures.
+"""Scryfall's bulk list: fetched once, kept beside the pictures.
 
 Every stage reads the kept list, so that all of them see the very same faces.
 Rules: https://scryfall.com/docs/api/bulk-data.
 
 On disk, in the cache directory: `<kind>-<version>.jsonl.gz`, and `<kind>.list.json`, which names it and says when it
-was had. The description is replaced last, so it never names a file that is not whole. A list that is still being
-fetched ends in `.part`, and the next run goes on with it (see resumable). A dump that was put there by hand
+was fetched. The description is replaced last, so it never names a file that is not whole. A list that is still being
+fetched ends in `.part`; the next run resumes it (see resumable). A dump that was put there by hand
 (`<kind>*.json`, `.jsonl`, gzipped or not) is used where there is no description.
 """
 
@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,13 +21,15 @@ from urllib.parse import urlsplit
 import msgspec
 
 from helpers.artifacts import CACHE_LOCK, LIST_LOCK, PART_SUFFIX
-from helpers.atomic_io import Held, atomic_write_bytes, indented_json, shared_folder, sole_holder, utc_timestamp
+from helpers.atomic_io import atomic_write_json, utc_timestamp
 from helpers.cards.card_list import count_cards, may_be_asked
 from helpers.cards.faces import LIST_KINDS
 from helpers.errors import BAD_JSON, Category, PipelineError
+from helpers.locks import Held, shared_folder, sole_holder
+from helpers.net.answers import BadBody
 from helpers.net.resumable import Resumable
 from helpers.net.throttle import TurnedAway
-from helpers.session import BadBody, DownloadSession
+from helpers.session import DownloadSession, Http
 from helpers.talk import say, warn
 
 FRESH_FOR = timedelta(hours=24)  # Scryfall asks to keep what was fetched for at least that long
@@ -62,14 +65,14 @@ class KeptList(msgspec.Struct):
 
 
 def ensure_card_list(
-    cache: Path, kind: str, api_url: str, session: DownloadSession | None, *, refresh: bool, keep_for: timedelta | None
+    cache: Path, kind: str, session: DownloadSession | None, *, refresh: bool, keep_for: timedelta | None
 ) -> Path:
-    """Return the path of the card list of `kind`; fetch it where none is kept.
+    """Return the path of the card list of `kind`; fetch it where none is kept. `session` None: never use the network.
 
     A kept list is used as it is for `keep_for` (None: for ever); after that Scryfall is asked whether `updated_at` has
-    moved. One of another server than `api_url` is fetched again, unless it is kept for ever: then it is what was
-    downloaded, whoever served it. `refresh` fetches the list in any case. `session` None: never use the network. Raises
-    PipelineError (Network Error) where no list can be had; where an older one is kept, that is used with a warning.
+    moved. One of another server is fetched again, unless it is kept for ever: then it is what was downloaded, whoever
+    served it. `refresh` fetches the list in any case. Raises PipelineError (Network Error) where no list can be
+    fetched; where an older one is kept, that is used with a warning.
     """
     kept = _kept_description(cache, kind)
     path = cache / kept.file if kept else _newest_dump(cache, kind)
@@ -77,24 +80,30 @@ def ensure_card_list(
         if path is None:
             raise PipelineError.of(
                 Category.NETWORK,
-                f"there is no {kind} list in {cache} and --offline forbids to fetch it",
+                f"there is no {kind} list in {cache}, and --offline forbids fetching it",
                 details=f"received --offline --cache {cache}",
                 suggestion=_other_kinds(cache)
                 or f"run download_images.py --kind {kind} without --offline, or name a cache that has the list",
             )
         return path
-    foreign = kept is not None and kept.api_url != api_url and keep_for is not None
+    foreign = kept is not None and kept.api_url != session.http.api_url and keep_for is not None
     if path and not refresh and not foreign and _is_fresh(path, kind, kept, keep_for):
         return path
     try:
-        return _fetch(cache, kind, api_url, session, None if refresh or foreign else kept)
+        return _fetch(cache, kind, session, None if refresh or foreign else kept)
     except PipelineError as error:
         if path is None or refresh or foreign or error.category is not Category.NETWORK:
             raise
         if isinstance(error, TurnedAway):  # for pictures, too
             raise
-        warn(f"{error}; going on with the list kept in {path}")
+        warn(f"{error}; using the list kept in {path}")
         return path
+
+
+def kept_list(cache: Path, kind: str, http: Http, *, refresh: bool, offline: bool) -> Path:
+    """The list to build of: the one that was downloaded from, whatever its age; fetched only where there is none."""
+    session = None if offline else DownloadSession(replace(http, workers=1))
+    return ensure_card_list(cache, kind, session, refresh=refresh, keep_for=None)
 
 
 def _other_kinds(cache: Path) -> str:
@@ -110,8 +119,9 @@ def _is_fresh(path: Path, kind: str, kept: KeptList | None, keep_for: timedelta 
     return _age(kept) < keep_for
 
 
-def _fetch(cache: Path, kind: str, api_url: str, session: DownloadSession, kept: KeptList | None) -> Path:
+def _fetch(cache: Path, kind: str, session: DownloadSession, kept: KeptList | None) -> Path:
     """Ask for the description of the list, and for the list itself where it is another than the `kept` one."""
+    api_url = session.http.api_url
     bulk_url = f"{api_url}/bulk-data"
     if not session.reachable(bulk_url):  # not worth half a minute of retries: nothing has begun yet
         raise PipelineError.of(
@@ -136,7 +146,7 @@ def _fetch(cache: Path, kind: str, api_url: str, session: DownloadSession, kept:
             cards = session.get_large(target, offer.compressed_size if offer.jsonl_download_uri else None, _count_cards)
             target.finish()
             kept = KeptList(kind, path.name, api_url, url, offer.updated_at, now, cards)
-        atomic_write_bytes(_description_path(cache, kind), indented_json(kept))
+        atomic_write_json(_description_path(cache, kind), kept)
         for old in (*_dumps(cache, kind), *_pieces(cache, kind)):
             if old.name != path.name and _is_ours(old, kind):
                 old.unlink(missing_ok=True)  # its successor is here; dumps put there by hand stay
@@ -150,11 +160,11 @@ def _sole_fetcher(cache: Path) -> Iterator[bool]:
     with ExitStack() as held:
         while True:
             try:
-                held.enter_context(sole_holder(cache / LIST_LOCK))
+                held.enter_context(sole_holder(cache / LIST_LOCK, "another run is fetching a list into this cache"))
                 break
-            except Held:
+            except Held as error:
                 if not waited:
-                    say("Another run is fetching a list into this cache; waiting for it")
+                    say(f"{error}: waiting for it")
                 waited = True
                 time.sleep(LOOK_AGAIN_SECONDS)
         yield waited

@@ -7,6 +7,7 @@ so what it may cost is bounded, and so are the addresses that are taken from it.
 
 import hashlib
 import io
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,14 +22,15 @@ import msgspec
 from isal import igzip
 from isal.igzip_lib import IsalError
 
-from helpers.cards.faces import NO_FILTERS, PLACEHOLDER_STATUS, SHOWN_KEY, CardFace, Filters, image_key_order
+from helpers.atomic_io import disk_errors_named
+from helpers.cards.faces import PLACEHOLDER_STATUS, SHOWN_KEY, CardFace, Filters, Records, Selection, image_key_order
 from helpers.errors import BAD_JSON, Category, PipelineError
 from helpers.talk import human_bytes, printable, say
 
 PLACEHOLDER_NAME = "soon.jpg"  # https://errors.scryfall.com/soon.jpg
-LONGEST_ADDRESS = 2000
-MOST_LINE_BYTES = 4_000_000  # the longest card has 100 KB
-MOST_TIMES_LARGER = 100  # text to gzip; Scryfall's lists are 8 times as large
+MAX_ADDRESS_LENGTH = 2000
+MAX_LINE_BYTES = 4_000_000  # the longest card has 100 KB
+MAX_EXPANSION = 100  # text to gzip; Scryfall's lists expand 8 times
 FREE_TEXT_BYTES = 100_000_000  # a small list may be as repetitive as it likes
 _SHOWN_KEYS = image_key_order(SHOWN_KEY)
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -97,22 +99,23 @@ class FaceTally:
         return text
 
 
-def iter_faces(
-    path: Path, image_key: str, limit: int | None, tally: FaceTally, filters: Filters = NO_FILTERS
-) -> Iterator[CardFace]:
-    """Yield the faces of the list at `path` in its order, at most `limit`, counting into `tally` what is left out.
+def iter_faces(path: Path, selection: Selection, tally: FaceTally) -> Iterator[CardFace]:
+    """Yield the selected faces of the list at `path` in its order, counting into `tally` what is left out.
 
-    One picture is one face: a URL that was seen before is left out. A card of a shape that we don't know is left out
-    too, for one oddity must not cost the other 100,000. Raises PipelineError (Validation Error) with the line where the
-    list is damaged, or where no card at all can be read.
+    One picture is one face: a URL that was seen before is left out. So is a card of a shape that we don't know: one
+    oddity must not cost the other 100,000. Raises PipelineError (Validation Error) with the line where the list is
+    damaged, or where no card at all can be read.
     """
-    return islice(_distinct_faces(path, image_key, tally, filters), limit)
+    return islice(_distinct_faces(path, selection, tally), selection.limit)
 
 
-def told_faces(path: Path, image_key: str, limit: int | None, filters: Filters) -> Iterator[CardFace]:
-    """`iter_faces`; says at the end what was met and what was left out."""
+def logged_faces(path: Path, selection: Selection) -> Iterator[CardFace]:
+    """`iter_faces`; logs at the end what the list held and what was left out.
+
+    Raises PipelineError where the list is empty or the filters leave nothing of it.
+    """
     tally = FaceTally()
-    yield from iter_faces(path, image_key, limit, tally, filters)
+    yield from iter_faces(path, selection, tally)
     say(f"{path.name}: {tally}")
     if not tally.cards:
         raise PipelineError.of(
@@ -121,14 +124,25 @@ def told_faces(path: Path, image_key: str, limit: int | None, filters: Filters) 
             details=f"{path} holds no card",
             suggestion="fetch it again: download_images.py --refresh",
         )
-    if filters and not tally.faces:
+    if selection.filters and not tally.faces:
         raise PipelineError.of(
             Category.CONFIGURATION,
-            "the filters leave nothing of the card list",
-            details=f"received {filters}; {path.name}: {tally}",
+            "no card of the list passes the filters",
+            details=f"received {selection.filters}; {path.name}: {tally}",
             suggestion="use Scryfall's codes (--set lea, --lang en, --layout normal), or another --kind: "
             "only all_cards has every language",
         )
+
+
+def faces_on_disk(path: Path, selection: Selection, folder: Path) -> Records:
+    """`logged_faces`, laid down in `folder` in a file without a name.
+
+    A build needs them again when the rows are done, hours later, and a list may be replaced in the meantime.
+    """
+    with disk_errors_named(folder / "faces"), tempfile.TemporaryFile(dir=folder) as file:
+        file.writelines(face.to_json() + b"\n" for face in logged_faces(path, selection))
+        file.flush()
+        return Records(file, path)
 
 
 def all_addresses(path: Path, expected_cards: int | None) -> Iterator[str]:
@@ -156,12 +170,12 @@ def count_cards(path: Path, shown_as: str) -> int:
     return sum(1 for _ in _read_cards(path, FaceTally(), shown_as))
 
 
-def _distinct_faces(path: Path, image_key: str, tally: FaceTally, filters: Filters) -> Iterator[CardFace]:
+def _distinct_faces(path: Path, selection: Selection, tally: FaceTally) -> Iterator[CardFace]:
     seen: set[bytes] = set()  # digests: 540,000 URLs would be three times the memory
-    keys = image_key_order(image_key)
+    keys = image_key_order(selection.image_key)
     for card in _read_cards(path, tally, shown_as=str(path)):
         tally.cards += 1
-        if filters and not _passes(card, filters):
+        if selection.filters and not _passes(card, selection.filters):
             tally.filtered_out += 1
             continue
         for face in _faces_of(card, keys, tally):
@@ -175,12 +189,12 @@ def _distinct_faces(path: Path, image_key: str, tally: FaceTally, filters: Filte
 
 
 def _passes(card: _Card, filters: Filters) -> bool:
-    """Whether `filters` take the card; what it does not say of itself, it has not."""
+    """Whether `card` passes all the filters; a card lacking the field does not."""
     return (
         (not filters.lang or card.lang in filters.lang)
         and (not filters.set or card.set in filters.set)
         and (not filters.layout or card.layout in filters.layout)
-        and (not filters.games or not filters.games.isdisjoint(card.games or ()))
+        and (not filters.games or not set(filters.games).isdisjoint(card.games or ()))
         and not (filters.exclude_digital and card.digital)
     )
 
@@ -249,7 +263,7 @@ def may_be_asked(url: str) -> bool:
     """Whether `url` is to be fetched: of http(s), without steps up its path, and such as urlsplit can take apart."""
     if not url.startswith(("https://", "http://")) or "/.." in url or "\\" in url:
         return False
-    if not url.isprintable() or " " in url or len(url) > LONGEST_ADDRESS:
+    if not url.isprintable() or " " in url or len(url) > MAX_ADDRESS_LENGTH:
         return False
     if "[" not in url and "]" not in url:  # what urlsplit stumbles over; the test keeps it out of the common way
         return True
@@ -321,12 +335,12 @@ class _TooLarge(Exception):
 
 def _bounded_lines(lines: BinaryIO, size_bytes: int) -> Iterator[bytes]:
     """The lines of a list whose file has `size_bytes`; _TooLarge where it is no list but a bomb."""
-    most_bytes = max(FREE_TEXT_BYTES, MOST_TIMES_LARGER * size_bytes)
+    most_bytes = max(FREE_TEXT_BYTES, MAX_EXPANSION * size_bytes)
     count = 0
-    while line := lines.readline(MOST_LINE_BYTES + 1):
+    while line := lines.readline(MAX_LINE_BYTES + 1):
         count += len(line)
-        if len(line) > MOST_LINE_BYTES:
-            raise _TooLarge(f"the line is longer than {human_bytes(MOST_LINE_BYTES)}")
+        if len(line) > MAX_LINE_BYTES:
+            raise _TooLarge(f"the line is longer than {human_bytes(MAX_LINE_BYTES)}")
         if count > most_bytes:
             raise _TooLarge(f"more than {human_bytes(most_bytes)} of text in a file of {human_bytes(size_bytes)}")
         yield line

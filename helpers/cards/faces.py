@@ -1,8 +1,17 @@
-"""What a card face is, and which of Scryfall's words choose it and its picture."""
+"""What a card face is, which of Scryfall's words choose it and its picture, and the faces of a build."""
 
-from typing import Any
+import mmap
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO, overload
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.artifacts import disagreement
+from helpers.errors import BAD_JSON
 
 LIST_KINDS = ("unique_artwork", "default_cards", "all_cards", "oracle_cards")
 
@@ -57,30 +66,45 @@ def _wanted_first(wanted: str, row: tuple[str, ...]) -> tuple[str, ...]:
     return (wanted, *(key for key in row if key != wanted))
 
 
-class Filters(msgspec.Struct, frozen=True):
-    """Which cards of a list are wanted, by Scryfall's codes; an empty set wants all. A card must pass each of them."""
+class Filters(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which cards of a list are wanted, by Scryfall's codes, sorted; none means all. A card must pass each of them."""
 
-    lang: frozenset[str] = frozenset()
-    set: frozenset[str] = frozenset()
-    layout: frozenset[str] = frozenset()
-    games: frozenset[str] = frozenset()  # it is in one of them
+    lang: tuple[str, ...] = ()
+    set: tuple[str, ...] = ()
+    layout: tuple[str, ...] = ()
+    games: tuple[str, ...] = ()  # it is in one of them
     exclude_digital: bool = False
 
     def __bool__(self) -> bool:
-        return self != NO_FILTERS
+        return self != Filters()
 
     def __str__(self) -> str:
         """The flags that make it."""
-        flags = [f"--{name} {','.join(sorted(getattr(self, name)))}" for name in FILTERS if getattr(self, name)]
+        flags = [f"--{name} {','.join(getattr(self, name))}" for name in FILTERS if getattr(self, name)]
         return " ".join([*flags, *(["--exclude-digital"] if self.exclude_digital else [])])
 
-    def to_json(self) -> dict[str, Any]:
-        """What files record: only what was asked for, in a fixed order."""
-        asked: dict[str, Any] = {name: sorted(getattr(self, name)) for name in FILTERS if getattr(self, name)}
-        return asked | ({"exclude_digital": True} if self.exclude_digital else {})
 
+class Selection(msgspec.Struct, frozen=True):
+    """Which faces: of which list, with which picture, how many at most, and of which cards."""
 
-NO_FILTERS = Filters()
+    kind: str = "unique_artwork"
+    image_key: str = "normal"
+    limit: int | None = None
+    filters: Filters = Filters()
+
+    def __str__(self) -> str:
+        """The flags that make it."""
+        limit = "" if self.limit is None else f"--limit {self.limit}"
+        flags = [f"--kind {self.kind} --image-key {self.image_key}", limit, str(self.filters)]
+        return " ".join(filter(None, flags))
+
+    def covers(self, other: "Selection") -> bool:
+        """Whether its faces include all of `other`."""
+        return (
+            (self.kind, self.image_key) == (other.kind, other.image_key)
+            and (not self.filters or self.filters == other.filters)
+            and (self.limit is None or self == other)
+        )
 
 
 class CardFace(msgspec.Struct, frozen=True, gc=False):
@@ -115,3 +139,42 @@ class CardFace(msgspec.Struct, frozen=True, gc=False):
     def from_json(cls, line: bytes) -> "CardFace":
         """Read what `to_json` wrote; msgspec.ValidationError or DecodeError where it is something else."""
         return msgspec.json.decode(line, type=cls)
+
+
+class Records(Sequence[CardFace]):
+    """Metadata lines, decoded one at a time as they are asked for: half a million would fill the memory."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        """The lines of `file`, which may be closed or removed afterwards; `path` names it in errors."""
+        self._path = path
+        empty = os.fstat(file.fileno()).st_size == 0
+        self._bytes = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._ends = _newlines(self._bytes)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def line(self, row: int) -> bytes:
+        """Line `row`, with its newline."""
+        return self._bytes[self._ends[row - 1] + 1 if row else 0 : self._ends[row] + 1]
+
+    @overload
+    def __getitem__(self, row: int) -> CardFace: ...
+    @overload
+    def __getitem__(self, row: slice) -> Sequence[CardFace]: ...
+    def __getitem__(self, row: int | slice) -> CardFace | Sequence[CardFace]:
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        try:
+            return CardFace.from_json(self.line(row))
+        except BAD_JSON as error:
+            raise disagreement(self._path, f"line {row + 1:,}: {error}") from error
+
+
+def _newlines(text: bytes | mmap.mmap) -> NDArray[np.int64]:
+    """Where the lines of `text` end, found piece by piece: a mask over all of it would be as large as the text."""
+    found = [np.empty(0, np.int64)]
+    for start in range(0, len(text), 1 << 24):
+        piece = np.frombuffer(text, np.uint8, min(1 << 24, len(text) - start), start)
+        found.append(start + np.flatnonzero(piece == ord("\n")))
+    return np.concatenate(found)

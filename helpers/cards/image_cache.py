@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.artifacts import CACHE_LOCK, PICTURE_SUFFIXES
-from helpers.atomic_io import Held, atomic_write_bytes, sole_holder
+from helpers.atomic_io import atomic_write_bytes
 from helpers.errors import Category, PipelineError
+from helpers.locks import sole_holder
 from helpers.validation import is_whole_file
 
 
@@ -47,16 +48,8 @@ class ImageCache:
                 details=f"{lock} is no lock of ours",
                 suggestion="check --cache; if it is right, move that file away",
             )
-        try:
-            with sole_holder(lock):
-                yield
-        except Held as error:
-            raise PipelineError.of(
-                Category.CONFIGURATION,
-                f"a download is writing into {self.root}",
-                details=f"{CACHE_LOCK} is locked by it",
-                suggestion="wait until it is done, or stop it",
-            ) from error
+        with sole_holder(lock, f"a download is writing into {self.root}"):
+            yield
 
     @staticmethod
     def name_for(url: str) -> str:

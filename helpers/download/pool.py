@@ -16,8 +16,9 @@ from functools import partial
 from helpers.cards.image_cache import ImageCache
 from helpers.download.report import Outcome, Status, Wanted
 from helpers.machine_limits import usable_cores
+from helpers.net.answers import Attempts, FetchFailed, MissingPicture, TryAgain
 from helpers.net.throttle import Stopped, TurnedAway
-from helpers.session import Attempts, DownloadSession, FetchFailed, MissingPicture, TryAgain
+from helpers.session import DownloadSession
 from helpers.validation import BrokenImage, check_image, is_unchanged
 
 AHEAD_PER_WORKER = 3  # pictures under way for each worker: what bounds the memory, since lists are streamed
@@ -94,7 +95,7 @@ class FetchPool:
             return Outcome(wanted, Status.PRESENT)
         is_new = not os.path.lexists(path)
         if is_new and not self._session:
-            return Outcome(wanted, Status.FAILED, reason="not in the cache, and --offline forbids to fetch it")
+            return Outcome(wanted, Status.FAILED, reason="not in the cache, and --offline forbids fetching it")
         (self._to_ask if is_new else self._to_keep).put(self._task(wanted))
         return None
 
@@ -131,7 +132,7 @@ class FetchPool:
             task.broken_file = True
             self._to_ask.put(task)
         else:
-            reason = "broken, and --offline forbids to fetch it again"
+            reason = "broken, and --offline forbids fetching it again"
             self._done.put(Outcome(wanted, Status.FAILED, reason=reason, broken_file=True))
 
     def _store(self, session: DownloadSession, task: _Task, body: bytes) -> None:

@@ -4,10 +4,8 @@
 of them cost no memory, and stand in the report one a line.
 """
 
-import json
 import os
 import shutil
-import stat
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,19 +14,20 @@ from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import sha1
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 
 from helpers.about import VERSION
 from helpers.artifacts import DOWNLOAD_REPORT
-from helpers.atomic_io import atomic_path, disk_errors_named, utc_timestamp
+from helpers.atomic_io import atomic_path, disk_errors_named, json_text, utc_timestamp
+from helpers.cards.faces import Filters, Selection
 from helpers.cards.image_cache import ImageCache
 from helpers.errors import BAD_JSON, Category, PipelineError
 from helpers.talk import human_bytes, percent
 
 _FAILURES = b'  "failures": ['  # each on a line of its own behind this, and nothing else
-_LONGEST_LINE = 1_000_000
+_MAX_LINE = 1_000_000
 
 
 class Status(Enum):
@@ -74,23 +73,6 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
         return Wanted(self.url, self.card, self.face_id)
 
 
-class Selection(msgspec.Struct, frozen=True):
-    """Which pictures a run was about."""
-
-    kind: str
-    image_key: str
-    limit: int | None
-    filters: dict[str, Any]
-
-    def covers(self, other: "Selection") -> bool:
-        """Whether a run about this looked at every picture of `other`."""
-        return (
-            (self.kind, self.image_key) == (other.kind, other.image_key)
-            and self.filters in ({}, other.filters)
-            and (self.limit is None or self == other)
-        )
-
-
 class Checked(msgspec.Struct, frozen=True):
     """The last complete run: whose pictures were found whole, and when (mtime of files, ns)."""
 
@@ -107,7 +89,7 @@ class LastReport(msgspec.Struct, frozen=True):
     complete: bool
     already_present: int
     fetched: int
-    filters: dict[str, Any] = {}  # msgspec copies it
+    filters: Filters = Filters()
     checked: Checked | None = None
 
     @property
@@ -116,24 +98,12 @@ class LastReport(msgspec.Struct, frozen=True):
         return Selection(self.kind, self.image_key, self.limit, self.filters)
 
 
-def require_place(folder: Path) -> None:
-    """PipelineError where no report can be written into `folder`, before the work of a night is done for it."""
-    path = folder / DOWNLOAD_REPORT
-    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
-        raise PipelineError.of(
-            Category.CONFIGURATION,
-            "the report can't be written",
-            details=f"{path} is a directory, a link or a device",
-            suggestion="move it away",
-        )
-
-
 def read_last(folder: Path) -> LastReport | None:
     """The head of the report in `folder`; None where there is none that can be read."""
     head = bytearray()
     try:
         with open(folder / DOWNLOAD_REPORT, "rb") as file:
-            while (line := file.readline(_LONGEST_LINE)) and not line.startswith(_FAILURES):
+            while (line := file.readline(_MAX_LINE)) and not line.startswith(_FAILURES):
                 head += line
         return msgspec.json.decode(head.rstrip().rstrip(b",") + b"}", type=LastReport)
     except (OSError, *BAD_JSON):
@@ -144,9 +114,9 @@ def failures_of(folder: Path) -> Iterator[Failure]:
     """What failed in the run whose report lies in `folder`, one at a time; nothing where none can be read."""
     decode = msgspec.json.Decoder(Failure).decode
     with suppress(OSError, *BAD_JSON), open(folder / DOWNLOAD_REPORT, "rb") as file:
-        while (line := file.readline(_LONGEST_LINE)) and not line.startswith(_FAILURES):
+        while (line := file.readline(_MAX_LINE)) and not line.startswith(_FAILURES):
             pass
-        while line := file.readline(_LONGEST_LINE):
+        while line := file.readline(_MAX_LINE):
             with suppress(*BAD_JSON):
                 yield decode(line.strip().rstrip(b","))
 
@@ -243,7 +213,7 @@ class DownloadReport:
             "version": VERSION,
             "timestamp": utc_timestamp(),
             "complete": complete,
-            **msgspec.to_builtins(selection),
+            **msgspec.structs.asdict(selection),
             "api_url": api_url,
             "total_faces": self.total,
             "already_present": self.counts[Status.PRESENT],
@@ -252,10 +222,10 @@ class DownloadReport:
             "failed": self.counts[Status.FAILED],
             "size_bytes": self.size_bytes,
             "seconds": round(self.seconds, 3),
-            "checked": msgspec.to_builtins(checked),
+            "checked": checked,
         }
         with atomic_path(self.folder / DOWNLOAD_REPORT) as part, open(part, "wb") as file:
-            file.write(json.dumps(fields, indent=2, ensure_ascii=False).encode()[:-2] + b",\n" + _FAILURES)
+            file.write(json_text(fields).removesuffix(b"\n}\n") + b",\n" + _FAILURES)
             if self._lines is not None:
                 self._lines.seek(0)
                 shutil.copyfileobj(self._lines, file)

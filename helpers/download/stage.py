@@ -8,39 +8,38 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from helpers.artifacts import CACHE_LOCK
-from helpers.atomic_io import filesystem_time_ns, shared_folder, writable_folder
+import msgspec
+
+from helpers.artifacts import CACHE_LOCK, DOWNLOAD_REPORT
+from helpers.atomic_io import filesystem_time_ns, require_replaceable, writable_folder
 from helpers.cards.bulk_list import FRESH_FOR, ensure_card_list
-from helpers.cards.card_list import FaceTally, iter_faces, told_faces
-from helpers.cards.faces import MEAN_BYTES, CardFace
+from helpers.cards.card_list import FaceTally, iter_faces, logged_faces
+from helpers.cards.faces import MEAN_BYTES, CardFace, Selection
 from helpers.cards.image_cache import ImageCache
-from helpers.cli_validation import DownloadArgs
 from helpers.download.pool import FetchPool
 from helpers.download.report import (
     Checked,
     DownloadReport,
     LastReport,
-    Selection,
     Status,
     Wanted,
     failures_of,
     nothing_to_retry,
     read_last,
-    require_place,
 )
-from helpers.errors import Category, DiskFull, PipelineError
+from helpers.errors import Category, DiskFull, ExitCode, PipelineError
+from helpers.locks import shared_folder
 from helpers.machine_limits import affordable_workers, require_room
+from helpers.net.answers import REFUSALS
 from helpers.net.throttle import TurnedAway
-from helpers.session import REFUSALS, DownloadSession
+from helpers.session import DownloadSession, Http
 from helpers.talk import Progress, say, warn
 
-EXIT_NOTHING_FETCHED = 2
-LONGEST_NAME = 200  # of a card, in the report
-SAMPLE = 8  # pictures whose sizes are asked for where the room seems to be short
+MAX_NAME_LENGTH = 200  # of a card, in the report
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,46 +47,49 @@ class Plan:
     """What a run has before it: the pictures, and what is known of them beforehand."""
 
     selection: Selection
+    retry: bool  # only what the last report lists
     wanted: Callable[[], Iterable[Wanted]]  # streamed anew at each call
     total: int
     absent: int  # have no file in the cache
-    sample: tuple[Wanted, ...]  # some of these
 
 
-def download(args: DownloadArgs) -> DownloadReport:
-    """Bring the pictures of the list's faces into the cache and leave a report beside them.
+def download(
+    cache: Path,
+    selection: Selection,
+    http: Http,
+    *,
+    refresh: bool = False,
+    offline: bool = False,
+    retry_failed: bool = False,
+) -> DownloadReport:
+    """Fetch the pictures of the selected faces into `cache` and leave a report beside them.
 
-    Raises PipelineError (exit 1): where the list can't be had, or the folder not written to, or it has no room. Where
-    the server turns us away, the report says so, for `require_enough`.
+    `refresh` fetches the card list again, `offline` never uses the network, `retry_failed` asks only for what the last
+    report lists. Raises PipelineError (exit 1) where there is no list, no room, or the folder can't be written to.
+    Where the server turns us away, the report says so, for `require_enough`.
     """
-    folder = writable_folder(args.cache, "--cache")
+    folder = writable_folder(cache, "--cache")
     report = DownloadReport(folder)
-    if args.limit == 0:
+    if selection.limit == 0:
         say("--limit 0: no faces wanted, nothing to download")
         return report
-    require_place(folder)
+    require_replaceable(folder / DOWNLOAD_REPORT, "the report", "move it away")
     last = read_last(folder)
-    workers = affordable_workers(args.workers)
-    session = DownloadSession(
-        api_url=args.api_url,
-        user_agent=args.user_agent,
-        workers=workers,
-        connect_timeout=args.timeout_connect,
-        read_timeout=args.timeout_read,
-        max_retries=args.max_retries,
-    )
+    http = replace(http, workers=affordable_workers(http.workers))
+    session = DownloadSession(http)
     with shared_folder(folder, CACHE_LOCK):
-        plan = _retry_plan(args, last) if args.retry_failed else _list_plan(args, session)
+        online = None if offline else session
+        plan = _retry_plan(folder, selection, last) if retry_failed else _list_plan(folder, selection, online, refresh)
         checked = last.checked if last else None
         covered = checked is not None and checked.selection.covers(plan.selection)
-        cache = ImageCache(folder, checked_until_ns=checked.until_ns if covered and checked else 0)
-        if not args.offline:
-            _require_room(plan, folder, session)
-        if args.retry_failed and last:
+        if not offline:
+            require_room(folder, plan.absent, MEAN_BYTES[plan.selection.image_key])
+        if retry_failed and last:
             report.counts[Status.PRESENT] = last.already_present + last.fetched
-        pool = FetchPool(cache, None if args.offline else session, workers, _refused_before(folder))
-        with _reported(report, args, plan, last):
-            _bring(plan, pool, report)
+        known_whole = ImageCache(folder, checked_until_ns=checked.until_ns if covered and checked else 0)
+        pool = FetchPool(known_whole, online, http.workers, _refused_before(folder))
+        with _reported(report, plan, last, http.api_url):
+            _fetch(plan, pool, report)
     return report
 
 
@@ -95,111 +97,89 @@ def _refused_before(folder: Path) -> frozenset[str]:
     return frozenset(failure.url for failure in failures_of(folder) if failure.reason in REFUSALS)
 
 
-def require_enough(report: DownloadReport, args: DownloadArgs) -> None:
-    """PipelineError where pictures were wanted and none is there, or more than --max-failures failed (exit 2).
+def require_enough(report: DownloadReport, max_failures: float = 100.0) -> None:
+    """PipelineError (exit 2) where pictures were wanted and none is there, or more than `max_failures` % failed.
 
     And where the server turned us away: exit 2 if nothing is there, else 1.
     """
     if report.ended_by is not None:
-        report.ended_by.exit_code = report.ended_by.exit_code if report.present else EXIT_NOTHING_FETCHED
+        report.ended_by.exit_code = report.ended_by.exit_code if report.present else ExitCode.NO_IMAGES
         raise report.ended_by
     if not report.total:
         return
     failed_percent = 100 * report.failures / report.total
-    if report.present and failed_percent <= args.max_failures:
+    if report.present and failed_percent <= max_failures:
         return
     first = report.first_failure
     raise PipelineError.of(
         Category.NETWORK,
-        f"more than {args.max_failures:g} % of the pictures could not be had"
+        f"more than {max_failures:g} % of the pictures could not be downloaded"
         if report.present
-        else "none of the pictures could be had",
+        else "none of the pictures could be downloaded",
         details=f"{report.failures:,} of {report.total:,} failed"
         + (f"; first failure: {first.wanted.url}: {first.reason}" if first else ""),
-        suggestion="see download_report.json in the cache directory, then run the same command again"
-        + (" without --offline" if args.offline else ""),
-        exit_code=EXIT_NOTHING_FETCHED,
+        suggestion="see download_report.json in the cache directory, then run the same command again",
+        exit_code=ExitCode.NO_IMAGES,
     )
 
 
 # ---------------------------------------------------------------------------------------------------- what is wanted
 
 
-def _list_plan(args: DownloadArgs, session: DownloadSession) -> Plan:
-    """Every face of the card list, which is fetched where none is kept."""
-    card_list = ensure_card_list(
-        args.cache,
-        args.kind,
-        args.api_url,
-        None if args.offline else session,
-        refresh=args.refresh,
-        keep_for=FRESH_FOR,
-    )
+def _list_plan(folder: Path, selection: Selection, session: DownloadSession | None, refresh: bool) -> Plan:
+    """Every selected face of the card list, which is fetched where none is kept."""
+    card_list = ensure_card_list(folder, selection.kind, session, refresh=refresh, keep_for=FRESH_FOR)
 
     def again() -> Iterator[Wanted]:
-        faces = iter_faces(card_list, args.image_key, args.limit, FaceTally(), args.filters)
-        return map(_wanted, faces)
+        return map(_wanted, iter_faces(card_list, selection, FaceTally()))
 
-    selection = Selection(args.kind, args.image_key, args.limit, args.filters.to_json())
-    told = map(_wanted, told_faces(card_list, args.image_key, args.limit, args.filters))
-    return _plan(args, selection, again, told)
+    return _plan(folder, selection, again, map(_wanted, logged_faces(card_list, selection)))
 
 
-def _retry_plan(args: DownloadArgs, last: LastReport | None) -> Plan:
+def _retry_plan(folder: Path, selection: Selection, last: LastReport | None) -> Plan:
     """What the last report lists, as it lists it: no list is read."""
     if last is None:
-        raise nothing_to_retry(args.cache)
-    asked_for = Selection(args.kind, args.image_key, last.limit, args.filters.to_json())
-    if last.selection != asked_for:
+        raise nothing_to_retry(folder)
+    if last.selection != msgspec.structs.replace(selection, limit=last.limit):
         warn(f"the last download was another one, and its failures are tried again: {last.selection}")
     if not last.complete:
-        warn("the last download was broken off: without --retry-failed the same command goes on with the rest")
+        warn("the last download was broken off: run the same command without --retry-failed for the rest")
 
     def wanted() -> Iterator[Wanted]:
-        return (failure.wanted for failure in islice(failures_of(args.cache), args.limit))
+        return (failure.wanted for failure in islice(failures_of(folder), selection.limit))
 
-    plan = _plan(args, last.selection, wanted, wanted())
+    plan = _plan(folder, last.selection, wanted, wanted(), retry=True)
     if not plan.total:
         say("The last report lists no failure: nothing to try again")
     return plan
 
 
 def _wanted(face: CardFace) -> Wanted:
-    return Wanted(face.image_url, face.name[:LONGEST_NAME], face.face_id[:LONGEST_NAME])
+    return Wanted(face.image_url, face.name[:MAX_NAME_LENGTH], face.face_id[:MAX_NAME_LENGTH])
 
 
 def _plan(
-    args: DownloadArgs, selection: Selection, again: Callable[[], Iterable[Wanted]], wanted: Iterable[Wanted]
+    folder: Path,
+    selection: Selection,
+    again: Callable[[], Iterable[Wanted]],
+    wanted: Iterable[Wanted],
+    *,
+    retry: bool = False,
 ) -> Plan:
     """Count beforehand, in a pass of its own: for the ETA, and for the room on the disk."""
-    cache = ImageCache(args.cache)
+    cache = ImageCache(folder)
     total = absent = 0
-    sample: list[Wanted] = []
     for picture in wanted:
         total += 1
-        if not os.path.exists(cache.path_for(picture.url)):  # noqa: PTH110  # half the time of pathlib's, 540,000 times
-            absent += 1
-            if len(sample) < SAMPLE:
-                sample.append(picture)
-    return Plan(selection, again, total, absent, tuple(sample))
+        absent += not os.path.exists(cache.path_for(picture.url))  # noqa: PTH110  # half the time of pathlib's
+    return Plan(selection, retry, again, total, absent)
 
 
-def _require_room(plan: Plan, folder: Path, session: DownloadSession) -> None:
-    """DiskFull where the pictures won't fit, by Scryfall's mean size, and by that of a sample too."""
-    try:
-        require_room(folder, plan.absent, MEAN_BYTES[plan.selection.image_key])
-    except DiskFull:
-        sizes = [size for picture in plan.sample if (size := session.content_length(picture.url))]
-        if not sizes:
-            raise
-        require_room(folder, plan.absent, sum(sizes) / len(sizes))
-
-
-# ----------------------------------------------------------------------------------------------------- how it is had
+# --------------------------------------------------------------------------------------------------- how it is fetched
 
 
 @contextmanager
-def _reported(report: DownloadReport, args: DownloadArgs, plan: Plan, last: LastReport | None) -> Iterator[None]:
+def _reported(report: DownloadReport, plan: Plan, last: LastReport | None, api_url: str) -> Iterator[None]:
     """Write the report when the block ends, however it does; a run that is broken off leaves one too."""
     started = time.monotonic()
     failed = True
@@ -217,26 +197,26 @@ def _reported(report: DownloadReport, args: DownloadArgs, plan: Plan, last: Last
     finally:
         report.seconds = time.monotonic() - started
         try:
-            _write(report, args, plan, last)
+            _write(report, plan, last, api_url)
         except PipelineError as error:
             if not failed:
                 raise
             warn(f"no report: {error}")  # what broke the run off is what the user must read
 
 
-def _write(report: DownloadReport, args: DownloadArgs, plan: Plan, last: LastReport | None) -> None:
-    if args.retry_failed and not plan.total:
+def _write(report: DownloadReport, plan: Plan, last: LastReport | None, api_url: str) -> None:
+    if plan.retry and not plan.total:
         return  # nothing was done that the last report does not say
-    complete = last.complete if args.retry_failed and last else report.complete
+    complete = last.complete if plan.retry and last else report.complete
     checked = last.checked if last else None
-    if args.retry_failed or (not complete and last and last.selection == plan.selection):
+    if plan.retry or (not complete and last and last.selection == plan.selection):
         report.carry_over(failures_of(report.folder), ImageCache(report.folder))
     elif complete and not report.broken_files:  # else one that was found broken would count as checked
         checked = Checked(plan.selection, filesystem_time_ns(report.folder))
-    report.write(plan.selection, args.api_url, complete=complete, checked=checked)
+    report.write(plan.selection, api_url, complete=complete, checked=checked)
 
 
-def _bring(plan: Plan, pool: FetchPool, report: DownloadReport) -> None:
+def _fetch(plan: Plan, pool: FetchPool, report: DownloadReport) -> None:
     """Fetch what is not there, and count what becomes of each picture."""
     report.not_reached = plan.total
     with Progress("Downloading", plan.total, "pictures", report.progress_note) as progress:

@@ -5,19 +5,17 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers.atomic_io import atomic_write_json, utc_timestamp, writable_folder
+from helpers.atomic_io import atomic_write_json, utc_timestamp
 from helpers.cards.bulk_list import expected_cards, kept_lists
 from helpers.cards.card_list import all_addresses
 from helpers.cards.image_cache import ImageCache
-from helpers.errors import Category, PipelineError
+from helpers.errors import Category, ExitCode, PipelineError
 from helpers.lookahead import in_order
 from helpers.machine_limits import usable_cores
 from helpers.talk import Progress, percent, say, warn
 from helpers.validation import BrokenImage, UnreadableImage, check_file
 
 REPORT_VERSION = "1.0.0"
-EXIT_INVALID = 1
-EXIT_NO_DIRECTORY = 2
 WORKERS = usable_cores()  # Pillow decodes without holding Python's lock
 AHEAD = 16 * WORKERS  # pictures under way: enough to keep all cores busy, few enough to stop at once
 
@@ -92,24 +90,12 @@ class ValidationReport:
         )
 
 
-def require_place(report: Path) -> None:
-    """PipelineError where no report can be written, before the work of an hour is done for it."""
-    writable_folder(report.parent, "--report")
-    if report.is_symlink() or (report.exists() and not report.is_file()):  # a device would be replaced by a file
-        raise PipelineError.of(
-            Category.CONFIGURATION,
-            "the --report file can't be written",
-            details=f"{report} is a directory, a link or a device",
-            suggestion="name a file that is there to be replaced, or none yet: --report report.json",
-        )
-
-
 def validate(cache: ImageCache) -> ValidationReport:
     """Look at every picture of `cache`, in the order of their names; each invalid one is named as it is found.
 
     PipelineError where there is no such directory (exit 2), or it can't be read.
     """
-    cache.require(EXIT_NO_DIRECTORY)
+    cache.require(ExitCode.NO_DIRECTORY)
     paths = sorted(cache.pictures())
     report = ValidationReport(cache.root)
     with (

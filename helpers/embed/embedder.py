@@ -5,7 +5,6 @@ The only user of open_clip. Import it only once there is work for it: that takes
 
 import copy
 import difflib
-import functools
 import hashlib
 import json
 import logging
@@ -15,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -26,9 +26,9 @@ from safetensors import SafetensorError
 from torchvision import transforms
 from torchvision.transforms import v2 as tensor_transforms
 
-from helpers.cards.pictures import Settings
 from helpers.embed.model_source import ModelSource
 from helpers.embed.preprocess import Preparation
+from helpers.embed.settings import Settings
 from helpers.embed.vectors import unit_rows
 from helpers.errors import Category, PipelineError, first_line
 
@@ -42,7 +42,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BATCH = {"cpu": 8, "cuda": 256, "mps": 64}
 # One thread stacks and pins a batch while the device works on the other's. On MPS there is but one: torch crashes with
 # more (github.com/pytorch/pytorch/issues/197805).
-CUDA_ENCODERS = 2
+CUDA_MODEL_THREADS = 2
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # CUDA's and MPS's words, and the CPU's
 _SPATIAL = (
     transforms.Resize,
@@ -58,22 +58,17 @@ _LOAD_ERRORS = (
 
 
 class Embedder:
-    """A loaded model on a device, and the one way from a decoded picture to a vector."""
+    """A model's image tower on a device, and the one way from a decoded picture to a vector."""
 
-    def __init__(
-        self,
-        source: ModelSource,
-        preparation: Preparation,
-        device: torch.device,
-        model: torch.nn.Module,
-        precision: str = "fp32",
-    ) -> None:
+    def __init__(self, source: ModelSource, preparation: Preparation, device: torch.device, model: Any) -> None:
+        """`model` is one of open_clip's, with its weights, in fp32; of it only the image tower is kept."""
         self.source = source
         self.preparation = preparation
-        self.precision = precision
+        self.precision = "fp32"
         self.architecture = _architecture(source)
         self._device = device
-        self._model = model
+        self._tower: torch.nn.Module = model.visual
+        self.fingerprint = _fingerprint(self._tower)
         preprocessing = open_clip_transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
         # open_clip's own: size, mean and deviation, interpolation
         self.preprocessing = f"{preprocessing}, resized by torch"
@@ -108,26 +103,31 @@ class Embedder:
         return self._device.type
 
     def at(self, precision: str) -> "Embedder":
-        """Give the model with its weights in `precision`: fp32, bf16 or fp16. Rounded ones can't be raised again."""
-        if precision == self.precision:
-            return self
-        with _memory_named(self._device):
-            model = copy.deepcopy(self._model).to(DTYPES[precision])
-        other = Embedder(self.source, self.preparation, self._device, model, precision)
-        other.fingerprint = self.fingerprint  # of the weights as they were loaded
+        """Give a copy with its weights in `precision`: fp32, bf16 or fp16. Rounded ones can't be raised again."""
+        other = copy.copy(self)
+        if precision != self.precision:
+            with _memory_named(self._device):
+                other._tower = copy.deepcopy(self._tower)
+                other.use(precision)
         return other
 
-    def encoders_for(self, cores: int) -> int:
+    def use(self, precision: str) -> None:
+        """Hold the weights in `precision` from now on."""
+        with _memory_named(self._device):
+            self._tower.to(DTYPES[precision])
+        self.precision = precision
+
+    def model_threads(self, cores: int) -> int:
         """How many threads should `encode` at a time where `cores` are ours, for the most images a second.
 
         On a CPU one for each core: a batch on each core by itself embeds 13 % more than one batch on both (ViT-B/32),
         and a loader that takes a core for a moment does not keep the other one waiting at a barrier.
         """
-        return {"cpu": cores, "cuda": CUDA_ENCODERS}.get(self._device.type, 1)
+        return {"cpu": cores, "cuda": CUDA_MODEL_THREADS}.get(self._device.type, 1)
 
     @contextmanager
     def for_many(self) -> Iterator[None]:
-        """For the block, each thread that calls `prepare` or `encode` works by itself, see `encoders_for`."""
+        """For the block, each thread that calls `prepare` or `encode` works by itself, see `model_threads`."""
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
@@ -184,8 +184,8 @@ class Embedder:
         batch = batch.div_(255).sub_(self._mean).div_(self._deviation)
         batch = batch.to(DTYPES[self.precision], memory_format=torch.channels_last)
         with torch.inference_mode():
-            features: torch.Tensor = self._model.encode_image(batch)  # type: ignore[operator]
-            return features
+            features: torch.Tensor | tuple[torch.Tensor, ...] = self._tower(batch)
+            return features if isinstance(features, torch.Tensor) else features[0]  # CoCa's gives its tokens, too
 
     @property
     def settings(self) -> Settings:
@@ -200,15 +200,14 @@ class Embedder:
             architecture_sha256=self.architecture,
         )
 
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over the image tower's weights: two models of one architecture with the same one are the same."""
-        digest = hashlib.sha256()
-        tower: torch.nn.Module = self._model.visual  # type: ignore[assignment]
-        for name, tensor in sorted(tower.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-            digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+
+def _fingerprint(tower: torch.nn.Module) -> str:
+    """SHA-256 over the image tower's weights: two models of one architecture with the same one are the same."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tower.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from helpers.about import DEFAULT_USER_AGENT
 from helpers.errors import Category, PipelineError
-from helpers.session import probe
+from helpers.net.probe import probe
 
 LOCAL_DIR = "local-dir:"  # open_clip's own word for a folder with open_clip_config.json and weights
 HUB = "hf-hub:"  # open_clip's own word for a repository on the model hub that holds both
@@ -26,6 +26,13 @@ class ModelSource:
         return self.model.startswith((LOCAL_DIR, HUB))
 
     @property
+    def is_local(self) -> bool:
+        """Whether its weights lie on this machine."""
+        return self.model.startswith(LOCAL_DIR) or (
+            self.pretrained is not None and not self.model.startswith(HUB) and _is_file(Path(self.pretrained))
+        )
+
+    @property
     def name(self) -> str:
         """`model`, wherever a local folder lies: the folders above are nobody's business."""
         return (
@@ -43,12 +50,10 @@ class ModelSource:
         return f"{family}/{patch}" if family else patch
 
 
-def find_model(model: str, pretrained: str, *, offline: bool) -> ModelSource:
+def find_model(model: str, pretrained: str) -> ModelSource:
     """Say where the model comes from, with local paths made absolute so that a query finds it from anywhere.
 
-    Raises PipelineError where a local one is not there. Where the hub can't be reached, or must not be, open_clip is
-    told to look only into its own cache of earlier downloads: it would retry for most of a minute.
-    Call before torch and open_clip are imported.
+    Raises PipelineError (Configuration Error) where a local one is not there.
     """
     if model.startswith(LOCAL_DIR):
         folder = Path(model.removeprefix(LOCAL_DIR)).absolute()
@@ -57,8 +62,8 @@ def find_model(model: str, pretrained: str, *, offline: bool) -> ModelSource:
                 Category.CONFIGURATION,
                 f"{folder} holds no open_clip model",
                 details=f"there is no {folder / 'open_clip_config.json'}",
-                suggestion="name the folder with --model local-dir:PATH, or bring the one back that the index was "
-                "built with; scripts/make_offline_model.py --out makes one for trying out",
+                suggestion="name the folder with --model local-dir:PATH, or restore the one that the index was built "
+                "with; scripts/make_offline_model.py --out makes one for trying out",
             )
         return ModelSource(f"{LOCAL_DIR}{folder}", None)
     if os.sep in model and _is_file(Path(model) / "open_clip_config.json"):
@@ -68,11 +73,20 @@ def find_model(model: str, pretrained: str, *, offline: bool) -> ModelSource:
             details="there is a folder of that name which holds one",
             suggestion=f"use --model {LOCAL_DIR}{model}",
         )
-    if not model.startswith(HUB) and _is_file(Path(pretrained)):
-        return ModelSource(model, str(Path(pretrained).absolute()))
+    if model.startswith(HUB):
+        return ModelSource(model, None)
+    return ModelSource(model, str(Path(pretrained).absolute()) if _is_file(Path(pretrained)) else pretrained)
+
+
+def prefer_cached_weights(source: ModelSource, *, offline: bool) -> None:
+    """Tell open_clip to look only into its own cache where the model hub can't be reached, or must not be.
+
+    It would retry for most of a minute. Call before torch and open_clip are imported.
+    """
+    if source.is_local:
+        return
     if offline or not 200 <= (probe(os.environ.get("HF_ENDPOINT", HUB_ADDRESS), DEFAULT_USER_AGENT) or 0) < 500:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    return ModelSource(model, None if model.startswith(HUB) else pretrained)
 
 
 def _is_file(path: Path) -> bool:

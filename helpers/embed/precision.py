@@ -1,4 +1,4 @@
-"""In which precision the model computes: what the device does well, if the rows are as good as in fp32."""
+"""In which precision the model computes: the fastest of the device, if it tells cards apart as well as fp32."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,79 +11,89 @@ from helpers.errors import PipelineError, first_line
 from helpers.talk import warn
 
 SAMPLE = 16  # pictures that are embedded both ways
-LEAST_COSINE = 0.999  # of a row to the one made in fp32, both less the mean: what all cards share would hide the rest
+MAX_SHIFT = 0.25  # of a row by rounding, as a share of the distance to its nearest other
 
 
 def settle_precision(
     embedder: Embedder, wanted: str, rows_there: Sequence[str], sample: Callable[[], Sequence[torch.Tensor]]
-) -> tuple[Embedder, str]:
-    """The embedder in the precision to use, and why that one.
+) -> str:
+    """Let `embedder` use the `wanted` precision, or for `auto` one that serves; return why it is that one.
 
-    `auto` takes the first of those that `rows_there` have, which could not be used else, that is fp32 or what is quick
-    here: they were tried when they were made, or asked for by name. Else `sample` gives a few prepared pictures to try
-    it on.
+    `auto` takes the first of those that `rows_there` have, which could not be used else, that is fp32 or fast here.
+    Otherwise `sample` gives a few prepared pictures to try the fast ones on.
     """
-    quick = quick_precision(embedder.device)
+    fast = fast_precisions(embedder.device)
     if wanted != "auto":
-        if embedder.device == "cpu" and wanted not in ("fp32", quick):
+        if embedder.device == "cpu" and wanted not in ("fp32", *fast):
             warn(f"this CPU has no arithmetic for {wanted} that we know of: expect a tenth of the speed of fp32")
-        return embedder.at(wanted), f"--precision {wanted}"
+        embedder.use(wanted)
+        return f"--precision {wanted}"
     for there in rows_there:
-        if there in ("fp32", quick):
-            return embedder.at(there), "auto: the rows that are there have it"
-    if quick == "fp32":
-        return embedder, f"auto: nothing else is known to be quicker on this {embedder.device}"
-    return _tried(embedder, quick, sample())
+        if there in ("fp32", *fast):
+            embedder.use(there)
+            return "auto: the rows already there have it"
+    if not fast:
+        return f"auto: nothing faster is known for this {embedder.device}"
+    return _tried(embedder, fast, sample())
 
 
-def _tried(embedder: Embedder, quick: str, pictures: Sequence[torch.Tensor]) -> tuple[Embedder, str]:
-    """The embedder in the `quick` precision, if its rows of `pictures` are good enough, and what was found."""
-    exact = embedder.encode(pictures) if pictures else None
-    try:
-        other = embedder.at(quick)
-        cosine = None if exact is None else least_centred_cosine(exact, other.encode(pictures))
-    except (RuntimeError, PipelineError) as error:  # of the device: it can't compute so, or its numbers overflow
-        return embedder, f"auto: {quick} fails here ({first_line(error)})"
-    if cosine is None:
-        return embedder, f"auto: too few different pictures to try {quick} on"
-    found = f"rows in {quick} have a cosine of at least {cosine:.5f} to fp32 on {len(pictures)} pictures"
-    if cosine < LEAST_COSINE:
-        return embedder, f"auto: {found}, {LEAST_COSINE} is asked for"
-    return other, f"auto: {found}"
+def _tried(embedder: Embedder, fast: Sequence[str], pictures: Sequence[torch.Tensor]) -> str:
+    """Let `embedder` use the first of the `fast` precisions whose rows of `pictures` will do; return what was found."""
+    exact = embedder.encode(pictures) if pictures else np.empty((0, 1), np.float32)
+    found = []
+    for precision in fast:
+        try:
+            shift = largest_shift(exact, embedder.at(precision).encode(pictures)) if len(exact) else None
+        except (RuntimeError, PipelineError) as error:  # the device can't compute so, or its numbers overflow
+            found.append(f"{precision} fails here ({first_line(error)})")
+            continue
+        if shift is None:
+            return "auto: too few different pictures to try another on"
+        found.append(f"{precision} moves a row by {shift:.2f} of the way to its nearest other")
+        if shift <= MAX_SHIFT:
+            embedder.use(precision)
+            break
+    return f"auto: {', '.join(found)} ({len(pictures)} pictures)"
 
 
-def as_built(embedder: Embedder, precision: str) -> Embedder:
-    """The embedder in the precision of an index's rows, if the device is quick with it; else in fp32.
+def precision_of_query(device: str, precision: str) -> str:
+    """The precision to ask an index with whose rows have `precision`: that, if the device is fast with it; else fp32.
 
     Rows are near enough to fp32's for that, or the build would not have taken another precision by itself.
     """
-    return embedder.at(precision) if precision == quick_precision(embedder.device) else embedder
+    return precision if precision in fast_precisions(device) else "fp32"
 
 
-def quick_precision(device: str) -> str:
-    """The precision that `device` computes in the quickest, as far as we know.
+def fast_precisions(device: str) -> tuple[str, ...]:
+    """The precisions in which `device` computes faster than in fp32, as far as we know; the most exact first.
 
-    bf16 weights are twice as quick as fp32 on CPUs with arithmetic for them (AVX512-BF16, AMX); without it they are
-    emulated, seven times as slow. CUDA has bf16 from Ampere on, fp16 on tensor cores from Volta on. On MPS nothing was
-    measured, so nothing but fp32 is taken there.
+    bf16 weights are twice as fast as fp32 on CPUs with arithmetic for them (AVX512-BF16, AMX); without it they are
+    emulated, seven times as slow. CUDA has fp16 on tensor cores from Volta on, three bits more than bf16, and bf16,
+    which can't overflow, from Ampere on. On MPS nothing was measured.
     """
     if device == "cpu":
         able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
+        return ("bf16",) if able.get("avx512_bf16") or able.get("amx_bf16") else ()
     if device == "cuda":
         major, _ = torch.cuda.get_device_capability()
-        return "bf16" if major >= 8 else "fp16" if major >= 7 else "fp32"
-    return "fp32"
+        return ("fp16", "bf16") if major >= 8 else ("fp16",) if major >= 7 else ()
+    return ()
 
 
-def least_centred_cosine(exact: NDArray[np.float32], other: NDArray[np.float32]) -> float | None:
-    """The least cosine of a row of `other` to its row of `exact`, float32 [N, D], both less the mean of `exact`.
+def largest_shift(exact: NDArray[np.float32], other: NDArray[np.float32]) -> float | None:
+    """How far rounding moves a row at most, as a share of the distance to the nearest other row of the sample.
 
-    None where the rows hardly differ from each other, so that there is nothing to compare.
+    `exact` and `other` are rows of the same pictures, float32 [N, D]. Both are compared less the mean of `exact` and
+    brought to length 1 again: what all cards have in common would hide the rest. None where rows hardly differ.
     """
-    mean = exact.mean(axis=0)
-    a, b = exact - mean, other - mean
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    if len(exact) < 2 or float(lengths.min()) < 1e-8:
+    if len(exact) < 2:
         return None
-    return float((np.sum(a * b, axis=1) / lengths).min())
+    mean = exact.mean(axis=0)
+    a, b = (rows - mean for rows in (exact, other))
+    lengths = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
+    if float(min(lengths[0].min(), lengths[1].min())) < 1e-4:
+        return None
+    a, b = a / lengths[0][:, None], b / lengths[1][:, None]
+    apart = np.linalg.norm(a[:, None] - a[None], axis=2)
+    np.fill_diagonal(apart, np.inf)
+    return float((np.linalg.norm(a - b, axis=1) / np.maximum(apart.min(axis=1), 1e-9)).max())

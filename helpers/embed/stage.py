@@ -1,72 +1,78 @@
-"""Pictures -> rows: loaders read, decode and prepare ahead, encoders call the model, rows are kept in their order.
+"""Pictures -> rows: loaders read, decode and prepare ahead, the model's threads call it, rows come in order.
 
 Each picture is read once and decoded once, for its validation, its hash and its row alike. Threads serve for both:
 Pillow, hashlib, torch's resizing and the model let others run meanwhile. What lies ready is bounded, so that the memory
-that this takes does not depend on how many pictures there are.
+it takes does not depend on how many pictures there are.
 """
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from helpers.build.checkpoint import Checkpoint
-from helpers.build.report import BuildReport
+from helpers.cards.faces import CardFace
 from helpers.cards.image_cache import ImageCache
-from helpers.cards.pictures import PICTURE
+from helpers.cards.pictures import PICTURE, picture_of
 from helpers.embed.embedder import BATCH, Embedder
-from helpers.index.store import Records
+from helpers.embed.settings import Rows
 from helpers.lookahead import in_order
 from helpers.machine_limits import usable_cores
-from helpers.talk import Progress, printable, warn
-from helpers.validation import MOST_CARD_PIXELS, BrokenImage, decode_image, read_content
+from helpers.validation import MAX_CARD_PIXELS, BrokenImage, decode_image, read_content
 
-MOST_LOADERS = 32
+MAX_LOADERS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class WorkerPlan:
     """Who works how much at a time."""
 
-    batch: int  # pictures in one call of the model
+    batch: int  # pictures per call of the model
     loaders: int  # threads
-    cores: int  # ours, of this machine's
+    model_threads: int  # that call the model
 
 
-def crew(embedder: Embedder, batch: int | None, loaders: int | None, processes: int) -> Crew:
+def plan_workers(
+    embedder: Embedder, batch: int | None = None, loaders: int | None = None, *, processes: int = 1
+) -> WorkerPlan:
     """What was asked for, or what serves the device; `processes` share this machine's cores.
 
-    On a CPU loaders take time from the model, whatever their number, so a few serve. Beside a GPU they are the limit.
+    On a CPU loaders take time from the model, whatever their number, so a few serve. With a GPU they are the limit.
     """
     cores = max(1, usable_cores() // processes)
-    enough = max(2, cores // 2) if embedder.device == "cpu" else min(MOST_LOADERS, max(2, cores))
-    return Crew(batch or BATCH[embedder.device], loaders or enough, cores)
+    enough = max(2, cores // 2) if embedder.device == "cpu" else min(MAX_LOADERS, max(2, cores))
+    return WorkerPlan(batch or BATCH[embedder.device], loaders or enough, embedder.model_threads(cores))
 
 
 class Prepared(NamedTuple):
     """A picture that is ready for the model."""
 
-    place: int  # of its face in the card list
     picture: tuple[bytes, bytes, int, int]  # of dtype PICTURE
     pixels: torch.Tensor  # uint8 [3, H, W]
 
 
 class Batch(NamedTuple):
-    """What the model made of a few pictures."""
+    """What the model made of a few pictures, and how busy it was until then."""
 
-    places: list[int]
-    rows: NDArray[np.float32]  # [B, D]
-    pictures: NDArray[Any]  # PICTURE [B]
+    rows: Rows
+    busy_seconds: float  # with something to do
+    seconds: float  # in all
 
 
-class Busy:
+class LeftOut(NamedTuple):
+    """A face that gets no row: its picture is not there (`reason` None), or broken."""
+
+    face: CardFace
+    reason: str | None
+
+
+class _Busy:
     """How long the model had something to do; where it works on several batches at a time, on the mean of them."""
 
     def __init__(self, at_once: int) -> None:
@@ -97,100 +103,76 @@ class Busy:
         return self._seconds, self._since - self._started
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where pictures come from: the faces of a list, and the cache that has theirs."""
-
-    faces: Records
-    cache: ImageCache
-    verify: bool  # look at a file's own structure, too, before it is decoded
-
-
 def embed(
-    source: Source, places: Sequence[int], embedder: Embedder, team: Crew, checkpoint: Checkpoint, report: BuildReport
-) -> None:
-    """Give each of the faces at `places`, which ascend, its row, if it has a whole picture; count the others."""
-    done = int(checkpoint.good.sum())
-    encoders = embedder.encoders_for(team.cores)
-    busy = Busy(encoders if embedder.device == "cpu" else 1)  # of a GPU's two, one only waits its turn
+    faces: Iterable[CardFace], cache: ImageCache, embedder: Embedder, workers: WorkerPlan, *, verify: bool = True
+) -> Generator[Batch | LeftOut, None, None]:
+    """Yield the rows of the faces' pictures in `cache`, in batches and in order, and the faces that get none.
+
+    `verify` looks at a file's own structure, too, before it is decoded. Close it where it is left early.
+    """
+    left_out: deque[LeftOut] = deque()
+    busy = _Busy(workers.model_threads if embedder.device == "cpu" else 1)  # of a GPU's two, one only waits its turn
+
+    def encode(batch: list[Prepared]) -> Rows:
+        with busy.with_a_batch():
+            embeddings = embedder.encode([prepared.pixels for prepared in batch])
+        return Rows(embeddings, np.array([prepared.picture for prepared in batch], PICTURE))
+
     with (
-        Progress("Embedding", done + len(places), "images", report.progress_note, before=done) as progress,
         embedder.for_many(),
         embedder.can_be_given_up() as give_up,
-        closing(_loaded(source, places, embedder, team, report, progress)) as loaded,
-        closing(_encoded(loaded, embedder, team.batch, encoders, busy, give_up)) as batches,
+        closing(_loaded(faces, cache, embedder, workers, verify, left_out.append)) as loaded,
     ):
-        for batch in batches:
-            checkpoint.add(batch.places, batch.rows, batch.pictures)
-            report.embedded += len(batch.places)
-            report.model_busy, report.model_there = busy.so_far()
-            progress.advance(len(batch.places))
+        batches = iter(lambda: list(islice(loaded, workers.batch)), [])
+        # One more than are at work: it is ready when the first of them is done
+        threads = workers.model_threads
+        with closing(in_order(encode, batches, workers=threads, ahead=threads + 1, give_up=give_up)) as coming:
+            for _, future in coming:
+                while left_out:
+                    yield left_out.popleft()
+                yield Batch(future.result(), *busy.so_far())
+    yield from left_out
 
 
-def sample(source: Source, places: Sequence[int], embedder: Embedder, count: int) -> list[torch.Tensor]:
-    """Up to `count` prepared pictures of the faces at `places`, spread over them."""
-    spread = [places[i] for i in np.linspace(0, len(places) - 1, min(4 * count, len(places))).astype(int)]
-    found = (_try_to_load(source, place, embedder) for place in dict.fromkeys(spread))
-    return [prepared.pixels for prepared in islice(filter(None, found), count)]
+def sample(faces: Sequence[CardFace], cache: ImageCache, embedder: Embedder, count: int) -> list[torch.Tensor]:
+    """Up to `count` prepared pictures of the faces, spread over them."""
+
+    def loaded() -> Iterator[torch.Tensor]:
+        for place in dict.fromkeys(np.linspace(0, len(faces) - 1, min(4 * count, len(faces))).astype(int).tolist()):
+            with suppress(FileNotFoundError, BrokenImage):
+                yield _load(faces[place], cache, embedder, verify=False).pixels
+
+    return list(islice(loaded(), count))
 
 
-def _try_to_load(source: Source, place: int, embedder: Embedder) -> Prepared | None:
-    try:
-        return _load(source, place, embedder)
-    except (FileNotFoundError, BrokenImage):
-        return None
-
-
-def _load(source: Source, place: int, embedder: Embedder) -> Prepared:
-    path = source.cache.path_for(source.faces[place].image_url)
+def _load(face: CardFace, cache: ImageCache, embedder: Embedder, *, verify: bool) -> Prepared:
+    path = cache.path_for(face.image_url)
     content = read_content(path)
-    image = decode_image(content.data, verify=source.verify, most_pixels=MOST_CARD_PIXELS)
-    return Prepared(place, content.picture(path.name), embedder.prepare(image))
+    image = decode_image(content.data, verify=verify, most_pixels=MAX_CARD_PIXELS)
+    return Prepared(picture_of(path.name, content), embedder.prepare(image))
 
 
 def _loaded(
-    source: Source, places: Sequence[int], embedder: Embedder, team: Crew, report: BuildReport, progress: Progress
+    faces: Iterable[CardFace],
+    cache: ImageCache,
+    embedder: Embedder,
+    workers: WorkerPlan,
+    verify: bool,
+    leave_out: Callable[[LeftOut], object],
 ) -> Generator[Prepared, None, None]:
-    """Yield what the loaders prepared, in order; what is missing or broken is counted, named and left out."""
+    """Yield what the loaders prepared, in order; what is missing or broken is left out."""
 
-    def load(place: int) -> Prepared:
-        return _load(source, place, embedder)
+    def load(face: CardFace) -> Prepared:
+        return _load(face, cache, embedder, verify=verify)
 
-    ahead = max(2 * team.batch, 2 * team.loaders)
-    with closing(in_order(load, places, workers=team.loaders, ahead=ahead)) as coming:
-        for place, future in coming:
+    ahead = max(2 * workers.batch, 2 * workers.loaders)
+    with closing(in_order(load, faces, workers=workers.loaders, ahead=ahead)) as coming:
+        for face, future in coming:
             try:
                 prepared = future.result()
             except FileNotFoundError:
-                report.missing += 1
-                progress.advance()
+                leave_out(LeftOut(face, None))
             except BrokenImage as error:
-                report.validation_failures += 1
-                face = source.faces[place]
-                warn(f"left out {source.cache.path_for(face.image_url).name} ({printable(face.name)}): {error}")
-                progress.advance()
+                leave_out(LeftOut(face, str(error)))
             else:
                 yield prepared
-
-
-def _encoded(
-    loaded: Iterator[Prepared],
-    embedder: Embedder,
-    size: int,
-    encoders: int,
-    busy: Busy,
-    give_up: Callable[[], object],
-) -> Generator[Batch, None, None]:
-    """Yield what `encoders` threads make of batches of `size` pictures, in order."""
-
-    def encode(batch: list[Prepared]) -> Batch:
-        with busy.with_a_batch():
-            rows = embedder.encode([prepared.pixels for prepared in batch])
-        pictures = np.array([prepared.picture for prepared in batch], PICTURE)
-        return Batch([prepared.place for prepared in batch], rows, pictures)
-
-    batches = iter(lambda: list(islice(loaded, size)), [])
-    # One more than are at work: it is ready when the first of them is done
-    with closing(in_order(encode, batches, workers=encoders, ahead=encoders + 1, give_up=give_up)) as coming:
-        for _, future in coming:
-            yield future.result()

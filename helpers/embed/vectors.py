@@ -38,16 +38,11 @@ def check_unit_rows(rows: NDArray[np.float32], source: str) -> None:
         raise _broken(source, f"row {int(off[0]):,} has norm {norm}, not 1")
 
 
-def off_unit_rows(rows: NDArray[np.float32], places: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-    """Which rows of float32 [N, D] are not finite or not of norm 1: their numbers, or where they stand in `places`.
-
-    Looks at a few at a time: the rows may be memory-mapped.
-    """
+def off_unit_rows(rows: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Which rows of float32 [N, D], which may be memory-mapped, are not finite or not of norm 1: their numbers."""
     off = [np.empty(0, np.int64)]
-    count = len(rows) if places is None else len(places)
-    for start in range(0, count, 1024):
-        part = slice(start, min(start + 1024, count))
-        norms = np.linalg.norm(rows[part if places is None else places[part]].astype(np.float64), axis=1)
+    for start in range(0, len(rows), 1024):
+        norms = np.linalg.norm(rows[start : start + 1024].astype(np.float64), axis=1)
         off.append(start + np.flatnonzero(~(np.abs(norms - 1) <= NORM_TOLERANCE)))  # NaN is off too
     return np.concatenate(off)
 

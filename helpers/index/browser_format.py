@@ -10,8 +10,9 @@ import msgspec
 
 from helpers.artifacts import IndexFolder
 from helpers.atomic_io import atomic_set
+from helpers.cards.faces import Records
 from helpers.embed.vectors import BROWSER_FORMAT_VERSION, QUANTIZATION, check_unit_rows, quantize
-from helpers.index.store import Records, StoredIndex
+from helpers.index.store import StoredIndex
 from helpers.talk import human_bytes
 
 
@@ -21,7 +22,7 @@ def write_browser_files(stored: StoredIndex, target: IndexFolder) -> str:
     Raises PipelineError where the index's files disagree with each other.
     """
     rows, records = stored.vectors(), stored.records()
-    check_unit_rows(rows, str(stored.folder.embeddings))
+    check_unit_rows(rows, str(stored.folder.column("embeddings")))
     with atomic_set(target.root, marker=target.browser_metadata.name) as staging:
         staged = IndexFolder(staging)
         with open(staged.browser_vectors, "wb") as file:

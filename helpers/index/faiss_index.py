@@ -17,9 +17,10 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from helpers.artifacts import disagreement
 from helpers.embed.vectors import unit_rows
 from helpers.errors import Category, PipelineError
-from helpers.index.store import StoredIndex, disagreement
+from helpers.index.store import StoredIndex
 
 FAISS_VERSION: str = faiss.__version__
 EF_SEARCH_LADDER = (32, 64, 128, 256, 512, 1024)

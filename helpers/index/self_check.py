@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 SAMPLE = 16  # rows, a second or two of the model's time
-LEAST_COSINE = 0.99
+MIN_COSINE = 0.99
 TIE = {"fp32": 1e-5}  # what the rounding of another batch can move a cosine between twins
 COARSE_TIE = 1e-3  # the same in bf16 and fp16
 
@@ -30,7 +30,7 @@ COARSE_TIE = 1e-3  # the same in bf16 and fp16
 def check_index(stored: StoredIndex, cache: ImageCache, embedder: Embedder) -> None:
     """PipelineError where the files of `stored` disagree (Validation Error) or misname a picture (Build Error)."""
     rows, records, index = stored.vectors(), stored.records(), CardIndex.of(stored)
-    check_unit_rows(rows, str(stored.folder.embeddings))
+    check_unit_rows(rows, str(stored.folder.column("embeddings")))
     asked: list[int] = []
     pictures: list[torch.Tensor] = []
     for row in np.random.default_rng(len(rows)).choice(len(rows), min(SAMPLE, len(rows)), replace=False).tolist():
@@ -45,7 +45,7 @@ def check_index(stored: StoredIndex, cache: ImageCache, embedder: Embedder) -> N
     scores, found = exact_search(queries, rows, 1)
     for query, row, best, first in zip(queries, asked, scores[:, 0].tolist(), found[:, 0].tolist(), strict=True):
         own = float(query @ rows[row])
-        if own < LEAST_COSINE or own < best - TIE.get(embedder.precision, COARSE_TIE):
+        if own < MIN_COSINE or own < best - TIE.get(embedder.precision, COARSE_TIE):
             raise _failed(
                 f"the picture of row {row} ({records[row].name}) has a cosine of {own:.4f} with its row; "
                 f"{records[first].name} comes first with {best:.4f}"

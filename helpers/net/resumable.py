@@ -1,7 +1,7 @@
 """A large file that is fetched in pieces, over several runs if need be.
 
 On disk, beside its later name: `<name>.part`, the bytes so far, and `<name>.origin.part`, which says of what they are:
-the URL and the ETag that the server gave. Bytes whose origin nobody knows are not gone on with.
+the URL and the ETag that the server gave. Bytes of unknown origin are not used.
 """
 
 import os
@@ -11,7 +11,7 @@ from typing import BinaryIO
 import msgspec
 
 from helpers.artifacts import PART_SUFFIX
-from helpers.atomic_io import atomic_write_bytes, disk_errors_named, fsync, indented_json
+from helpers.atomic_io import atomic_write_json, disk_errors_named, fsync
 from helpers.errors import BAD_JSON
 
 
@@ -43,10 +43,10 @@ class Resumable:
         return origin.etag if origin.url == self.url and self.size else None
 
     def begin(self, etag: str | None) -> None:
-        """Start with the first byte of the version `etag`; only a strong one can be gone on with (RFC 9110, 13.1.5)."""
+        """Start with the first byte of the version `etag`; only a strong one can be resumed (RFC 9110, 13.1.5)."""
         self.discard()
         if etag and not etag.startswith("W/"):
-            atomic_write_bytes(self._origin, indented_json(_Origin(self.url, etag)))
+            atomic_write_json(self._origin, _Origin(self.url, etag))
 
     def write(self, chunk: bytes) -> None:
         """Append `chunk`."""

@@ -16,11 +16,11 @@ from helpers.errors import Category, PipelineError
 from helpers.talk import warn
 
 FIRST_REQUESTS = 4  # at a time, when a run begins; one after a pause
-LONGEST_PAUSE_SECONDS = 600.0
-MOST_PAUSES_IN_A_ROW = 10  # a server that answers nothing but 429 ends the run
-LONGEST_OWN_PAUSE_SECONDS = 60.0
+MAX_PAUSE_SECONDS = 600.0
+MAX_PAUSES_IN_A_ROW = 10  # a server that answers nothing but 429 ends the run
+MAX_OWN_PAUSE_SECONDS = 60.0
 SILENCE_SECONDS = 0.25
-MOST_REFUSALS_IN_A_ROW = 5  # 400, 401, 403 without an answer in between: one may be about a picture, more are about us
+MAX_REFUSALS_IN_A_ROW = 5  # 400, 401, 403 without an answer in between: one may be about a picture, more are about us
 
 NAME_YOURSELF = (
     'say who asks, with a contact: --user-agent "MyTool/1.0 (me@example.org)"; if that does not help, the network you '
@@ -106,33 +106,33 @@ class Throttle:
 
     def pause(self, seconds: float, why: str) -> None:
         """Nobody asks for `seconds`, or longer where pauses before did not help; TurnedAway where nothing does."""
-        if seconds > LONGEST_PAUSE_SECONDS:
+        if seconds > MAX_PAUSE_SECONDS:
             self.stop()
             raise _turned_away(f"it asks for a pause of {seconds:.0f} s ({why} with Retry-After)")
         with self._changed:
             now = self._now()
             if now >= self._paused_until:  # the first worker to be told; the others were already on their way
-                seconds = max(seconds, min(2.0**self._pauses_in_a_row, LONGEST_OWN_PAUSE_SECONDS))
+                seconds = max(seconds, min(2.0**self._pauses_in_a_row, MAX_OWN_PAUSE_SECONDS))
                 self._pauses_in_a_row += 1
                 warn(f"{why}: every worker pauses for {seconds:.0f} s")
             self._paused_until = max(self._paused_until, now + seconds)
             self._window, self._under_way = 1, 0
             self._round += 1
-            if self._pauses_in_a_row > MOST_PAUSES_IN_A_ROW:
+            if self._pauses_in_a_row > MAX_PAUSES_IN_A_ROW:
                 self.stop()
-                raise _turned_away(f"{MOST_PAUSES_IN_A_ROW} pauses in a row ended in another one ({why})")
+                raise _turned_away(f"{MAX_PAUSES_IN_A_ROW} pauses in a row ended in another one ({why})")
 
     def refused(self, why: str) -> None:
         """The server refuses a request; TurnedAway where it refuses one after the other."""
         with self._changed:
             self._refusals_in_a_row += 1
-            if self._refusals_in_a_row < MOST_REFUSALS_IN_A_ROW:
+            if self._refusals_in_a_row < MAX_REFUSALS_IN_A_ROW:
                 return
             self.stop()
         raise TurnedAway.of(
             Category.NETWORK,
             "the server refuses our requests",
-            details=f"{MOST_REFUSALS_IN_A_ROW} in a row; the last: {why}",
+            details=f"{MAX_REFUSALS_IN_A_ROW} in a row; the last: {why}",
             suggestion=NAME_YOURSELF,
         )
 

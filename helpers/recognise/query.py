@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from helpers.artifacts import IndexFolder
-from helpers.cards.faces import CardFace
-from helpers.embed.model_source import find_model
+from helpers.cards.faces import CardFace, Records
+from helpers.embed.model_source import ModelSource, find_model, prefer_cached_weights
 from helpers.errors import Category, PipelineError
-from helpers.index.store import Records, StoredIndex
+from helpers.index.store import StoredIndex
 from helpers.talk import say
 from helpers.validation import BrokenImage, read_image
 
@@ -38,6 +38,38 @@ class Answer:
     error: str | None = None
 
 
+def _model_of(stored: StoredIndex) -> ModelSource:
+    return find_model(stored.manifest.model.name, stored.manifest.model.pretrained or "")
+
+
+def embedder_of(stored: StoredIndex, device: str) -> "Embedder":
+    """Load the model of an index; PipelineError where that would make other rows of a picture than the index has."""
+    from helpers.embed.embedder import Embedder  # torch: seconds
+    from helpers.embed.precision import precision_of_query
+
+    manifest = stored.manifest
+    embedder = Embedder.load(manifest.source, manifest.preparation, device)
+    if embedder.fingerprint != manifest.model.weights_sha256:
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            "the model's weights are not those that the index was built with",
+            details=f"{manifest.model.name}, {manifest.model.pretrained or 'its own weights'}",
+            suggestion="restore the old weights, or build the index again with build_embeddings.py",
+        )
+    built = manifest.settings
+    differs = built.differences(replace(embedder.settings, precision=built.precision))
+    if differs:
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            "a picture would be prepared or embedded differently than the index was",
+            details="; ".join(differs),
+            suggestion="restore the model's configuration, or the open_clip that it was built with, or build the index "
+            "again with build_embeddings.py",
+        )
+    embedder.use(precision_of_query(embedder.device, built.precision))
+    return embedder
+
+
 class QueryEngine:
     """A loaded index with the model that made it."""
 
@@ -54,36 +86,14 @@ class QueryEngine:
         """
         stored = StoredIndex(folder)
         records = stored.records()
-        find_model(stored.manifest.model.name, stored.manifest.model.pretrained or "", offline=False)
+        prefer_cached_weights(_model_of(stored), offline=False)
         say(f"Loading {stored.manifest.source.display_name} and {stored.count:,} rows")
-        from helpers.embed.embedder import (
-            Embedder,  # torch and faiss: seconds, so only once the files are found in order
-        )
-        from helpers.embed.precision import as_built
-        from helpers.index.faiss_index import CardIndex
+        from helpers.index.faiss_index import CardIndex  # faiss and torch: seconds, so only once the files are in order
 
         index = CardIndex.of(stored)
         if ef_search is not None:
             index.ef_search = ef_search
-        embedder = Embedder.load(stored.manifest.source, stored.manifest.preparation, device)
-        if embedder.fingerprint != stored.manifest.model.weights_sha256:
-            raise PipelineError.of(
-                Category.CONFIGURATION,
-                "the model's weights are not those that the index was built with",
-                details=f"{stored.manifest.model.name}, {stored.manifest.model.pretrained or 'its own weights'}",
-                suggestion="bring the old weights back, or build the index again with build_embeddings.py",
-            )
-        built = stored.manifest.settings
-        differs = built.differences(replace(embedder.settings, precision=built.precision))
-        if differs:
-            raise PipelineError.of(
-                Category.CONFIGURATION,
-                "a picture would be prepared or embedded in another way than the index was",
-                details="; ".join(differs),
-                suggestion="bring back the model's configuration or the open_clip that it was built with, or build it "
-                "again with build_embeddings.py",
-            )
-        return cls(index, records, as_built(embedder, stored.manifest.model.precision))
+        return cls(index, records, embedder_of(stored, device))
 
     @property
     def ef_search(self) -> int:

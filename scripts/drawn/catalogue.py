@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-MOST_CARDS = 2000  # beyond that the names run out
+MAX_CARDS = 2000  # beyond that the names run out
 SPECIAL_EVERY = 3  # of so many cards one is no plain card: see _SPECIALS
 DIGITAL_EVERY = 60
 

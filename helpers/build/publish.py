@@ -1,0 +1,109 @@
+"""Rows -> a finished index: assembled, indexed, described, checked, then put in the place of the old one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from helpers.about import VERSION
+from helpers.artifacts import IndexFolder
+from helpers.atomic_io import atomic_set, json_text, utc_timestamp
+from helpers.build.report import BuildReport
+from helpers.build.request import BuildRequest
+from helpers.build.rows import Found, assemble
+from helpers.cards.faces import Records
+from helpers.cards.image_cache import ImageCache
+from helpers.cards.pictures import sha256_of
+from helpers.embed.embedder import TORCH_VERSION, Embedder
+from helpers.embed.settings import Rows
+from helpers.embed.stage import WorkerPlan
+from helpers.embed.vectors import check_unit_rows
+from helpers.index.faiss_index import FAISS_VERSION, CardIndex, use_threads
+from helpers.index.manifest import MANIFEST_VERSION, Environment, Manifest, Model, Parameters, git_commit
+from helpers.index.self_check import check_index
+from helpers.index.store import StoredIndex
+from helpers.machine_limits import usable_cores
+from helpers.talk import say
+
+
+def publish(
+    request: BuildRequest,
+    card_list: Path,
+    faces: Records,
+    sources: Sequence[Rows],
+    found: Found,
+    embedder: Embedder,
+    workers: WorkerPlan,
+    report: BuildReport,
+    ranks: int,
+) -> str:
+    """Put the index of the rows `found` in `sources` into `request.out`; return a few words about it.
+
+    Raises PipelineError; the files of an earlier index are only touched when the new ones are whole and checked.
+    """
+    folder, cache = IndexFolder(request.out), ImageCache(request.cache)
+    with atomic_set(folder.root, marker=folder.manifest.name) as staging:
+        staged = IndexFolder(staging)
+        with report.phase("writing"):
+            assemble(sources, found, staged)
+            with open(staged.metadata, "wb") as file:
+                file.writelines(faces.line(number) for number in found.there.tolist())
+        index, recalls = _index(staged, request, embedder, report, ranks)
+        columns = [staged.column(name) for name in Rows.names()]
+        manifest = Manifest(
+            version=MANIFEST_VERSION,
+            timestamp=utc_timestamp(),
+            parameters=_parameters(request, index, workers),
+            statistics=report.statistics(),
+            environment=Environment.here(TORCH_VERSION, FAISS_VERSION, embedder.source.display_name, embedder.device),
+            git_commit=git_commit(),
+            tool_version=VERSION,
+            model=Model.of(embedder.source, embedder.settings, index.width),
+            card_list=card_list.name,
+            ef_search_recall_at_10=recalls,
+            seconds=report.seconds,
+            images_per_second=report.images_per_second.get("embedding", 0.0),
+            sha256={path.name: sha256_of(path) for path in (*columns, staged.metadata, staged.index)},
+            embedding=report.embedding(ranks=ranks, loaders=workers.loaders, model_threads=workers.model_threads),
+        )
+        staged.manifest.write_bytes(json_text(manifest))
+        with report.phase("checking"):
+            check_index(StoredIndex(staged), cache, embedder)
+        staged.manifest.write_bytes(json_text(replace(manifest, seconds=report.seconds)))  # now all of them
+    ef = f"efSearch {index.ef_search} (measured)"
+    return f"M {request.hnsw_m}, efConstruction {request.hnsw_ef_construction}, {ef}"
+
+
+def _index(
+    staged: IndexFolder, request: BuildRequest, embedder: Embedder, report: BuildReport, ranks: int
+) -> tuple[CardIndex, dict[int, float]]:
+    """The index, with the efSearch it needs, and the recall@10 that was measured to choose that."""
+    rows: NDArray[np.float32] = np.load(staged.column("embeddings"), mmap_mode="r")
+    check_unit_rows(rows, embedder.source.display_name)
+    if ranks > 1:
+        use_threads(usable_cores())
+    say(f"Indexing {len(rows):,} rows of width {rows.shape[1]}")
+    with report.phase("indexing"):
+        index = CardIndex.build(rows, request.hnsw_m, request.hnsw_ef_construction)
+    with report.phase("choosing efSearch"):
+        recalls = index.tune_ef_search(rows)
+    index.save(staged.index)
+    return index, recalls
+
+
+def _parameters(request: BuildRequest, index: CardIndex, workers: WorkerPlan) -> Parameters:
+    return Parameters(
+        kind=request.selection.kind,
+        batch_size=workers.batch,
+        target_size=request.size,
+        hnsw_m=request.hnsw_m,
+        hnsw_ef_construction=request.hnsw_ef_construction,
+        hnsw_ef_search=index.ef_search,
+        image_key=request.selection.image_key,
+        fit=request.fit,
+        limit=request.selection.limit,
+        validate_cache=request.validate_cache,
+        filters=request.selection.filters,
+    )

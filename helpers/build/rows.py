@@ -1,0 +1,476 @@
+"""Rows that need not be made again: kept while a build makes them, found by their pictures.
+
+A *source* of rows is an index or a checkpoint: rows, the picture each was made of, and the settings it was made with.
+Where the settings agree, rows of one picture (its URL and its content) are the same, whoever made them and for which
+list. So a build looks every face up in its sources, makes the rows that none has, and assembles all of them in the
+list's order.
+
+A checkpoint holds rows in the order made: a .npy file per column, `checkpoint.npz` (which rows are good), and at last
+`checkpoint_meta.json`. A thread of its own makes safe what is there and then says how much that is; what lies behind
+that count is cut off when the files are opened again. It begins after every half of `frequency` images, at most, and is
+done before it begins again: so a kill never costs more than `frequency` of them, beside those still in the model. Each
+row is written once, which keeps this cheap: all of them anew every 500 images would cost more each time.
+"""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import BytesIO
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.artifacts import STALE_SUFFIX, IndexFolder, unreadable
+from helpers.atomic_io import atomic_write_bytes, atomic_write_json, disk_errors_named, signals_deferred, utc_timestamp
+from helpers.cards.faces import Records
+from helpers.cards.image_cache import ImageCache
+from helpers.cards.pictures import PICTURE, mtime_if_same
+from helpers.embed.settings import Rows, Settings
+from helpers.embed.vectors import off_unit_rows
+from helpers.errors import BAD_JSON, Category, PipelineError
+from helpers.index.manifest import Manifest
+from helpers.index.store import StoredIndex
+from helpers.talk import Progress, say, warn
+
+CHUNK = 4096  # rows copied at a time
+NO_PICTURE = np.zeros((), PICTURE)  # of a row that must not be used
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Rows that are there, memory-mapped."""
+
+    settings: Settings
+    rows: Rows
+    manifest: Manifest | None = None  # of an index
+
+
+class _Meta(msgspec.Struct, frozen=True):
+    timestamp: str
+    processed_count: int
+    total_count: int
+    embeddings_file: str
+    parameters: Settings
+
+
+class _Damaged(Exception):
+    """The files of a checkpoint disagree, or hold something else."""
+
+
+def index_source(folder: IndexFolder) -> Source | None:
+    """The index in `folder`; None where there is none, or, with a warning that names it, one that is damaged.
+
+    PipelineError (Configuration Error) where the disk does not give a file.
+    """
+    if not folder.manifest.exists():
+        return None
+    try:
+        stored = StoredIndex(folder)
+        return Source(stored.manifest.settings, stored.rows(), stored.manifest)
+    except PipelineError as error:
+        if error.category is not Category.VALIDATION:
+            raise
+        warn(f"the index in {folder.root} is not reused: {error}: {error.problems[0].details}")
+        return None
+
+
+def checkpoint_source(folder: IndexFolder) -> Source | None:
+    """The checkpoint of `folder`; None where there is none.
+
+    Raises _Damaged, and PipelineError (Configuration Error) where the disk does not give a file.
+    """
+    try:
+        meta = msgspec.json.decode(folder.checkpoint_meta.read_bytes(), type=_Meta)
+        count = meta.processed_count
+        with np.load(folder.checkpoint_mask) as packed:
+            good, indices = packed["good_mask"], packed["indices"]
+        # A kill between the two files leaves the mask of more rows than the JSON speaks of
+        if good.dtype != np.bool_ or not 0 < count <= min(len(good), meta.total_count):
+            raise _Damaged(f"its files do not agree on {count:,} rows")
+        if not np.array_equal(indices, np.flatnonzero(good)):
+            raise _Damaged("its mask and its indices disagree")
+        rows = _mapped(folder, count)
+    except _Damaged:
+        raise
+    except Exception as error:  # damaged bytes make numpy, zipfile and tokenize raise nearly anything
+        if not folder.checkpoint_meta.exists():
+            return None
+        if isinstance(error, OSError) and error.errno and not isinstance(error, FileNotFoundError):
+            raise unreadable(folder.checkpoint_meta, error) from error
+        raise _Damaged(str(error)) from error
+    damaged = np.intersect1d(off_unit_rows(rows.embeddings), np.flatnonzero(good[:count]))
+    if damaged.size:
+        warn(f"damaged rows in {folder.checkpoint_meta}: {damaged.size:,}; they are embedded again")
+    return Source(meta.parameters, _without(rows, np.union1d(damaged, np.flatnonzero(~good[:count]))))
+
+
+def settings_there(folder: IndexFolder) -> list[Settings]:
+    """What the rows of the checkpoints in `folder` were made with, as far as that can be read."""
+    found = []
+    for there in (folder, *folder.other_ranks(), *folder.all_stale()):
+        with suppress(OSError, *BAD_JSON):
+            found.append(msgspec.json.decode(there.checkpoint_meta.read_bytes(), type=_Meta).parameters)
+    return found
+
+
+def _mapped(folder: IndexFolder, count: int) -> Rows:
+    """The first `count` rows of the folder's checkpoint, memory-mapped; ValueError where they are not there.
+
+    Of the files' headers only the width is taken: they may tell of more rows than a power failure has left.
+    """
+    columns = {}
+    for name, none in Rows.empty().columns().items():
+        with open(folder.checkpoint_column(name), "rb") as file:
+            np.lib.format.read_magic(file)
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+            if dtype != none.dtype or fortran_order or len(shape) != none.ndim:
+                raise ValueError(f"{file.name} holds no rows of ours")
+            columns[name] = np.memmap(file, dtype, "r", file.tell(), (count, *shape[1:]))
+    return Rows(**columns)
+
+
+def _without(rows: Rows, which: NDArray[np.int64]) -> Rows:
+    """`rows`, but those with the numbers `which` have no picture."""
+    pictures = np.array(rows.pictures)
+    pictures[which] = NO_PICTURE
+    return Rows(**{**rows.columns(), "pictures": pictures})
+
+
+def _usable(rows: Rows) -> NDArray[np.bool_]:
+    return np.asarray(rows.pictures["url_sha1"] != NO_PICTURE["url_sha1"])
+
+
+def _npy_header(none: NDArray[Any], count: int) -> bytes:
+    """The header of a .npy file of `count` records like those of `none`; numpy makes it equally long for any count."""
+    header = BytesIO()
+    description = np.lib.format.dtype_to_descr(none.dtype)
+    shape = (count, *none.shape[1:])
+    np.lib.format.write_array_header_1_0(header, {"descr": description, "fortran_order": False, "shape": shape})
+    return header.getvalue()
+
+
+# --------------------------------------------------------------------------------------------------------- checkpoints
+
+
+class Checkpoint:
+    """The rows that a build makes. Use it as a context: a build that fails or is stopped leaves them to the next one.
+
+    With frequency 0 nothing is kept of a build that is stopped while it embeds. Nobody else may be building into the
+    folder as that rank.
+    """
+
+    def __init__(self, folder: IndexFolder, settings: Settings, frequency: int = 0) -> None:
+        """Open the folder's checkpoint, which must be one of `settings`, or begin one."""
+        self.count = 0  # rows so far
+        self.expected = 0  # rows when the build is done, as far as is known
+        self.saves, self.seconds = 0, 0.0  # that the build was held up
+        self._folder, self._settings = folder, settings
+        self._interval = (frequency + 1) // 2  # see above
+        self._unsaved = 0
+        self._files: dict[str, BinaryIO] = {}
+        self._columns = Rows.empty().columns()
+        self._unusable = np.empty(0, np.int64)
+        self._thread = ThreadPoolExecutor(1)
+        self._saving: Future[None] | None = None
+        if there := checkpoint_source(folder):
+            self._unusable = np.flatnonzero(~_usable(there.rows))
+            self._open(there.rows, keep=len(there.rows))
+
+    @property
+    def max_batch(self) -> int:
+        """How many images may be added at a time; a large number where no checkpoints are made."""
+        return self._interval or sys.maxsize
+
+    def rows(self) -> Rows:
+        """All rows so far, memory-mapped."""
+        return _without(_mapped(self._folder, self.count), self._unusable) if self.count else Rows.empty()
+
+    def append(self, rows: Rows) -> None:
+        """Keep `rows`."""
+        self._append(rows)
+        if self._interval and self._unsaved + len(rows) > self._interval:  # another one like this would be too many
+            self._save()
+
+    def take_over(self, rows: Rows, which: NDArray[np.bool_]) -> None:
+        """Keep those of `rows`, which lie in other files; when this returns they are safe, and those files can go."""
+        numbers = np.flatnonzero(which)
+        for start in range(0, len(numbers), CHUNK):
+            self._append(rows.take(numbers[start : start + CHUNK]))
+        self.finish()
+
+    def finish(self) -> None:
+        """Make all rows safe, also with frequency 0: what comes after the embedding can be killed and repeated."""
+        if self._unsaved:
+            self._save()
+        with self._held_up():
+            self._wait()
+
+    def drop(self) -> None:
+        """Nobody needs it any more."""
+        self._close()
+        drop(self._folder)
+
+    def __enter__(self) -> "Checkpoint":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with signals_deferred():  # a second Ctrl-C must not cost what the first one keeps
+            try:
+                if error is not None and self._interval and self._unsaved:
+                    self._save()
+                self._wait()
+            except PipelineError as problem:
+                warn(f"no further checkpoint could be saved: {problem}")
+            self._close()
+            if not self._folder.checkpoint_meta.exists():
+                drop(self._folder)
+            elif not isinstance(error, PipelineError | None):  # which says itself what to do
+                say(f"Checkpoint kept in {self._folder.root}: run the same command to resume (without --no-resume)")
+
+    def _open(self, like: Rows, keep: int) -> None:
+        """Open the files of rows `like` these, cut to the first `keep`; a header vouches for none of those to come."""
+        self._columns = Rows.empty(width=like.embeddings.shape[1]).columns()
+        for name, none in self._columns.items():
+            path, header = self._folder.checkpoint_column(name), _npy_header(none, keep)
+            file = self._files[name] = open(path, "r+b" if keep else "w+b")  # noqa: SIM115  # until `_close`
+            file.write(header)
+            file.truncate(len(header) + keep * none.itemsize * int(np.prod(none.shape[1:])))
+            file.seek(0, os.SEEK_END)
+        self.count = keep
+
+    def _close(self) -> None:
+        self._thread.shutdown()
+        for file in self._files.values():
+            with suppress(OSError):  # of rows that the disk did not take: that has been said
+                file.close()
+
+    def _append(self, rows: Rows) -> None:
+        with self._held_up(), disk_errors_named(self._folder.checkpoint_meta):
+            if not self._files:
+                self._open(rows, keep=0)
+            for name, column in rows.columns().items():
+                self._files[name].write(column.tobytes())
+                self._files[name].flush()
+        self.count += len(rows)
+        self._unsaved += len(rows)
+
+    def _save(self) -> None:
+        """Let the thread make safe what is there now; waits only where it is still at the last time."""
+        with self._held_up():
+            self._wait()
+            self._saving = self._thread.submit(self._make_safe, self.count)
+            self._unsaved = 0
+            self.saves += 1
+
+    def _make_safe(self, count: int) -> None:
+        with disk_errors_named(self._folder.checkpoint_meta):
+            for name, file in self._files.items():
+                os.pwrite(file.fileno(), _npy_header(self._columns[name], count), 0)
+                os.fsync(file.fileno())
+        good = np.ones(count, np.bool_)
+        good[self._unusable] = False
+        packed = BytesIO()
+        np.savez(packed, indices=np.flatnonzero(good).astype(np.int64), good_mask=good)
+        atomic_write_bytes(self._folder.checkpoint_mask, packed.getvalue())
+        name = self._folder.checkpoint_column("embeddings").name
+        meta = _Meta(utc_timestamp(), count, max(count, self.expected), name, self._settings)
+        atomic_write_json(self._folder.checkpoint_meta, meta)
+
+    def _wait(self) -> None:
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
+
+    @contextmanager
+    def _held_up(self) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds += time.monotonic() - started
+
+
+def open_checkpoint(folder: IndexFolder, settings: Settings, frequency: int, *, resume: bool) -> Checkpoint:
+    """A build's checkpoint, with the rows of every checkpoint in the folder that was made with `settings`.
+
+    One of other settings is named and put aside; without `resume` all are dropped, but for those.
+    """
+    there = [folder, *folder.other_ranks()]
+    if resume:
+        for one in there:
+            _put_aside_unless(one, settings)
+        checkpoint = Checkpoint(folder, settings, frequency)
+        take_over_others(checkpoint, [*folder.other_ranks(), folder.stale(settings.digest)])
+        return checkpoint
+    there.append(folder.stale(settings.digest))
+    if any(one.checkpoint_meta.exists() for one in there):
+        say(f"--no-resume: the checkpoint in {folder.root} is discarded")
+    for one in there:
+        drop(one)
+    return Checkpoint(folder, settings, frequency)
+
+
+def take_over_others(checkpoint: Checkpoint, others: Sequence[IndexFolder]) -> None:
+    """Keep the rows of other checkpoints, which go then; of one that is damaged nothing is taken."""
+    for there in others:
+        try:
+            if source := checkpoint_source(there):
+                checkpoint.take_over(source.rows, _usable(source.rows))
+        except _Damaged as damage:
+            warn(f"{there.checkpoint_meta} is damaged and not used: {damage}")
+        else:
+            drop(there)
+
+
+def drop(folder: IndexFolder) -> None:
+    """Remove the folder's checkpoint, the file that vouches for the others first."""
+    with disk_errors_named(folder.checkpoint_meta):
+        for path in folder.checkpoint_files(Rows.names()):
+            path.unlink(missing_ok=True)
+    if folder.root.name.endswith(STALE_SUFFIX):
+        shutil.rmtree(folder.root, ignore_errors=True)
+
+
+def _put_aside_unless(folder: IndexFolder, settings: Settings) -> None:
+    """Put the folder's checkpoint aside unless it is one of `settings`; what a kill left before the first one goes."""
+    try:
+        source = checkpoint_source(folder)
+    except _Damaged as damage:
+        aside = folder.stale("damaged").root
+        with disk_errors_named(aside):
+            aside.mkdir(exist_ok=True)
+            for path in folder.checkpoint_files(Rows.names()):
+                with suppress(FileNotFoundError):
+                    os.replace(path, aside / path.name)
+        warn(f"{folder.checkpoint_meta} is damaged ({damage}): put aside as {aside.name}, not used")
+        return
+    if source and not (differs := source.settings.differences(settings)):
+        return
+    if source:
+        stale = folder.stale(source.settings.digest)
+        _keep(source.rows, _usable(source.rows), stale, source.settings)
+        warn(
+            f"{folder.checkpoint_meta} was made with other settings ({'; '.join(differs)}): put aside as "
+            f"{stale.root.name}, for a build with its settings"
+        )
+    drop(folder)
+
+
+def keep_unused(checkpoint: Checkpoint, folder: IndexFolder, settings: Settings, used: NDArray[np.void]) -> None:
+    """Drop a finished build's checkpoint, but for the rows whose pictures' URLs are not in `used`, V20 [N].
+
+    Those were not in the cache, or this list does not name them. They are put aside: another build may want them.
+    """
+    rows = checkpoint.rows()
+    unused = _usable(rows) & (_newest(used, rows.pictures["url_sha1"]) < 0)
+    if unused.any():
+        stale = folder.stale(settings.digest)
+        _keep(rows, unused, stale, settings)
+        say(f"{int(unused.sum()):,} rows that this build has no use for are kept in {stale.root} for another one")
+    checkpoint.drop()
+
+
+def _keep(rows: Rows, which: NDArray[np.bool_], stale: IndexFolder, settings: Settings) -> None:
+    with disk_errors_named(stale.root):
+        stale.root.mkdir(exist_ok=True)
+    with Checkpoint(stale, settings) as kept:
+        kept.take_over(rows, which)
+
+
+# ------------------------------------------------------------------------------------------------------------- look-up
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a look-up of F faces came to. Rows are counted through all sources, one after the other."""
+
+    urls: NDArray[np.void]  # V20 [F]: SHA-1 of the URLs of the faces' pictures
+    numbers: NDArray[np.int64]  # [F]: each face's row; -1 where there is none
+    mtimes_ns: NDArray[np.int64]  # [F]: when the files of these pictures were last changed
+
+    @property
+    def missing(self) -> NDArray[np.int64]:
+        """The faces that have no row."""
+        return np.flatnonzero(self.numbers < 0)
+
+    @property
+    def there(self) -> NDArray[np.int64]:
+        """The faces that have one."""
+        return np.flatnonzero(self.numbers >= 0)
+
+    def unlisted(self, rows: Rows) -> int:
+        """How many of `rows` are of no picture of the faces."""
+        return int((_newest(self.urls, rows.pictures["url_sha1"]) < 0).sum())
+
+    def add_new(self, rows: Rows, first: int, before: int) -> None:
+        """Give the faces that had no row those of `rows` from `first` on; `before` rows are counted before `rows`."""
+        pictures, missing = rows.pictures[first:], self.missing
+        at = _newest(pictures["url_sha1"], self.urls[missing])
+        faces, at = missing[at >= 0], at[at >= 0]
+        self.numbers[faces], self.mtimes_ns[faces] = before + first + at, pictures["mtime_ns"][at]
+
+
+def look_up(sources: Sequence[Rows], faces: Records, cache: ImageCache) -> Found:
+    """Find the row of each face: the newest of its picture's URL, if that is of the content that is in `cache` now.
+
+    Later sources are newer. A picture that is not there or can't be read has no row.
+    """
+    names = (cache.name_for(face.image_url) for face in faces)
+    urls = np.frombuffer(b"".join(bytes.fromhex(name[:40]) for name in names), "V20")
+    known = np.concatenate([rows.pictures for rows in sources])
+    found = Found(urls, _newest(known["url_sha1"], urls), np.zeros(len(urls), np.int64))
+    with Progress("Comparing", len(found.there), "pictures") as progress:
+        for place in found.there.tolist():
+            try:
+                path = cache.path_for(faces[place].image_url)
+                mtime_ns = mtime_if_same(known[found.numbers[place]], path)
+            except OSError:
+                mtime_ns = None
+            if mtime_ns is None:
+                found.numbers[place] = -1
+            else:
+                found.mtimes_ns[place] = mtime_ns
+            progress.advance()
+    return found
+
+
+def _newest(known: NDArray[np.void], wanted: NDArray[np.void]) -> NDArray[np.int64]:
+    """The number of the last of `known`, V20 [N], that is each of `wanted`, V20 [M]: int64 [M], -1 where none is."""
+    if not len(known):
+        return np.full(len(wanted), -1)
+    order = np.argsort(known, kind="stable")
+    at = np.searchsorted(known[order], wanted, "right") - 1
+    return np.where((at >= 0) & (known[order[at]] == wanted), order[at], -1)
+
+
+def assemble(sources: Sequence[Rows], found: Found, target: IndexFolder) -> None:
+    """Write the faces' rows in the list's order, as the columns of an index in `target`."""
+    there, starts = found.there, np.cumsum([0, *map(len, sources)])
+    width = max(rows.embeddings.shape[1] for rows in sources)
+    files = {name: open(target.column(name), "wb") for name in Rows.names()}  # noqa: SIM115  # closed below
+    try:
+        for name, none in Rows.empty(width=width).columns().items():
+            files[name].write(_npy_header(none, len(there)))
+        for start in range(0, len(there), CHUNK):
+            faces = there[start : start + CHUNK]
+            chunk, owners = Rows.empty(len(faces), width), np.searchsorted(starts, found.numbers[faces], "right") - 1
+            for number in np.unique(owners):
+                rows = sources[number].take(found.numbers[faces[owners == number]] - starts[number])
+                for name, column in rows.columns().items():
+                    chunk.columns()[name][owners == number] = column
+            chunk.pictures["mtime_ns"] = found.mtimes_ns[faces]  # so that the file need not be read again
+            for name, column in chunk.columns().items():
+                files[name].write(column.tobytes())
+    finally:
+        for file in files.values():
+            file.close()

@@ -1,0 +1,101 @@
+"""How every script ends: known failures in words, the exit code, Ctrl-C and SIGTERM."""
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+from helpers.errors import NO_SPACE, Category, ExitCode, PipelineError
+from helpers.talk import say, tell
+
+
+class Terminated(BaseException):
+    """SIGTERM, as an exception, so that `finally` and `with` clean up as they do for Ctrl-C."""
+
+
+def run(main: Callable[[], int], *, stopped: str = "what was finished is kept, nothing is half-written.") -> int:
+    """Call `main` and return the process's exit code; known failures become words on stderr, never a traceback.
+
+    `stopped` is what a user wants to hear who has interrupted it.
+    """
+    try:
+        return _told(main, stopped)
+    except KeyboardInterrupt:  # while an end of another kind was about to be told
+        return ExitCode.INTERRUPTED
+    except Terminated:
+        return ExitCode.TERMINATED
+
+
+def _told(main: Callable[[], int], stopped: str) -> int:
+    try:
+        _make_streams_robust()
+        _raise_on_signals()
+        code = main()
+        sys.stdout.flush()
+        _ignore_signals()  # on the way out there is nothing left to stop
+        return code
+    except PipelineError as error:
+        _ignore_signals()
+        tell(error.render())
+        return error.exit_code
+    except KeyboardInterrupt:
+        _ignore_signals()
+        say(f"Interrupted: {stopped}")
+        return ExitCode.INTERRUPTED
+    except Terminated:
+        _ignore_signals()
+        say(f"Terminated: {stopped}")
+        return ExitCode.TERMINATED
+    except BrokenPipeError:
+        _drop_stdout()
+        return ExitCode.BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        _drop_stdout()
+        tell(_no_space(error).render())
+        return ExitCode.ERROR
+
+
+def _no_space(error: OSError) -> PipelineError:
+    """What writes files names them itself; what is left is what we print, and what libraries keep."""
+    return PipelineError.of(
+        Category.CONFIGURATION,
+        "a disk is full",
+        details=f"{error.filename or 'stdout, or a temporary file'}: {error.strerror}",
+        suggestion="make room and run the same command again; what was finished is kept",
+    )
+
+
+def _drop_stdout() -> None:
+    """Python flushes stdout once more on its way out, which would complain again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _make_streams_robust() -> None:
+    """A stream that is closed swallows what is said; a name that a terminal can't show is no reason to stop."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # for the whole run
+    for name, errors in (("stdin", "surrogateescape"), ("stdout", "backslashreplace"), ("stderr", "backslashreplace")):
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
+
+
+def _raise_on_signals() -> None:
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, _raise_terminated)):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as `interrupts` has it
+            signal.signal(number, handler)
+
+
+def _ignore_signals() -> None:
+    """A second Ctrl-C must not change how the first one ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _raise_terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated

@@ -1,0 +1,157 @@
+"""build_manifest.json: the provenance of an index, and what a query must know of it."""
+
+import platform
+import subprocess
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from helpers.cards.faces import Filters, Selection
+from helpers.embed.model_source import ModelSource
+from helpers.embed.preprocess import Preparation
+from helpers.embed.settings import Settings
+
+MANIFEST_VERSION = "1.0.0"
+
+
+class Parameters(msgspec.Struct, frozen=True, kw_only=True):
+    """What the build was asked for, and the efSearch that it chose."""
+
+    kind: str
+    batch_size: int
+    target_size: int
+    hnsw_m: int
+    hnsw_ef_construction: int
+    hnsw_ef_search: int
+    image_key: str
+    fit: str
+    limit: int | None
+    validate_cache: bool = False  # older indexes don't say
+    filters: Filters = Filters()  # older indexes have none
+
+    @property
+    def selection(self) -> Selection:
+        """Which faces it is of."""
+        return Selection(self.kind, self.image_key, self.limit, self.filters)
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """total = successful + failed; failed counts faces whose picture is missing from the cache or invalid."""
+
+    total_records: int
+    successful_embeddings: int
+    failed_embeddings: int
+    success_rate: float
+    missing_from_cache: int
+    validation_failures: int
+
+
+class Environment(msgspec.Struct, frozen=True):
+    """What it was built with."""
+
+    python_version: str
+    numpy_version: str
+    torch_version: str
+    faiss_version: str
+    clip_model: str
+    device: str
+
+    @classmethod
+    def here(cls, torch_version: str, faiss_version: str, clip_model: str, device: str) -> "Environment":
+        """What this process runs."""
+        return cls(platform.python_version(), np.__version__, torch_version, faiss_version, clip_model, device)
+
+
+class Model(msgspec.Struct, frozen=True):
+    """What a query needs to make comparable vectors."""
+
+    name: str
+    pretrained: str | None
+    weights_sha256: str
+    embedding_dim: int
+    precision: str = "fp32"
+    preprocessing: str = ""  # open_clip's own; older indexes don't say
+    architecture_sha256: str = ""  # of the image tower's configuration; older indexes don't say
+
+    @classmethod
+    def of(cls, source: ModelSource, settings: Settings, width: int) -> "Model":
+        """The model of `source`, which makes rows of `width` with `settings`."""
+        return cls(
+            source.model,
+            source.pretrained,
+            settings.weights_sha256,
+            width,
+            settings.precision,
+            settings.preprocessing,
+            settings.architecture_sha256,
+        )
+
+
+class Embedding(msgspec.Struct, frozen=True, kw_only=True):
+    """How the rows came about, and how fast."""
+
+    ranks: int  # processes, by torchrun
+    loaders: int  # threads that read, decode and prepare, in each
+    encoders: int  # threads that call the model, in each
+    precision_chosen: str  # asked for, or why it is what it is
+    reused: int  # rows of the earlier index
+    resumed: int  # rows of interrupted builds
+    embedded: int  # rows made by this run
+    waiting_for_loaders: float  # share of the embedding in which the model (on a CPU: a core of its) had no batch, 0..1
+    images_per_second: dict[str, float]  # by phase
+    dropped: int = 0  # rows of the earlier index whose pictures are not in the list any more
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole file. Readers ignore fields they don't know."""
+
+    version: str
+    timestamp: str
+    parameters: Parameters
+    statistics: Statistics
+    environment: Environment
+    git_commit: str | None
+    tool_version: str
+    model: Model
+    card_list: str  # file name of the list in the image cache, which carries its version
+    ef_search_recall_at_10: dict[int, float]  # on this index's own rows, moved to cosine 0.85
+    seconds: dict[str, float]  # by phase
+    images_per_second: float  # of the phase "embedding"
+    sha256: dict[str, str]  # by file name
+    embedding: Embedding | None = None  # older indexes have none
+
+    @property
+    def source(self) -> ModelSource:
+        """The model to load for a query."""
+        return ModelSource(self.model.name, self.model.pretrained)
+
+    @property
+    def preparation(self) -> Preparation:
+        """How a query's picture is prepared."""
+        return Preparation(self.parameters.target_size, self.parameters.fit)
+
+    @property
+    def settings(self) -> Settings:
+        """What the rows depend on beside their pictures."""
+        return Settings(
+            model=self.source.name,
+            weights_sha256=self.model.weights_sha256,
+            precision=self.model.precision,
+            preprocessing=self.model.preprocessing,
+            target_size=self.parameters.target_size,
+            fit=self.parameters.fit,
+            architecture_sha256=self.model.architecture_sha256,
+        )
+
+
+def git_commit() -> str | None:
+    """The commit of this tool, where it runs from a checkout."""
+    here = Path(__file__).parent
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=5
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
