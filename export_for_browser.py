@@ -31,8 +31,8 @@ class ExportArgs(argparse.Namespace):
 def parse_args(argv: Sequence[str] | None) -> ExportArgs:
     """Read the command line."""
     parser = Parser(__doc__)
-    parser.option("--input-dir", path, default=Path("index_out"), metavar="DIR", help="directory of the index")
-    parser.option("--output-dir", path, default=Path("index_out"), metavar="DIR", help="directory of the browser files")
+    parser.option("--input-dir", path, Path("index_out"), "DIR", "directory of the index")
+    parser.option("--output-dir", path, Path("index_out"), "DIR", "directory of the browser files")
     return parser.parse(argv, ExportArgs())
 
 

@@ -41,17 +41,17 @@ class QueryArgs(argparse.Namespace):
 def parse_args(argv: Sequence[str] | None) -> QueryArgs:
     """Read the command line."""
     parser = Parser(__doc__)
-    parser.words_or_more("IMAGE", file_name, help="picture to ask about; - reads paths from stdin")
-    parser.option("--index", path, default=Path("index_out"), metavar="DIR", help="directory of the index")
-    parser.option("--k", number(int, 1, suggest=5), default=5, metavar="N", help="matches a picture")
+    parser.words_or_more("IMAGE", file_name, "picture to ask about; - reads paths from stdin")
+    parser.option("--index", path, Path("index_out"), "DIR", "directory of the index")
+    parser.option("--k", number(int, 1, suggest=5), 5, "N", "matches a picture")
     parser.option(
         "--ef-search",
         number(int, 1, suggest=1),
-        default=None,
-        metavar="N",
-        help="candidates looked at in a search: more is slower and surer (default: the index's own, measured)",
+        None,
+        "N",
+        "candidates looked at in a search: more is slower and surer (default: the index's own, measured)",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of tables")
+    parser.flag("--json", "one JSON object a line instead of tables")
     add_device_option(parser)
     return parser.parse(argv, QueryArgs())
 

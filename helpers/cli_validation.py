@@ -181,21 +181,21 @@ class Parser(argparse.ArgumentParser):
         """Let --help list what is declared from now on under `title`."""
         self._group = self.add_argument_group(title)
 
-    def flag(self, flag: str, *, help: str) -> None:
+    def flag(self, flag: str, help: str) -> None:
         """Declare a `flag` without a value."""
         self._group.add_argument(flag, action="store_true", help=help)
 
-    def switch(self, flag: str, *, help: str) -> None:
+    def switch(self, flag: str, help: str) -> None:
         """Declare a `flag` that is on unless its --no- form is given."""
         self._group.add_argument(flag, action=argparse.BooleanOptionalAction, default=True, help=help)
 
-    def option(self, flag: str, rule: Rule, *, default: Any, help: str, metavar: str | None = None) -> None:
+    def option(self, flag: str, rule: Rule, default: Any, metavar: str, help: str) -> None:
         """Declare `flag` with the rule its value must obey."""
         self._group.add_argument(flag, type=self._checked(flag, rule), default=default, help=help, metavar=metavar)
 
-    def required_option(self, flag: str, rule: Rule, *, help: str, metavar: str) -> None:
+    def required_option(self, flag: str, rule: Rule, metavar: str, help: str) -> None:
         """Declare `flag` that must be given, with the rule its value must obey."""
-        self.option(flag, rule, default=None, help=f"{help} (required)", metavar=metavar)
+        self.option(flag, rule, None, metavar, f"{help} (required)")
         self._required.append(flag)
         name = flag.lstrip("-").replace("-", "_")
         self.cross_rule(
@@ -207,7 +207,7 @@ class Parser(argparse.ArgumentParser):
             ),
         )
 
-    def words_or_more(self, name: str, rule: Rule, *, help: str) -> None:
+    def words_or_more(self, name: str, rule: Rule, help: str) -> None:
         """Declare a positional argument of which at least one is needed."""
         self._positional = (name.lower(), self._checked(name, rule))
         self.add_argument(name.lower(), metavar=name, nargs="*", type=self._positional[1], help=help)

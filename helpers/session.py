@@ -192,7 +192,7 @@ class DownloadSession:
         except (MissingPicture, FetchFailed) as error:
             raise PipelineError.of(
                 Category.NETWORK,
-                "the card list could not be had",
+                "the card list could not be downloaded",
                 details=f"{url}: {error}",
                 suggestion=NAME_YOURSELF
                 if isinstance(error, Refused)

@@ -32,7 +32,7 @@ class ClearArgs(argparse.Namespace):
 def parse_args(argv: Sequence[str] | None) -> ClearArgs:
     """Read the command line."""
     parser = Parser(__doc__)
-    parser.required_option("--cache", path, metavar="DIR", help="directory to clear")
+    parser.required_option("--cache", path, "DIR", "directory to clear")
     return parser.parse(argv, ClearArgs())
 
 

@@ -55,11 +55,9 @@ class DemoArgs(argparse.Namespace):
 def parse_args(argv: Sequence[str] | None) -> DemoArgs:
     """Read the command line."""
     parser = Parser(__doc__)
-    parser.option("--out", path, default=ROOT / "demo", metavar="DIR", help="directory of everything that is made")
-    parser.option("--count", number(int, 1, 2000, suggest=300), default=300, metavar="N", help="cards to draw")
-    parser.option(
-        "--photographs", number(int, 1, 2000, suggest=20), default=20, metavar="N", help="photographs to ask about"
-    )
+    parser.option("--out", path, ROOT / "demo", "DIR", "directory of everything that is made")
+    parser.option("--count", number(int, 1, 2000, suggest=300), 300, "N", "cards to draw")
+    parser.option("--photographs", number(int, 1, 2000, suggest=20), 20, "N", "photographs to ask about")
     parser.cross_rule(("count", "photographs"), _enough_cards)
     args = parser.parse(argv, DemoArgs())
     args.out = args.out.absolute()

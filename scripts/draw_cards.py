@@ -48,15 +48,9 @@ def parse_args(argv: Sequence[str] | None) -> DrawArgs:
     """Read the command line."""
     parser = Parser(__doc__)
     default = Path(__file__).resolve().parent.parent / "demo" / "cards"
-    parser.option("--out", path, default=default, metavar="DIR", help="directory of the pictures and their table")
-    parser.option(
-        "--count",
-        number(int, 1, MAX_CARDS, suggest=300),
-        default=300,
-        metavar="N",
-        help=f"cards to draw, 1 to {MAX_CARDS}",
-    )
-    parser.option("--seed", number(int, 0, suggest=1), default=1, metavar="N", help="what the drawing depends on")
+    parser.option("--out", path, default, "DIR", "directory of the pictures and their table")
+    parser.option("--count", number(int, 1, MAX_CARDS, suggest=300), 300, "N", f"cards to draw, 1 to {MAX_CARDS}")
+    parser.option("--seed", number(int, 0, suggest=1), 1, "N", "what the drawing depends on")
     return parser.parse(argv, DrawArgs())
 
 

@@ -49,7 +49,7 @@ def parse_args(argv: Sequence[str] | None) -> ModelArgs:
     """Read the command line."""
     parser = Parser(__doc__)
     default = Path(__file__).resolve().parent.parent / "demo" / "model"
-    parser.option("--out", path, default=default, metavar="DIR", help="directory of the model")
+    parser.option("--out", path, default, "DIR", "directory of the model")
     return parser.parse(argv, ModelArgs())
 
 

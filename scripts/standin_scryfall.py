@@ -87,27 +87,19 @@ class StandinArgs(argparse.Namespace):
 def parse_args(argv: Sequence[str] | None) -> StandinArgs:
     """Read the command line."""
     parser = Parser(__doc__)
-    parser.option(
-        "--table", path, default=Path("cards.csv"), metavar="FILE", help="the table of cards, *.csv or *.jsonl"
-    )
-    parser.option(
-        "--port", number(int, 0, 65535, suggest=0), default=0, metavar="N", help="port to listen on; 0 takes a free one"
-    )
-    parser.option("--faults", fault_shares, default=(), metavar="KIND=PERCENT,...", help="how it misbehaves, see above")
+    parser.option("--table", path, Path("cards.csv"), "FILE", "the table of cards, *.csv or *.jsonl")
+    parser.option("--port", number(int, 0, 65535, suggest=0), 0, "N", "port to listen on; 0 takes a free one")
+    parser.option("--faults", fault_shares, (), "KIND=PERCENT,...", "how it misbehaves, see above")
     parser.option(
         "--fault-times",
         number(int, 0, suggest=1),
-        default=1,
-        metavar="N",
-        help="times an address fails before it comes right; 0 is for ever",
+        1,
+        "N",
+        "times an address fails before it comes right; 0 is for ever",
     )
-    parser.option(
-        "--retry-after", number(int, 0, suggest=1), default=1, metavar="SECONDS", help="Retry-After of the fault 429"
-    )
-    parser.option(
-        "--seed", number(int, 0, suggest=0), default=0, metavar="N", help="another one lets other addresses fail"
-    )
-    parser.option("--log", path, default=None, metavar="FILE", help="file to log each request in, as JSON lines")
+    parser.option("--retry-after", number(int, 0, suggest=1), 1, "SECONDS", "Retry-After of the fault 429")
+    parser.option("--seed", number(int, 0, suggest=0), 0, "N", "another one lets other addresses fail")
+    parser.option("--log", path, None, "FILE", "file to log each request in, as JSON lines")
     return parser.parse(argv, StandinArgs())
 
 

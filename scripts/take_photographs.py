@@ -65,10 +65,10 @@ def parse_args(argv: Sequence[str] | None) -> PhotographArgs:
     """Read the command line."""
     demo = Path(__file__).resolve().parent.parent / "demo"
     parser = Parser(__doc__)
-    parser.option("--table", path, default=demo / "cards" / "cards.jsonl", metavar="FILE", help="the table of cards")
-    parser.option("--out", path, default=demo / "photos", metavar="DIR", help="directory of the photographs")
-    parser.option("--count", number(int, 1, 9999, suggest=20), default=20, metavar="N", help="photographs to take")
-    parser.option("--seed", number(int, 0, suggest=1), default=1, metavar="N", help="what they depend on")
+    parser.option("--table", path, demo / "cards" / "cards.jsonl", "FILE", "the table of cards")
+    parser.option("--out", path, demo / "photos", "DIR", "directory of the photographs")
+    parser.option("--count", number(int, 1, 9999, suggest=20), 20, "N", "photographs to take")
+    parser.option("--seed", number(int, 0, suggest=1), 1, "N", "what they depend on")
     usual = Conditions()
     for flag, rule, default, metavar, text in (
         ("--rotation", (0, 180), usual.rotation_degrees, "DEGREES", "turned by at most this, either way"),
@@ -79,11 +79,9 @@ def parse_args(argv: Sequence[str] | None) -> PhotographArgs:
         ("--glare", (0, 1), usual.glare, "SHARE", "white that a reflection adds, at most"),
         ("--noise", (0, 50), usual.noise, "LEVELS", "sigma of the sensor's noise, of 255"),
     ):
-        parser.option(flag, number(float, *rule, suggest=default), default=default, metavar=metavar, help=text)
+        parser.option(flag, number(float, *rule, suggest=default), default, metavar, text)
     quality = usual.jpeg_quality
-    parser.option(
-        "--quality", number(int, 1, 95, suggest=quality), default=quality, metavar="N", help="of the JPEG, 1 to 95"
-    )
+    parser.option("--quality", number(int, 1, 95, suggest=quality), quality, "N", "of the JPEG, 1 to 95")
     return parser.parse(argv, PhotographArgs())
 
 

@@ -39,10 +39,10 @@ class ValidateArgs(argparse.Namespace):
 def parse_args(argv: Sequence[str] | None) -> ValidateArgs:
     """Read the command line."""
     parser = Parser(__doc__)
-    parser.required_option("--cache", path, metavar="DIR", help="directory of the pictures")
-    parser.add_argument("--prune", action="store_true", help="look for orphans too, and list them")
-    parser.add_argument("--fix", action="store_true", help="delete what was found: invalid pictures, orphans")
-    parser.option("--report", path, default=None, metavar="FILE", help="JSON file to list the invalid pictures in")
+    parser.required_option("--cache", path, "DIR", "directory of the pictures")
+    parser.flag("--prune", "look for orphans too, and list them")
+    parser.flag("--fix", "delete what was found: invalid pictures, orphans")
+    parser.option("--report", path, None, "FILE", "JSON file to list the invalid pictures in")
     return parser.parse(argv, ValidateArgs())
 
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -25,20 +26,22 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
-from helpers.build.checkpoint import Checkpoint
 from open_clip import transform as open_clip_transform
 from PIL import Image, ImageOps
 
 from helpers.artifacts import IndexFolder
+from helpers.build.making import make_rows
 from helpers.build.report import BuildReport
-from helpers.cards.faces import CardFace
+from helpers.build.rows import open_checkpoint
+from helpers.cards.faces import CardFace, Records
 from helpers.cards.image_cache import ImageCache
-from helpers.cards.pictures import Settings
+from helpers.cards.pictures import picture_of
 from helpers.embed.embedder import DTYPES, Embedder
 from helpers.embed.model_source import ModelSource
+from helpers.embed.precision import SAMPLE, settle_precision
 from helpers.embed.preprocess import Preparation
-from helpers.embed.stage import Crew, Source, crew, embed
-from helpers.index.store import Records
+from helpers.embed.settings import Settings
+from helpers.embed.stage import WorkerPlan, plan_workers, sample
 from helpers.machine_limits import usable_cores
 from helpers.validation import decode_image, read_content
 from tests.conftest import REAL, run_well
@@ -49,6 +52,14 @@ ROUNDS = int(os.environ.get("ROUNDS", "3"))
 CHUNK = 64  # of upstream, and of the DataLoader
 SETTINGS = Settings(model="m", weights_sha256="w", precision="p", preprocessing="p", target_size=384, fit="pad")
 SIZES = {"jpg": (488, 680), "webp": (488, 680), "png": (745, 1040)}  # as Scryfall's normal, grid, png
+
+
+@dataclass(frozen=True)
+class Source:
+    """Faces, and the cache that has their pictures."""
+
+    faces: Records
+    cache: ImageCache
 
 
 def pictures(count: int) -> Iterator[Image.Image]:
@@ -74,16 +85,16 @@ def make_source(folder: Path, ending: str, count: int) -> Source:
     lines = folder / f"{ending}.jsonl"
     lines.write_bytes(b"".join(face.to_json() + b"\n" for face in faces))
     with open(lines, "rb") as file:
-        return Source(Records(file, lines), cache, verify=True)
+        return Source(Records(file, lines), cache)
 
 
 # ------------------------------------------------------------------------------------------------------- the designs
 
 
-def on_each_core(embedder: Embedder, prepared: list[torch.Tensor], team: Crew) -> None:
+def on_each_core(embedder: Embedder, prepared: list[torch.Tensor], workers: WorkerPlan) -> None:
     """The model alone, a batch on each core."""
-    batches = [prepared[start : start + team.batch] for start in range(0, len(prepared), team.batch)]
-    with embedder.for_many(), ThreadPoolExecutor(embedder.encoders_for(team.cores)) as pool:
+    batches = [prepared[start : start + workers.batch] for start in range(0, len(prepared), workers.batch)]
+    with embedder.for_many(), ThreadPoolExecutor(workers.model_threads) as pool:
         list(pool.map(embedder.encode, batches))
 
 
@@ -93,15 +104,13 @@ def on_all_cores(embedder: Embedder, prepared: list[torch.Tensor], batch: int) -
         embedder.encode(prepared[start : start + batch])
 
 
-def ours(embedder: Embedder, source: Source, team: Crew, out: Path) -> BuildReport:
+def ours(embedder: Embedder, source: Source, workers: WorkerPlan, out: Path) -> None:
     """The stage as it is."""
-    report = BuildReport()
-    with Checkpoint(IndexFolder(out), SETTINGS, source.faces, 500, resume=False) as checkpoint:
-        embed(source, range(len(source.faces)), embedder, team, checkpoint, report)
-        checkpoint.complete()
-        checkpoint.delete()
+    report, which = BuildReport(), range(len(source.faces))
+    with open_checkpoint(IndexFolder(out), SETTINGS, 500, resume=False) as checkpoint:
+        make_rows(source.faces, which, source.cache, embedder, workers, checkpoint, report, verify=True)
+        checkpoint.drop()
     assert report.embedded == len(source.faces)
-    return report
 
 
 def upstream(model: torch.nn.Module, preprocess: Callable[[Image.Image], torch.Tensor], paths: list[Path]) -> None:
@@ -119,7 +128,7 @@ def upstream(model: torch.nn.Module, preprocess: Callable[[Image.Image], torch.T
             loaded = list(pool.map(load, paths[start : start + CHUNK]))
         squares = [ImageOps.fit(image, (384, 384), Image.Resampling.BICUBIC) for image in loaded]
         with torch.no_grad():
-            model.encode_image(torch.stack([preprocess(square) for square in squares])).float().numpy()  # type: ignore[operator]
+            model(torch.stack([preprocess(square) for square in squares])).float().numpy()
 
 
 class Files(torch.utils.data.Dataset[torch.Tensor]):
@@ -144,7 +153,7 @@ def data_loader(
     )
     with torch.no_grad():
         for batch in loader:
-            model.encode_image(batch.to(dtype)).float().numpy()  # type: ignore[operator]
+            model(batch.to(dtype)).float().numpy()
 
 
 # -------------------------------------------------------------------------------------------------------- measuring
@@ -171,7 +180,7 @@ def compare(name: str, runs: dict[str, Callable[[], object]], count: int) -> dic
     return medians
 
 
-def where_it_goes(embedder: Embedder, source: Source, team: Crew) -> None:
+def where_it_goes(embedder: Embedder, source: Source, workers: WorkerPlan) -> None:
     """Print what a picture costs, in milliseconds of one core."""
     paths = [source.cache.path_for(face.image_url) for face in islice(source.faces, FEW)]
     contents = [read_content(path) for path in paths]
@@ -179,10 +188,10 @@ def where_it_goes(embedder: Embedder, source: Source, team: Crew) -> None:
     prepared = [embedder.prepare(image) for image in images]
     steps: dict[str, Callable[[], object]] = {
         "read": lambda: [read_content(path) for path in paths],
-        "hash": lambda: [content.picture("0" * 40) for content in contents],
+        "hash": lambda: [picture_of("0" * 40, content) for content in contents],
         "decode": lambda: [decode_image(content.data) for content in contents],
         "prepare": lambda: [embedder.prepare(image) for image in images],
-        "model": lambda: on_all_cores(embedder, prepared, team.batch),
+        "model": lambda: on_all_cores(embedder, prepared, workers.batch),
     }
     print("  ms of one core a picture:", end="")
     with embedder.for_many():
@@ -217,16 +226,16 @@ def random_clip() -> Embedder:
 
 def designs(embedder: Embedder, source: Source, out: Path, *, others: bool) -> dict[str, Callable[[], object]]:
     """What is compared on `source`."""
-    team = crew(embedder, None, None, 1)
+    workers = plan_workers(embedder)
     paths = [source.cache.path_for(face.image_url) for face in source.faces]
     prepared = [embedder.prepare(decode_image(read_content(path).data)) for path in paths]
     found: dict[str, Callable[[], object]] = {
-        "model alone, each core": lambda: on_each_core(embedder, prepared, team),
+        "model alone, each core": lambda: on_each_core(embedder, prepared, workers),
         "model alone, all cores": lambda: on_all_cores(embedder, prepared, 32),
-        "ours": lambda: ours(embedder, source, team, out),
+        "ours": lambda: ours(embedder, source, workers, out),
     }
     if others:
-        model, dtype = embedder._model, DTYPES[embedder.precision]
+        model, dtype = embedder._tower, DTYPES[embedder.precision]
         cfg = open_clip_transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
         preprocess = open_clip_transform.image_transform_v2(cfg, is_train=False)
         if dtype == torch.float32:
@@ -251,8 +260,10 @@ def main() -> None:
             for ending, source in sources.items():
                 runs = designs(embedder, source, out, others=ending == "jpg")
                 compare(f"{model_name}, fp32, {ending}", runs, len(source.faces))
-                where_it_goes(embedder, source, crew(embedder, None, None, 1))
+                where_it_goes(embedder, source, plan_workers(embedder))
         compare("ViT-B/32, bf16, jpg", designs(clip.at("bf16"), few, out, others=True), FEW)
+        chosen = settle_precision(offline, "auto", [], lambda: sample(few.faces, few.cache, offline, SAMPLE))
+        print(f"\nprecision of the offline model: {offline.precision} ({chosen})")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.artifacts import IndexFolder
+from helpers.build.rows import open_checkpoint
 from helpers.cards.pictures import PICTURE
+from helpers.embed.settings import Rows
 from helpers.embed.vectors import unit_rows
-from tests.test_checkpoint import make_faces, open_checkpoint
+from tests.test_rows import SETTINGS
 
 WIDTH, BATCH, FREQUENCY = 512, 64, 500
 CPU_RATE = 13.0  # images a second: ViT-B/32 on two cores
@@ -25,22 +28,21 @@ PACED = 20_000
 def test_checkpoints_cost_less_than_one_percent(tmp_path: Path, count: int) -> None:
     rows = unit_rows(np.random.default_rng(0).standard_normal((BATCH, WIDTH)).astype(np.float32))
 
-    pictures = np.zeros(BATCH, PICTURE)
+    made = Rows(rows, np.ones(BATCH, "V68").view(PICTURE))
 
     def add(first: int, last: int, rate: float) -> float:
         """Add the rows from `first` to `last`; the seconds that checkpoints held this up."""
         before, started = checkpoint.seconds, time.monotonic()
         for start in range(first, last, BATCH):
             time.sleep(max(0.0, started + (start - first) / rate - time.monotonic()))
-            places = list(range(start, min(start + BATCH, last)))
-            checkpoint.add(places, rows[: len(places)], pictures[: len(places)])
+            checkpoint.append(made.take(np.arange(min(BATCH, last - start))))
         return checkpoint.seconds - before
 
-    with open_checkpoint(tmp_path, make_faces(count), FREQUENCY) as checkpoint:
+    with open_checkpoint(IndexFolder(tmp_path), SETTINGS, FREQUENCY, resume=True) as checkpoint:
         unpaced = add(0, count - PACED, math.inf)
         paced = add(count - PACED, count, GPU_RATE)
-        checkpoint.complete()
-        checkpoint.delete()
+        checkpoint.finish()
+        checkpoint.drop()
     print(
         f"\n{count:,} rows, {checkpoint.saves:,} checkpoints: the first {count - PACED:,} held up for {unpaced:.2f}"
         f" s, {100 * unpaced * CPU_RATE / count:.3f} % of their embedding at {CPU_RATE:.0f} images/s;"

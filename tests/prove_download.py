@@ -8,6 +8,7 @@ import os
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from helpers.cards.image_cache import ImageCache
@@ -96,6 +97,16 @@ def after_a_429(asked: list[dict[str, object]]) -> list[int]:
     return late
 
 
+def pictures_in(cache: Path) -> int:
+    return sum(path.suffix == ".jpg" for path in cache.iterdir()) if cache.exists() else 0
+
+
+def further(cache: Path, count: int) -> Callable[[], bool]:
+    """True once a download has brought pictures of its own, up to `count` of them."""
+    before = pictures_in(cache)
+    return lambda: pictures_in(cache) >= max(count, before + 1)
+
+
 def test_30_kills_leave_what_an_undisturbed_run_does(many: Path, tmp_path: Path) -> None:
     seed = int(os.environ.get("SEED") or time.time_ns() % 10**6)
     draw = random.Random(seed)
@@ -104,15 +115,13 @@ def test_30_kills_leave_what_an_undisturbed_run_does(many: Path, tmp_path: Path)
     with serving(table, "--faults", "503=2,truncated=1,html=1") as address:
         words = ("download_images.py", "--api-url", address, "--kind", "all_cards", "--workers", WORKERS, "--cache")
         assert run_script(*words, undisturbed, long=True).returncode == 0
-        kills, present = 0, []
-        while kills < KILLS:
-            ends = time.monotonic() + draw.uniform(0.2, 2.6)
-            killed = run_until(lambda ends=ends: time.monotonic() > ends, *words, cache)  # type: ignore[misc]
-            kills += killed.returncode == KILLED
-            present.append(sum(1 for _ in cache.glob("*.jpg")) if cache.exists() else 0)
-            assert killed.returncode == KILLED, "a run came to its end before all kills: more pictures are needed"
+        present: list[int] = []
+        for count in sorted(draw.sample(range(KILLED_COUNT - 500), KILLS)):
+            killed = run_until(further(cache, count), *words, cache)
+            assert killed.returncode == KILLED, killed.stderr
+            present.append(pictures_in(cache))
         done = run_script(*words, cache, long=True)
-    print(f"SEED={seed}: {kills} kills; pictures after each: {present}")
+    print(f"SEED={seed}: {len(present)} kills; pictures after each: {present}")
     assert done.returncode == 0, done.stderr
     assert present[-1] < KILLED_COUNT
     assert contents(cache) == contents(undisturbed)

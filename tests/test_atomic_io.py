@@ -7,8 +7,9 @@ from typing import BinaryIO
 
 import pytest
 
-from helpers.atomic_io import Held, atomic_path, atomic_write_bytes, shared_folder, sole_holder, writable_folder
+from helpers.atomic_io import atomic_path, atomic_write_bytes, complete_set, writable_folder
 from helpers.errors import PipelineError
+from helpers.locks import Held, shared_folder, sole_holder
 from tests.conftest import ROOT
 
 
@@ -68,17 +69,21 @@ with atomic_set(folder, marker="MARKER") as staging:
     subprocess.run([sys.executable, "-c", code], check=False, stderr=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize("name", ["a", "b", "MARKER"])
-@pytest.mark.parametrize("call", ["replace", "fsync"])
-def test_wherever_a_set_is_broken_off_a_marker_belongs_to_its_files(tmp_path: Path, name: str, call: str) -> None:
+@pytest.mark.parametrize("count", range(5))
+@pytest.mark.parametrize("call", ["replace", "fsync", "rmdir"])
+def test_wherever_a_set_is_broken_off_a_marker_belongs_to_its_files(tmp_path: Path, count: int, call: str) -> None:
     write_set(tmp_path, b"old")
-    count = ["a", "b", "MARKER"].index(name)
     write_set(tmp_path, b"new", f"calls = []; real = os.{call}; os.{call} = lambda *x: (calls.append(x), "
               f"os._exit(9) if len(calls) > {count} else real(*x))[1]")  # fmt: skip
     if (tmp_path / "MARKER").exists():
         marker = (tmp_path / "MARKER").read_bytes()
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == marker
-    assert (tmp_path / "MARKER").exists() == (call == "fsync")
+    assert (tmp_path / "MARKER").exists() == (call != "replace" or count in (0, 4))
+    begun = (tmp_path / "MARKER.swap").exists() or (tmp_path / "MARKER").read_bytes() == b"new"
+    complete_set(tmp_path, "MARKER")
+    complete_set(tmp_path, "MARKER")  # there is nothing more to do
+    assert {(tmp_path / name).read_bytes() for name in ("MARKER", "a", "b")} == {b"new" if begun else b"old"}
+    assert not (tmp_path / "MARKER.swap").exists()
 
 
 @pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM"])
@@ -147,7 +152,8 @@ def test_a_killed_holder_holds_nothing(tmp_path: Path) -> None:
 import sys, time
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from helpers.atomic_io import atomic_path, shared_folder
+from helpers.atomic_io import atomic_path
+from helpers.locks import shared_folder
 with shared_folder(Path({str(tmp_path)!r}), ".lock"), atomic_path(Path({str(tmp_path)!r}) / "a.jpg") as part:
     part.write_bytes(b"half")
     print("ready", flush=True)
@@ -167,18 +173,18 @@ def test_a_file_has_one_lock_and_a_killed_holder_holds_nothing(tmp_path: Path) -
 import sys, time
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from helpers.atomic_io import sole_holder
-with sole_holder(Path({str(tmp_path)!r}) / "lock"):
+from helpers.locks import sole_holder
+with sole_holder(Path({str(tmp_path)!r}) / "lock", "held"):
     print("ready", flush=True)
     time.sleep(60)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        with pytest.raises(Held), sole_holder(tmp_path / "lock"):
+        with pytest.raises(Held), sole_holder(tmp_path / "lock", "held"):
             pass
         holder.send_signal(signal.SIGKILL)
-    with sole_holder(tmp_path / "lock"):
+    with sole_holder(tmp_path / "lock", "held"):
         assert names(tmp_path) == ["lock"]
     assert names(tmp_path) == []
 
@@ -193,7 +199,7 @@ def test_a_lock_is_never_held_on_a_file_that_is_gone(tmp_path: Path, monkeypatch
         flock(file, operation)
 
     monkeypatch.setattr(fcntl, "flock", removed_while_waiting)
-    with sole_holder(path), pytest.raises(Held), sole_holder(path):
+    with sole_holder(path, "held"), pytest.raises(Held, match="held"), sole_holder(path, "held"):
         pass
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from helpers.cards.card_list import FaceTally, iter_faces
-from helpers.cards.faces import CardFace
+from helpers.cards.faces import CardFace, Selection
 from tests.conftest import run_well, serving
 
 WHOLE = 300
@@ -94,7 +94,7 @@ def faces(catalogue: list[Card], tmp_path_factory: pytest.TempPathFactory) -> tu
         (offer,) = (offer for offer in offers if offer["type"] == "all_cards")
         (folder / "list.jsonl.gz").write_bytes(requests.get(offer["jsonl_download_uri"], timeout=5).content)
     tally = FaceTally()
-    return list(iter_faces(folder / "list.jsonl.gz", "normal", None, tally)), tally
+    return list(iter_faces(folder / "list.jsonl.gz", Selection(), tally)), tally
 
 
 def test_the_reader_of_real_lists_finds_every_card_and_leaves_out_what_is_none(

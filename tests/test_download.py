@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from helpers.cards.faces import Selection
 from helpers.cards.image_cache import ImageCache
-from helpers.download.report import DownloadReport, Outcome, Selection, Status, Wanted, failures_of, read_last
+from helpers.download.report import DownloadReport, Outcome, Status, Wanted, failures_of, read_last
 from tests.conftest import ROOT, run_script, serving
 from tests.faulty_server import FaultyServer, Reply, faulty_server
 from tests.kills import KILLED, run_until
@@ -226,12 +227,12 @@ def test_limit_takes_the_first_and_0_takes_none_and_says_so(server: FaultyServer
 @pytest.mark.parametrize(
     ("path", "reply", "words"),
     [
-        ("/bulk-data", Reply(404), "could not be had"),
+        ("/bulk-data", Reply(404), "could not be downloaded"),
         ("/bulk-data", Reply(body=HTML), "did not answer with"),
         ("/bulk-data", Reply(body=b'{"data": []}'), "offers no unique_artwork"),
         ("/bulk-data", Reply(body=b'{"data": [{"type": "unique_artwork"}]}'), "offers no unique_artwork"),
-        ("/list.jsonl.gz", Reply(503), "could not be had"),
-        ("/list.jsonl.gz", Reply(body=HTML), "could not be had"),
+        ("/list.jsonl.gz", Reply(503), "could not be downloaded"),
+        ("/list.jsonl.gz", Reply(body=HTML), "could not be downloaded"),
         ("/list.jsonl.gz", Reply(body=HTML), "damaged"),
         ("/list.jsonl.gz", Reply(body=gzip.compress(b"[]")), "holds no cards"),
     ],
@@ -493,7 +494,7 @@ def test_half_a_million_failures_stay_on_the_disk(tmp_path: Path) -> None:
     wanted = Wanted("https://cards.example/normal/front/0/0/" + "0" * 36 + ".jpg?1", "A card's name", "0" * 36)
     for _ in range(100_000):
         report.add(Outcome(wanted, Status.FAILED, reason="not in the cache, and --offline forbids to fetch it"))
-    report.write(Selection("all_cards", "normal", None, {}), "https://x", complete=True, checked=None)
+    report.write(Selection("all_cards"), "https://x", complete=True, checked=None)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2_000_000

@@ -74,7 +74,7 @@ def test_a_query_that_would_not_take_the_same_way_is_refused(
     edited(model, **change)
     done = ask(mine, picture_of(built, 0))
     assert done.returncode == 1
-    assert "a picture would be prepared or embedded in another way than the index was" in done.stderr
+    assert "a picture would be prepared or embedded differently than the index was" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -108,11 +108,11 @@ def test_a_device_without_memory_is_told_what_to_do(tiny: Path, words: str, monk
     def full(_: torch.Tensor) -> None:
         raise RuntimeError(words)
 
-    monkeypatch.setattr(embedder._model, "encode_image", full)
+    monkeypatch.setattr(embedder._tower, "forward", full)
     with pytest.raises(PipelineError, match="memory of the cpu device is full") as caught:
         embedder.encode(prepared)
     assert "a smaller --batch" in caught.value.problems[0].suggestion
-    monkeypatch.setattr(embedder._model, "encode_image", lambda _: torch.zeros(0)[1])
+    monkeypatch.setattr(embedder._tower, "forward", lambda _: torch.zeros(0)[1])
     with pytest.raises(IndexError):
         embedder.encode(prepared)
 
@@ -128,5 +128,5 @@ def test_names_are_read_as_open_clip_reads_them() -> None:
 
 def test_a_folder_without_its_prefix_is_pointed_out(built: Built) -> None:
     with pytest.raises(PipelineError) as caught:
-        find_model(str(built.model), "openai", offline=True)
+        find_model(str(built.model), "openai")
     assert caught.value.problems[0].suggestion == f"use --model local-dir:{built.model}"

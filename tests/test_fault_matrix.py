@@ -146,7 +146,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 
 LIST, IMAGE = "/list.jsonl.gz", PICTURE
-NOT_HAD = "the card list could not be had"
+NOT_HAD = "the card list could not be downloaded"
 CELLS: dict[tuple[str, str], Cell] = {}
 
 
@@ -176,8 +176,8 @@ for name, (reply, words) in PASSING.items():
 IMPATIENT = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-import helpers.session
-helpers.session.MAX_SILENCE_SECONDS = 1.0
+import helpers.net.patience
+helpers.net.patience.MAX_SILENCE_SECONDS = 1.0
 """
 
 
@@ -299,8 +299,8 @@ def through_proxy(server: FaultyServer, path: str, run: Run) -> Run:
     return Run(run.cache, ["--api-url", OUTSIDE], proxy)
 
 
-cell("redirect to a private address", LIST, through_proxy, 1, 0, "/secret names a private address")
-cell("redirect to a private address", IMAGE, through_proxy, 0, COUNT - 1, "/secret names a private address")
+cell("redirect to a private address", LIST, through_proxy, 1, 0, "/secret names this machine")
+cell("redirect to a private address", IMAGE, through_proxy, 0, COUNT - 1, "/secret names this machine")
 
 # ------------------------------------------------------------------------------------------------ faults of the machine
 

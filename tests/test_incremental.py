@@ -1,5 +1,6 @@
 """A build over an index: what is there already is not made again, and what can't be trusted is not used."""
 
+import errno
 import gzip
 import hashlib
 import json
@@ -10,20 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
-from helpers.build.reuse import earlier_index, if_it_fits
-from hypothesis import given
-from hypothesis import strategies as st
 
 from helpers.artifacts import IndexFolder
+from helpers.build.rows import index_source
 from helpers.cards.image_cache import ImageCache
-from helpers.cards.pictures import PICTURE, Finder, Settings, as_it_is_now
-from helpers.validation import read_content
+from helpers.errors import PipelineError
+from helpers.index import store
 from tests.conftest import Built
 from tests.kills import run_signalled_before
-from tests.pictures import encoded, with_wrong_checksum
+from tests.pictures import encoded
 from tests.test_build import CHECKPOINT, FACES, build, same_index
 
 BEFORE = 10  # faces of the first build; the second has three more
@@ -46,7 +44,7 @@ def test_a_second_build_makes_what_is_new_or_changed_and_drops_what_is_gone(buil
     assert done.returncode == 0, done.stderr
     after = Built(cache, out, built.model)
     assert counts(after.manifest()) == {"reused": BEFORE - 2, "resumed": 0, "embedded": 3 + 1}
-    assert re.search(rf"embedded: 12 \(4 now.*, {BEFORE - 2} taken over from earlier builds\)", done.stdout)
+    assert re.search(rf"embedded: 12 \(4 now.*, {BEFORE - 2} reused from the earlier index\)", done.stdout)
     assert build(cache, fresh, built.model).returncode == 0
     assert same_index(out, fresh)
 
@@ -63,84 +61,69 @@ def test_rows_that_flags_leave_out_go_with_a_warning(built: Built, tmp_path: Pat
     out = Path(shutil.copytree(built.index, tmp_path / "out"))
     done = build(built.cache, out, built.model, "--limit", 3)
     assert done.returncode == 0, done.stderr
-    assert f"WARNING: {FACES - 3} rows of the index that is there go" in done.stderr
-    assert "which is --kind unique_artwork --image-key normal --limit 3, and was --kind unique" in done.stderr
+    assert f"WARNING: {FACES - 3} rows of the existing index go: this build is --kind unique_artwork" in done.stderr
+    assert "--image-key normal --limit 3, that one was --kind unique_artwork --image-key normal;" in done.stderr
     assert Built(built.cache, out, built.model).manifest()["embedding"]["dropped"] == FACES - 3
 
 
-def reordered(cache: Path) -> None:
-    """Let the list of `cache` begin with the card that it ended with."""
+def killed_at_the_swap(built: Built, cache: Path, out: Path, *arguments: object) -> None:
+    """A build that is killed when all is embedded: its rows lie in a checkpoint."""
+    words = ["--cache", cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline", *arguments]
+    run_signalled_before("replace build_manifest.json.swap", "build_embeddings.py", *words)
+
+
+def embedded(built: Built, cache: Path, out: Path, *arguments: object) -> dict[str, int]:
+    """What a build that goes well did with each row."""
+    done = build(cache, out, built.model, *arguments)
+    assert done.returncode == 0, done.stderr
+    return counts(Built(cache, out, built.model).manifest())
+
+
+@pytest.fixture
+def cache(built: Built, tmp_path: Path) -> Path:
+    """A copy of the cache, to be changed."""
+    return Path(shutil.copytree(built.cache, tmp_path / "cache"))
+
+
+def test_the_list_and_its_filters_cost_an_interrupted_build_nothing(built: Built, cache: Path, tmp_path: Path) -> None:
+    """A build of half a night is killed; before it is run again the list has changed, and a picture."""
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    killed_at_the_swap(built, cache, out, "--limit", BEFORE)
+    ImageCache(cache).path_for(built.records()[3]["image_url"]).write_bytes(encoded(size=(300, 420), seed=77))
     (path,) = cache.glob("unique_artwork-*.jsonl.gz")
     lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
-    path.write_bytes(gzip.compress(b"".join([*lines[-1:], *lines[:-1]])))
-
-
-def test_rows_of_an_interrupted_build_outlive_its_list(built: Built, tmp_path: Path) -> None:
-    """A build of half a night is killed; before it is run again the list has changed."""
-    cache = Path(shutil.copytree(built.cache, tmp_path / "cache"))
-    out, fresh = tmp_path / "out", tmp_path / "fresh"
-    words: list[object] = ["--cache", cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline"]
-    run_signalled_before("replace mtg_embeddings.npy", "build_embeddings.py", *words, "--limit", BEFORE)
-    changed = ImageCache(cache).path_for(built.records()[3]["image_url"])
-    changed.write_bytes(encoded(size=(300, 420), seed=77))
-    reordered(cache)
-
-    done = build(cache, out, built.model)
-    assert done.returncode == 0, done.stderr
-    assert "is not one of this build (the card list: its first 10 faces are others)" in done.stderr
-    after = Built(cache, out, built.model).manifest()
-    assert counts(after) == {"reused": BEFORE - 1, "resumed": 0, "embedded": FACES - BEFORE + 1}
-    assert build(cache, fresh, built.model).returncode == 0
-    for path in out.glob("checkpoint*.stale"):
-        path.unlink()
+    path.write_bytes(gzip.compress(b"".join([*lines[-1:], *lines[:-1]])))  # the last card is the first one now
+    expected = {"reused": 0, "resumed": BEFORE - 1, "embedded": FACES - BEFORE + 1}
+    assert embedded(built, cache, out) == expected
+    embedded(built, cache, fresh)
     assert same_index(out, fresh)
+
+
+def test_a_limit_named_by_mistake_costs_nothing(built: Built, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    killed_at_the_swap(built, built.cache, out)
+    assert embedded(built, built.cache, out, "--limit", 3) == {"reused": 0, "resumed": 3, "embedded": 0}
+    assert [path.suffix for path in out.glob("checkpoint*")] == [".stale"]
+    assert embedded(built, built.cache, out)["embedded"] == 0
+    assert not list(out.glob("checkpoint*"))
+    assert same_index(out, built.index)
 
 
 def test_a_flag_mistyped_once_costs_nothing(built: Built, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    words: list[object] = ["--cache", built.cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline"]
     for more in ([], ["--size", 256]):
-        run_signalled_before("replace mtg_embeddings.npy", "build_embeddings.py", *words, *more, "--limit", BEFORE)
-    done = build(built.cache, out, built.model)
-    assert done.returncode == 0, done.stderr
-    assert counts(Built(built.cache, out, built.model).manifest()) == {
-        "reused": BEFORE,
-        "resumed": 0,
-        "embedded": FACES - BEFORE,
-    }
-    assert sorted(path.name for path in out.glob("checkpoint*")) == [f"{name}.2.stale" for name in CHECKPOINT]
-    for path in out.glob("checkpoint*"):
-        path.unlink()
+        killed_at_the_swap(built, built.cache, out, *more, "--limit", BEFORE)
+    assert embedded(built, built.cache, out) == {"reused": 0, "resumed": BEFORE, "embedded": FACES - BEFORE}
+    (aside,) = out.glob("checkpoint*")  # the rows made with the mistyped flag
+    assert sorted(path.name for path in aside.iterdir()) == CHECKPOINT
+    shutil.rmtree(aside)
     assert same_index(out, built.index)
-
-
-def test_rows_put_aside_stay_while_they_may_be_needed(built: Built, tmp_path: Path) -> None:
-    cache, out = Path(shutil.copytree(built.cache, tmp_path / "cache")), tmp_path / "out"
-    words: list[object] = ["--cache", cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline"]
-    for more in ([], ["--size", 256]):
-        run_signalled_before("replace mtg_embeddings.npy", "build_embeddings.py", *words, *more)
-    away = [ImageCache(cache).path_for(record["image_url"]) for record in built.records()[1:]]
-    for path in away:
-        path.rename(path.with_suffix(".away"))
-    manifests = []
-    for _ in range(2):
-        assert build(cache, out, built.model).returncode == 0
-        manifests.append(counts(Built(cache, out, built.model).manifest()))
-        for path in away:
-            if path.with_suffix(".away").exists():
-                path.with_suffix(".away").rename(path)
-    assert manifests == [
-        {"reused": 1, "resumed": 0, "embedded": 0},
-        {"reused": FACES, "resumed": 0, "embedded": 0},
-    ]
-    assert not (out / "checkpoint_meta.json.stale").exists()
 
 
 @pytest.mark.parametrize("in_it", [0, 1])
 def test_a_wrong_cache_costs_no_checkpoint(built: Built, tmp_path: Path, in_it: int) -> None:
     out, wrong = tmp_path / "out", tmp_path / "wrong"
-    words: list[object] = ["--cache", built.cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline"]
-    run_signalled_before("replace mtg_embeddings.npy", "build_embeddings.py", *words)
+    killed_at_the_swap(built, built.cache, out)
     wrong.mkdir()
     for path in built.cache.glob("unique_artwork*"):
         shutil.copy(path, wrong)
@@ -149,78 +132,82 @@ def test_a_wrong_cache_costs_no_checkpoint(built: Built, tmp_path: Path, in_it: 
         shutil.copy2(ImageCache(built.cache).path_for(record["image_url"]), wrong)
     done = build(wrong, out, built.model)
     assert done.returncode == (0 if in_it else 2), done.stderr
-    assert f"WARNING: {FACES - in_it} pictures of the checkpoint are not in {wrong}" in done.stderr
-    assert build(built.cache, out, built.model).returncode == 0
-    assert Built(built.cache, out, built.model).manifest()["embedding"]["embedded"] == 0
+    if in_it:
+        assert f"{FACES - 1} rows that this build has no use for are kept in {out}" in done.stderr
+    assert embedded(built, built.cache, out)["embedded"] == 0
+    assert not list(out.glob("checkpoint*"))
     assert same_index(out, built.index)
 
 
-def test_rows_put_aside_go_when_the_list_has_no_more_use_for_them(built: Built, tmp_path: Path) -> None:
-    cache, out = Path(shutil.copytree(built.cache, tmp_path / "cache")), tmp_path / "out"
-    words: list[object] = ["--cache", cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline"]
-    run_signalled_before("replace mtg_embeddings.npy", "build_embeddings.py", *words)
-    (path,) = cache.glob("unique_artwork-*.jsonl.gz")
-    path.write_bytes(gzip.compress(b"".join(gzip.decompress(path.read_bytes()).splitlines(keepends=True)[1:])))
-    for more, there in (([], True), (["--limit", 3], True), ([], False)):
-        assert build(cache, out, built.model, *more).returncode == 0
-        assert (out / "checkpoint_meta.json.stale").exists() == there
-
-
-def test_what_a_rebuild_was_meant_to_mend_stays_mended(built: Built, tmp_path: Path) -> None:
-    cache = Path(shutil.copytree(built.cache, tmp_path / "cache"))
+def test_a_rebuild_takes_nothing_from_an_index_and_resumes_what_it_made_itself(
+    built: Built, cache: Path, tmp_path: Path
+) -> None:
     out, fresh = tmp_path / "out", tmp_path / "fresh"
-    words: list[object] = ["--cache", cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline"]
-    run_signalled_before("replace mtg_embeddings.npy", "build_embeddings.py", *words)  # rows of the old pictures
+    embedded(built, cache, out)
     path = ImageCache(cache).path_for(built.records()[3]["image_url"])
     stat = path.stat()
     path.write_bytes(encoded(size=(300, 420), seed=77).ljust(stat.st_size, b"\0"))
     assert path.stat().st_size == stat.st_size
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # nothing of the file shows that it is another picture
-    assert build(cache, out, built.model, "--rebuild").returncode == 0
-    assert list(out.glob("checkpoint*.stale"))
-    assert build(cache, out, built.model).returncode == 0
-    assert build(cache, fresh, built.model).returncode == 0
+    killed_at_the_swap(built, cache, out, "--rebuild", "--limit", BEFORE)
+    expected = {"reused": 0, "resumed": BEFORE, "embedded": FACES - BEFORE}
+    assert embedded(built, cache, out, "--rebuild") == expected
+    embedded(built, cache, fresh)
     assert same_index(out, fresh)
 
 
-def test_a_picture_that_nobody_verified_is_looked_at_before_its_row_is_taken_over(built: Built, tmp_path: Path) -> None:
-    cache = Path(shutil.copytree(built.cache, tmp_path / "cache"))
-    path = ImageCache(cache).path_for(built.records()[3]["image_url"])
-    path.write_bytes(with_wrong_checksum())
-    resumed, taken_over = tmp_path / "resumed", tmp_path / "taken over"
-    words: list[object] = ["--cache", cache, "--model", f"local-dir:{built.model}", "--offline", "--no-validate-cache"]
-    run_signalled_before("replace mtg_embeddings.npy", "build_embeddings.py", *words, "--out", resumed)
-    assert build(cache, taken_over, built.model, "--no-validate-cache").returncode == 0
-    for out in (resumed, taken_over):
-        done = build(cache, out, built.model)
-        manifest = Built(cache, out, built.model).manifest()
-        assert manifest["statistics"]["validation_failures"] == 1, done.stderr
-        assert path.name in done.stderr
-        assert manifest["statistics"]["successful_embeddings"] == FACES - 1
-        assert manifest["embedding"]["embedded"] == 0
+def test_without_resume_nothing_is_taken_from_a_checkpoint(built: Built, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    killed_at_the_swap(built, built.cache, out)
+    assert embedded(built, built.cache, out, "--no-resume") == {"reused": 0, "resumed": 0, "embedded": FACES}
+    assert same_index(out, built.index)
 
 
-def test_a_picture_that_changed_since_a_build_was_killed_is_embedded_again(built: Built, tmp_path: Path) -> None:
-    cache = Path(shutil.copytree(built.cache, tmp_path / "cache"))
+def test_a_picture_that_changed_since_a_build_was_killed_is_embedded_again(
+    built: Built, cache: Path, tmp_path: Path
+) -> None:
     out, fresh = tmp_path / "out", tmp_path / "fresh"
-    words: list[object] = ["--cache", cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline"]
-    run_signalled_before("replace mtg_embeddings.npy", "build_embeddings.py", *words)
+    killed_at_the_swap(built, cache, out)
     paths = [ImageCache(cache).path_for(record["image_url"]) for record in built.records()]
     paths[3].write_bytes(encoded(size=(300, 420), seed=77))
     os.utime(paths[5], ns=(5, 5))
-    done = build(cache, out, built.model)
-    assert done.returncode == 0, done.stderr
-    assert counts(Built(cache, out, built.model).manifest()) == {"reused": 0, "resumed": FACES - 1, "embedded": 1}
+    assert embedded(built, cache, out) == {"reused": 0, "resumed": FACES - 1, "embedded": 1}
     assert np.load(out / "mtg_pictures.npy")["mtime_ns"][5] == 5  # so that it need not be read again
-    assert build(cache, fresh, built.model).returncode == 0
+    embedded(built, cache, fresh)
     assert same_index(out, fresh)
+
+
+@pytest.mark.parametrize("before", ["mtg_embeddings.npy", "mtg_pictures.npy", "build_manifest.json"])
+def test_a_kill_in_the_swap_of_a_second_build_costs_no_row(built: Built, tmp_path: Path, before: str) -> None:
+    """The rows that it reused lie in no checkpoint: the swap is completed instead."""
+    out = tmp_path / "out"
+    embedded(built, built.cache, out, "--limit", BEFORE)
+    words = ["--cache", built.cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline"]
+    run_signalled_before(f"replace {before}", "build_embeddings.py", *words)
+    assert (out / "build_manifest.json.swap").is_dir()
+    assert embedded(built, built.cache, out) == {"reused": BEFORE, "resumed": FACES - BEFORE, "embedded": 0}
+    assert same_index(out, built.index)
+
+
+def test_an_index_that_the_disk_does_not_give_is_not_replaced(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Path(shutil.copytree(built.index, tmp_path / "out"))
+
+    def failing(path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(store, "sha256_of", failing)
+    with pytest.raises(PipelineError, match="can't be read") as caught:
+        index_source(IndexFolder(out))
+    assert "build" not in caught.value.problems[0].suggestion
 
 
 def test_rows_made_in_another_way_are_named_and_not_used(built: Built, tmp_path: Path) -> None:
     out = Path(shutil.copytree(built.index, tmp_path / "out"))
     done = build(built.cache, out, built.model, "--fit", "crop", "--precision", "bf16", "--limit", 3)
     assert done.returncode == 0, done.stderr
-    assert "no row of the index that is there can be taken over: precision was fp32, now bf16" in done.stderr
+    assert "the existing index can't be reused: precision was fp32, now bf16" in done.stderr
     assert "fit was pad, now crop" in done.stderr
     manifest = Built(built.cache, out, built.model).manifest()
     assert counts(manifest) == {"reused": 0, "resumed": 0, "embedded": 3}
@@ -276,61 +263,16 @@ def test_a_damaged_index_is_named_and_not_used(
     built: Built, tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = Path(shutil.copytree(built.index, tmp_path / "out"))
-    assert earlier_index(IndexFolder(out))
+    assert index_source(IndexFolder(out))
     DAMAGE[how](out)
-    assert earlier_index(IndexFolder(out)) is None
+    assert index_source(IndexFolder(out)) is None
     said = capsys.readouterr().err
     assert f"WARNING: the index in {out} is not reused" in said
     assert "mtg_" in said or "build_manifest.json" in said
 
 
-@pytest.mark.parametrize("field", Settings.__struct_fields__)
-def test_whatever_changes_a_vector_makes_rows_unfit(
-    built: Built, field: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    earlier = earlier_index(IndexFolder(built.index))
-    assert earlier
-    assert if_it_fits(earlier, earlier.settings) is earlier
-    others = msgspec.structs.replace(earlier.settings, **{field: "another"})
-    assert if_it_fits(earlier, others) is None
-    assert f"{field} was " in capsys.readouterr().err
-
-
 def test_a_folder_without_an_index_has_no_rows_and_says_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert earlier_index(IndexFolder(tmp_path)) is None
+    assert index_source(IndexFolder(tmp_path)) is None
     assert capsys.readouterr().err == ""
-
-
-def test_a_picture_is_the_same_if_its_content_is(tmp_path: Path) -> None:
-    path = tmp_path / f"{'ab' * 20}.jpg"
-    path.write_bytes(b"content")
-    known = np.array([read_content(path).picture(path.name)], PICTURE)[0]
-    assert as_it_is_now(known, path) == known
-    os.utime(path, ns=(5, 5))
-    touched = as_it_is_now(known, path)
-    assert touched["mtime_ns"] == 5  # so that it need not be read again
-    assert touched["sha256"] == known["sha256"]
-    path.write_bytes(b"Content")
-    assert as_it_is_now(known, path) is None
-    path.write_bytes(b"longer content")
-    assert as_it_is_now(known, path) is None
-    path.unlink()
-    with pytest.raises(FileNotFoundError):
-        as_it_is_now(known, path)
-
-
-digests = st.binary(min_size=20, max_size=20)
-
-
-@given(known=st.lists(digests, unique=True, max_size=30), others=st.lists(digests, max_size=10), draw=st.randoms())
-def test_rows_are_found_by_the_picture_they_are_of(known: list[bytes], others: list[bytes], draw: Any) -> None:
-    known = [*known, b"\0" * 20, b"\0" * 19 + b"\1"] if b"\0" * 20 not in known else known
-    pictures = np.zeros(len(known), PICTURE)
-    pictures["url_sha1"] = np.array(known, "V20")
-    asked = [*known, *others]
-    draw.shuffle(asked)
-    found = Finder(pictures).find(np.array(asked, "V20"))
-    assert found.tolist() == [known.index(name) if name in known else -1 for name in asked]
-    assert Finder(pictures[:0]).find(np.array(asked, "V20")).tolist() == [-1] * len(asked)

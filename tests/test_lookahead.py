@@ -8,14 +8,12 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 import torch
 
-from build_embeddings import parse_args
 from helpers.build.report import BuildReport
+from helpers.build.request import BuildRequest
 from helpers.build.stage import build
 from helpers.embed.embedder import Embedder
 from helpers.embed.model_source import ModelSource
@@ -93,23 +91,13 @@ class SlowLayer(torch.nn.Module):
 
 
 def test_ctrl_c_does_not_wait_for_the_batch_in_the_model(built: Built, tmp_path: Path) -> None:
-    words = (
-        "--cache",
-        built.cache,
-        "--out",
-        tmp_path,
-        "--model",
-        f"local-dir:{built.model}",
-        "--offline",
-        "--precision",
-        "fp32",
+    request = BuildRequest(
+        cache=built.cache, out=tmp_path, model=f"local-dir:{built.model}", offline=True, precision="fp32"
     )
-    args = parse_args([*map(str, words), "--precision", "fp32"])
-    embedder = Embedder.load(ModelSource(args.model, None), Preparation(args.size, args.fit), "cpu")
-    assert embedder.fingerprint  # while the real model is there
+    embedder = Embedder.load(ModelSource(request.model, None), Preparation(request.size, request.fit), "cpu")
     begun = [0]
     layers = torch.nn.Sequential(*[SlowLayer(begun) for _ in range(MANY_LAYERS)])
-    embedder._model = cast(Any, SimpleNamespace(encode_image=layers))
+    embedder._tower = layers
     with pytest.raises(KeyboardInterrupt):
-        build(args, embedder, BuildReport())
+        build(request, embedder, BuildReport())
     assert begun[0] < MANY_LAYERS

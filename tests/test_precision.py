@@ -15,7 +15,7 @@ import build_embeddings
 from helpers.embed import precision
 from helpers.embed.embedder import Embedder
 from helpers.embed.model_source import ModelSource
-from helpers.embed.precision import least_centred_cosine, settle_precision
+from helpers.embed.precision import largest_shift, precision_of_query, settle_precision
 from helpers.embed.preprocess import Preparation
 from helpers.embed.vectors import unit_rows
 from helpers.errors import PipelineError
@@ -27,116 +27,158 @@ SOME = [torch.zeros(3, 8, 8, dtype=torch.uint8)] * 16
 
 
 class Pretended:
-    """An embedder whose rows in the quick precision are off by `noise`; 0.9 of each row is what all have in common."""
+    """An embedder whose rows of 16 pictures are off by `noise` where it rounds; most of each row all have in common."""
 
     device = "cpu"
 
-    def __init__(self, noise: float, precision: str = "fp32") -> None:
+    def __init__(self, noise: dict[str, float], precision: str = "fp32") -> None:
         self.noise, self.precision = noise, precision
 
     def at(self, precision: str) -> "Pretended":
         return Pretended(self.noise, precision)
 
+    def use(self, precision: str) -> None:
+        self.precision = precision
+
     def encode(self, prepared: Sequence[torch.Tensor]) -> NDArray[np.float32]:
-        if self.noise == float("inf") and self.precision != "fp32":
+        noise = self.noise.get(self.precision, 0)
+        if noise == float("inf"):
             raise RuntimeError('"layer_norm" not implemented for this\nmore')
         random = np.random.default_rng(0)
         common, own = random.standard_normal(64), random.standard_normal((len(prepared), 64))
-        off = random.standard_normal(own.shape) * (self.noise if self.precision != "fp32" else 0)
+        off = random.standard_normal(own.shape) * noise
         return unit_rows((3 * common + own + off).astype(np.float32))
 
 
-def settle(noise: float, wanted: str = "auto", there: Sequence[str] = (), count: int = 16) -> tuple[str, str]:
-    pretended = cast(Any, Pretended(noise))
-    embedder, why = settle_precision(pretended, wanted, there, lambda: SOME[:count])
-    return embedder.precision, why
+def settle(
+    noise: float | dict[str, float], wanted: str = "auto", there: Sequence[str] = (), count: int = 16
+) -> tuple[str, str]:
+    """The precision that is used in the end, and why."""
+    noises = noise if isinstance(noise, dict) else {"bf16": noise, "fp16": noise}
+    pretended = cast(Any, Pretended(noises))
+    why = settle_precision(pretended, wanted, there, lambda: SOME[:count])
+    return pretended.precision, why
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Say what the device computes quickest in."""
-    return lambda name: monkeypatch.setattr(precision, "quick_precision", lambda device: name)
+def fast(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Say what the device computes faster in than in fp32."""
+    return lambda *names: monkeypatch.setattr(precision, "fast_precisions", lambda device: names)
 
 
-def test_what_is_asked_for_is_taken(quick: Callable[[str], None]) -> None:
-    quick("fp32")
+def test_what_is_asked_for_is_taken(fast: Callable[..., None]) -> None:
+    fast()
     assert settle(9, "bf16") == ("bf16", "--precision bf16")
     assert settle(9, "fp16", there=["bf16"])[0] == "fp16"
 
 
-def test_auto_takes_the_quick_one_if_its_rows_are_as_good(quick: Callable[[str], None]) -> None:
-    quick("bf16")
-    assert settle(0.01)[0] == "bf16"
-    chosen, why = settle(0.1)  # a cosine above 0.999 with what all rows have in common, below without it
+def test_auto_takes_a_fast_one_whose_rows_stay_far_from_all_others(fast: Callable[..., None]) -> None:
+    fast("bf16")
+    chosen, why = settle(0.2)  # a fifth of the way; what all rows have in common must not make it a twentieth
+    assert chosen == "bf16"
+    assert re.fullmatch(r"auto: bf16 moves a row by 0\.2\d of the way to its nearest other \(16 pictures\)", why)
+    chosen, why = settle(0.3)
     assert chosen == "fp32"
-    assert "0.999 is asked for" in why
+    assert "bf16 moves a row by 0.3" in why
 
 
-def test_auto_takes_fp32_where_the_quick_one_fails_or_can_not_be_tried(quick: Callable[[str], None]) -> None:
-    quick("fp16")
-    assert settle(float("inf")) == ("fp32", 'auto: fp16 fails here ("layer_norm" not implemented for this)')
+def test_auto_tries_the_most_exact_one_first(fast: Callable[..., None]) -> None:
+    fast("fp16", "bf16")
+    assert settle(0.01)[0] == "fp16"
+    chosen, why = settle({"fp16": float("inf"), "bf16": 0.1})
+    assert chosen == "bf16"
+    assert 'fp16 fails here ("layer_norm" not implemented for this), bf16 moves' in why
+    assert settle({"fp16": 0.5, "bf16": 0.6})[0] == "fp32"
+
+
+def test_auto_takes_fp32_where_a_fast_one_fails_or_can_not_be_tried(fast: Callable[..., None]) -> None:
+    fast("fp16")
+    why = 'auto: fp16 fails here ("layer_norm" not implemented for this) (16 pictures)'
+    assert settle(float("inf")) == ("fp32", why)
     for count in (0, 1):
         chosen, why = settle(0, count=count)
         assert chosen == "fp32"
         assert "too few" in why
+    fast()
+    assert settle(0) == ("fp32", "auto: nothing faster is known for this cpu")
 
 
-def test_auto_keeps_to_the_rows_that_are_there(quick: Callable[[str], None]) -> None:
-    quick("bf16")
+def test_auto_keeps_to_the_rows_that_are_there(fast: Callable[..., None]) -> None:
+    fast("bf16")
     assert settle(9, there=["bf16"])[0] == "bf16"  # was tried when they were made
     assert settle(0, there=["fp32"])[0] == "fp32"
     assert settle(0.01, there=["fp16"])[0] == "bf16"  # which this device would not take
     assert settle(0, there=["fp16", "fp32"])[0] == "fp32"
-    quick("fp32")
+    fast()
     assert settle(0, there=["bf16"])[0] == "fp32"
 
 
-def test_a_slow_precision_is_taken_with_a_word(
-    quick: Callable[[str], None], capsys: pytest.CaptureFixture[str]
-) -> None:
-    for able, wanted, slow in (("fp32", "bf16", True), ("bf16", "bf16", False), ("bf16", "fp16", True)):
-        quick(able)
+def test_a_slow_precision_is_taken_with_a_word(fast: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    for able, wanted, slow in (((), "bf16", True), (("bf16",), "bf16", False), (("bf16",), "fp16", True)):
+        fast(*able)
         assert settle(9, wanted)[0] == wanted
         assert (f"no arithmetic for {wanted}" in capsys.readouterr().err) == slow
 
 
-@pytest.mark.parametrize(("least", "taken"), [(0.9, "bf16"), (0.9999, "fp32")])
+@pytest.mark.parametrize(("most", "taken"), [(0.9, "bf16"), (0.0001, "fp32")])
 def test_auto_tries_on_the_pictures_of_the_run(
-    quick: Callable[[str], None],
+    fast: Callable[..., None],
     tmp_path: Path,
-    least: float,
+    most: float,
     taken: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cache, out = make_cache(tmp_path / "cache", ["tst"] * 20).root, tmp_path / "out"
     words = ["--cache", cache, "--out", out, "--offline", "--model", f"local-dir:{make_tiny_model(tmp_path / 'tiny')}"]
-    quick("bf16")
-    monkeypatch.setattr(precision, "MIN_COSINE", least)  # of random weights
+    fast("bf16")
+    monkeypatch.setattr(precision, "MAX_SHIFT", most)  # of random weights
     assert build_embeddings.main(list(map(str, words))) == 0
     manifest = json.loads((out / "build_manifest.json").read_text())
     chosen = manifest["embedding"]["precision_chosen"]
     assert manifest["model"]["precision"] == taken
-    assert re.match(r"auto: rows in bf16 have a cosine of at least 0\.9\d+ to fp32 on 16 pictures", chosen)
-    assert f"Precision: {taken} ({chosen})" in capsys.readouterr().err
+    assert re.match(r"auto: bf16 moves a row by 0\.\d\d of the way to its nearest other \(16 pictures\)", chosen)
+    captured = capsys.readouterr()
+    assert (captured.err + captured.out).count(f"Precision: {taken} ({chosen})") == 1  # told once
+
+
+def test_how_far_rows_move_is_measured_without_what_all_have_in_common() -> None:
+    corners = np.eye(4, dtype=np.float32)
+    moved = unit_rows(corners + 0.1 * np.roll(corners, 1, axis=1))
+    alone, beside = (largest_shift(unit_rows(rows + c), unit_rows(other + c)) for rows, other, c in (
+        (corners, moved, np.float32(0)), (corners, moved, np.float32(30))))  # fmt: skip
+    assert alone is not None
+    assert beside is not None
+    assert 0.05 < alone < 0.2
+    assert beside == pytest.approx(alone, rel=0.3)
 
 
 def test_rows_that_hardly_differ_say_nothing() -> None:
     same = unit_rows(np.ones((4, 8), np.float32))
-    assert least_centred_cosine(same, same) is None
+    assert largest_shift(same, same) is None
+
+
+@pytest.mark.parametrize(("precision", "asked"), [("bf16", "bf16"), ("fp16", "fp32"), ("fp32", "fp32")])
+def test_an_index_is_asked_in_its_precision_where_that_is_fast(
+    fast: Callable[..., None], precision: str, asked: str
+) -> None:
+    fast("bf16")
+    assert precision_of_query("cpu", precision) == asked
 
 
 def test_a_real_model_in_bf16_makes_nearly_the_rows_of_fp32(model: Path) -> None:
     embedder = Embedder.load(ModelSource(f"local-dir:{model}", None), Preparation(384, "pad"), "cpu")
     prepared = [embedder.prepare(decode_image(encoded(size=(488, 680), seed=seed))) for seed in range(4)]
     other = embedder.at("bf16")
-    rows = other.encode(prepared)
+    rows, exact = other.encode(prepared), embedder.encode(prepared)
     assert rows.dtype == np.float32
     assert np.abs(np.linalg.norm(rows, axis=1) - 1).max() < 1e-5
-    exact = embedder.encode(prepared)
     assert float((rows * exact).sum(axis=1).min()) >= 0.99
     assert not np.array_equal(rows, exact)
     assert other.fingerprint == embedder.fingerprint
+    embedder.use("bf16")  # for good: no second model stays
+    assert np.array_equal(embedder.encode(prepared), rows)
+    assert embedder.settings == other.settings
 
 
 def test_numbers_that_overflow_are_said_at_once(model: Path) -> None:

@@ -16,20 +16,19 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from build_embeddings import parse_args
-from helpers.build.ranks import Ranks
+from helpers.build.ranks import Ranks, sole_build
 from helpers.build.report import BuildReport
+from helpers.build.request import BuildRequest
 from helpers.build.stage import build as build_here
-from helpers.build.stage import load_embedder, sole_build
-from helpers.cli_validation import BuildArgs
+from helpers.build.stage import load_embedder
 from helpers.embed.embedder import Embedder
 from helpers.errors import PipelineError
 from tests.conftest import ROOT, Built, needs_proc, run_script
 from tests.made_cache import make_cache, make_tiny_model
 from tests.test_build import FACES, build, contents, same_index
-from tests.test_checkpoint import make_faces, of_rank
+from tests.test_rows import interrupted
 
 MAX_RUN_SECONDS = 180.0
-ROW_BYTES = 512 * 4
 
 
 def torchrun(
@@ -78,9 +77,9 @@ def test_two_ranks_make_the_same_index_as_one(built: Built, tmp_path: Path) -> N
 
 
 def embedded_some(out: Path) -> bool:
-    """Whether rank 1, which begins with the eighth face, has a row or two."""
-    rows = out / "checkpoint_rank1_embeddings.npy"
-    return rows.exists() and rows.stat().st_size > 128 + 8 * ROW_BYTES
+    """Whether both ranks have a row or two."""
+    rows = [out / f"checkpoint{rank}_embeddings.npy" for rank in ("", "_rank1")]
+    return all(path.exists() and path.stat().st_size > 128 for path in rows)
 
 
 def kept(out: Path, name: str) -> int:
@@ -134,21 +133,21 @@ class Second(Ranks):
 
 
 @pytest.fixture
-def as_second(tmp_path: Path) -> tuple[BuildArgs, Embedder, Path, Path]:
+def as_second(tmp_path: Path) -> tuple[BuildRequest, Embedder, Path, Path]:
     """What rank 1 builds with: arguments, model, cache and --out."""
     cache, out = make_cache(tmp_path / "cache", ["tst"] * 4).root, tmp_path / "out"
     out.mkdir()
     model = make_tiny_model(tmp_path / "tiny")
     words = ["--cache", cache, "--out", out, "--offline", "--model", f"local-dir:{model}"]
-    args = parse_args(list(map(str, words)))
+    args = parse_args(list(map(str, words))).request
     return args, load_embedder(args, BuildReport()), cache, out
 
 
 def test_a_rank_touches_no_checkpoint_before_rank_0_is_done_with_them(
-    as_second: tuple[BuildArgs, Embedder, Path, Path],
+    as_second: tuple[BuildRequest, Embedder, Path, Path],
 ) -> None:
     args, embedder, cache, out = as_second
-    of_rank(1, out, make_faces(4), [0, 1])
+    interrupted(out, [0, 1], rank=1)
     left = contents(out)
 
     def to_do() -> NDArray[np.int64]:
@@ -163,7 +162,9 @@ def test_a_rank_touches_no_checkpoint_before_rank_0_is_done_with_them(
     assert (out / "checkpoint_rank1_meta.json").read_bytes() != left["checkpoint_rank1_meta.json"]
 
 
-def test_a_rank_that_sees_other_things_than_rank_0_says_so(as_second: tuple[BuildArgs, Embedder, Path, Path]) -> None:
+def test_a_rank_that_sees_other_things_than_rank_0_says_so(
+    as_second: tuple[BuildRequest, Embedder, Path, Path],
+) -> None:
     args, embedder, cache, _ = as_second
     Second.answers = [lambda: "another.jsonl.gz"]
     with pytest.raises(PipelineError, match="the ranks do not share --cache"):
@@ -173,7 +174,7 @@ def test_a_rank_that_sees_other_things_than_rank_0_says_so(as_second: tuple[Buil
     with pytest.raises(PipelineError, match="rank 1 would make other rows than rank 0"):
         build_here(args, embedder, BuildReport(), Second(1, 2, 1, 2))
     Second.answers = [lambda: True]
-    with pytest.raises(PipelineError, match="the ranks do not share --out"), sole_build(args, Second(1, 2, 1, 2)):
+    with pytest.raises(PipelineError, match="the ranks do not share --out"), sole_build(args.out, Second(1, 2, 1, 2)):
         pass
 
 

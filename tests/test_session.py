@@ -12,19 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.errors import PipelineError
-from helpers.net.resumable import Resumable
-from helpers.net.throttle import Stopped
-from helpers.session import (
+from helpers.net.answers import (
     Attempts,
     BadBody,
-    DownloadSession,
     FetchFailed,
     MissingPicture,
     TryAgain,
     backoff_seconds,
-    probe,
     retry_after_seconds,
 )
+from helpers.net.probe import leads_home, probe
+from helpers.net.resumable import Resumable
+from helpers.net.throttle import Stopped
+from helpers.session import DownloadSession, Http
 from tests.faulty_server import FaultyServer, Reply, faulty_server
 
 LOOPBACK = "http://127.0.0.1"
@@ -61,12 +61,7 @@ def clock() -> Clock:
 
 def make_session(clock: Clock, max_retries: int = 5) -> DownloadSession:
     return DownloadSession(
-        api_url=LOOPBACK,
-        user_agent="Tests/1 (test)",
-        workers=4,
-        connect_timeout=5,
-        read_timeout=5,
-        max_retries=max_retries,
+        Http(LOOPBACK, "Tests/1 (test)", workers=4, read_timeout=5, max_retries=max_retries),
         now=clock.now,
         sleep=clock.sleep,
     )
@@ -196,16 +191,8 @@ def test_429_pauses_every_worker(server: FaultyServer) -> None:
         go_on.wait(10)
         time = 30.0
 
-    session = DownloadSession(
-        api_url=LOOPBACK,
-        user_agent="t",
-        workers=2,
-        connect_timeout=5,
-        read_timeout=5,
-        max_retries=0,
-        now=lambda: time,
-        sleep=sleep,
-    )
+    http = Http(LOOPBACK, "t", workers=2, read_timeout=5, max_retries=0)
+    session = DownloadSession(http, now=lambda: time, sleep=sleep)
     workers = [threading.Thread(target=get_picture, args=(session, url, same))]
     workers[0].start()
     assert paused.wait(10)
@@ -268,15 +255,13 @@ def test_lists_are_asked_for_at_most_ten_times_a_second_and_pictures_at_any_rate
 
 def test_a_list_that_can_not_be_had_says_what_to_do(server: FaultyServer, clock: Clock, tmp_path: Path) -> None:
     target = Resumable(tmp_path / "list", server.answer("/list", Reply(404)))
-    with pytest.raises(PipelineError, match="could not be had") as caught:
+    with pytest.raises(PipelineError, match="could not be downloaded") as caught:
         make_session(clock).get_large(target, None, lambda _: None)
     assert "--offline" in caught.value.problems[0].suggestion
 
 
 def test_close_wakes_a_worker_that_waits(server: FaultyServer) -> None:
-    session = DownloadSession(
-        api_url=LOOPBACK, user_agent="t", workers=1, connect_timeout=5, read_timeout=5, max_retries=5
-    )
+    session = DownloadSession(Http(LOOPBACK, "t", workers=1, read_timeout=5))
     url = server.answer("/a.jpg", Reply(429))
     ended: list[BaseException] = []
 
@@ -319,11 +304,19 @@ def test_a_body_that_drips_without_end_is_given_up(server: FaultyServer) -> None
 
 
 def test_an_address_that_parsers_disagree_on_does_not_lead_home(server: FaultyServer) -> None:
-    session = DownloadSession(
-        api_url="https://1.1.1.1", user_agent="t", workers=1, connect_timeout=5, read_timeout=5, max_retries=0
-    )
+    session = DownloadSession(Http("https://1.1.1.1", "t", workers=1, read_timeout=5, max_retries=0))
     port = server.address.rpartition(":")[2]
     for url in (f"http://127.0.0.1:{port}/a", f"http://127.0.0.1:{port}\\@8.8.8.8/a", f"http://[::1]:{port}/a"):
-        with pytest.raises(FetchFailed, match="private address"):
+        with pytest.raises(FetchFailed, match="names this machine"):
             session.try_picture(url, Attempts())
     assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("host", "home"),
+    [("127.0.0.1", True), ("::1", True), ("0.0.0.0", True), ("169.254.169.254", True), ("localhost", True),
+     ("10.1.2.3", False), ("198.18.0.1", False), ("8.8.8.8", False), ("no such name", False)],
+)  # fmt: skip
+@pytest.mark.parametrize("look_up", [True, False])
+def test_this_machine_is_known_by_its_addresses(host: str, home: bool, look_up: bool) -> None:
+    assert leads_home(host, look_up=look_up) == home

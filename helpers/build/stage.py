@@ -99,6 +99,8 @@ def build(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks:
             _tell_reuse(earlier, found, request, report)
         workers = workers_for(request, embedder, checkpoint, ranks.local_size)
         share = ranks.share(ranks.from_leader(found.missing))
+        if not ranks.alone:
+            say(f"{ranks.size} ranks share {len(found.missing):,} faces; the progress is that of rank 0")
         with report.phase("embedding"):
             make_rows(faces, share, cache, embedder, workers, checkpoint, report, verify=request.validate_cache)
             for other in ranks.to_leader(report)[1:]:
@@ -164,7 +166,8 @@ def _count(found: Found, reusable: int, report: BuildReport) -> None:
 
 def _tell_reuse(earlier: Source, found: Found, request: BuildRequest, report: BuildReport) -> None:
     """Say what is reused; rows that go are normal with a new list, but may surprise where flags leave faces out."""
-    say(f"Reusing {report.reused:,} of {len(earlier.rows):,} rows of the existing index")
+    if report.reused or not report.resumed:
+        say(f"Reusing {report.reused:,} of {len(earlier.rows):,} rows of the existing index")
     report.dropped = found.unlisted(earlier.rows)
     before = earlier.manifest.parameters.selection if earlier.manifest else request.selection
     if report.dropped and before == request.selection:

@@ -31,8 +31,8 @@ class StoredIndex:
                 Category.CONFIGURATION,
                 f"there is no finished index in {folder.root}",
                 details=f"{folder.manifest.name} is missing",
-                suggestion="build one with build_embeddings.py (the same command resumes an interrupted build), or name "
-                "the directory of one (make demo: demo/index_out)",
+                suggestion="build one with build_embeddings.py (the same command resumes an interrupted build), or "
+                "name the directory of one (make demo: demo/index_out)",
             ) from error
         except BAD_JSON as error:
             raise disagreement(folder.manifest, str(error)) from error
