@@ -1,14 +1,15 @@
 """What tests share: running scripts as a user does, the stand-in, a built index of drawn cards, the real data."""
 
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +26,18 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="lo
 
 
 def run_script(
-    script: str, *arguments: object, cwd: Path | None = None, long: bool = False, **more: Any
+    script: str, *arguments: object, cwd: Path | None = None, long: bool = False, input: str = "", **more: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run a script of the project in a process of its own; its exit code and both outputs come back.
 
-    Where it will load a local model and nothing else is asked for, that process need not import torch first.
+    That process has the imports done already, unless `more` (an environment, say) or a `long` time is asked for.
     """
-    words_for_it = list(map(str, arguments))
-    if (loads_a_local_model(script, words_for_it) or script == "query_index.py") and not more and not long:
-        return run_warm(ROOT / script, words_for_it, cwd)
-    words = [sys.executable, str(ROOT / script), *words_for_it]
-    limit = 1200 if long else 300
-    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=limit, check=False, **more)
-
-
-def loads_a_local_model(script: str, words: list[str]) -> bool:
-    """Whether a process that has torch imported already may run it."""
-    models = [value for flag, value in pairwise(words) if flag == "--model"]
-    return script == "build_embeddings.py" and bool(models) and models[-1].startswith("local-dir:/")
+    if not more and not long:
+        return run_warm(script, *arguments, cwd=cwd, input=input)
+    words, limit = [sys.executable, str(ROOT / script), *map(str, arguments)], 1200 if long else 300
+    return subprocess.run(
+        words, cwd=cwd, input=input, capture_output=True, text=True, timeout=limit, check=False, **more
+    )
 
 
 def run_well(script: str, *arguments: object, cwd: Path | None = None) -> str:
@@ -90,32 +85,61 @@ def real() -> Path:
     return REAL
 
 
+Share = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def share(tmp_path_factory: pytest.TempPathFactory) -> Share:
+    """Make a folder once for all test workers: whoever comes first fills it, the others wait."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def shared(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, done = root / name, root / f"{name}.done"
+        with open(root / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of one that failed
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return shared
+
+
+@pytest.fixture(scope="session")
+def model(share: Share) -> Path:
     """The offline model's folder."""
-    folder = tmp_path_factory.mktemp("model")
-    run_well("scripts/make_offline_model.py", "--out", folder)
-    return folder
+    return share("model", lambda folder: run_well("scripts/make_offline_model.py", "--out", folder))
 
 
 @pytest.fixture(scope="session")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny(share: Share) -> Path:
+    """The folder of a model that is quick and good for nothing: where weights don't matter."""
+    from tests.made_cache import make_tiny_model  # torch: seconds
+
+    return share("tiny", make_tiny_model)
+
+
+@pytest.fixture(scope="session")
+def drawn(share: Share) -> Path:
     """A folder of drawn cards with their table, cards.jsonl."""
-    folder = tmp_path_factory.mktemp("drawn")
-    run_well("scripts/draw_cards.py", "--out", folder, "--count", DRAWN_COUNT)
-    return folder
+    return share("drawn", lambda folder: run_well("scripts/draw_cards.py", "--out", folder, "--count", DRAWN_COUNT))
 
 
 @pytest.fixture(scope="session")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def many(share: Share) -> Path:
     """A table of 300 small pictures, each another one, for what needs many and does not care what they show."""
-    folder = tmp_path_factory.mktemp("many")
+    return share("many", fill_with_many) / "cards.csv"
+
+
+def fill_with_many(folder: Path) -> None:
     lines = ["file,name,set,collector_number,scryfall_id"]
     for i in range(300):
         write(folder / f"{i:03}.jpg", encoded(seed=i))
         lines.append(f"{i:03}.jpg,Card {i},tst,{i + 1},id-{i:03}")
     write(folder / "cards.csv", "\n".join(lines).encode())
-    return folder / "cards.csv"
 
 
 @dataclass(frozen=True)
@@ -150,14 +174,25 @@ def make_built(table: Path, model: Path, folder: Path) -> Built:
 
 
 @pytest.fixture(scope="session")
-def built(drawn: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def built(drawn: Path, tiny: Path, share: Share) -> Built:
     """The drawn cards, downloaded and built. Not to be changed: tests that change it take a copy."""
-    return make_built(drawn / "cards.jsonl", model, tmp_path_factory.mktemp("built"))
+    folder = share("built", lambda folder: make_built(drawn / "cards.jsonl", tiny, folder))
+    return Built(folder / "cache", folder / "index", tiny)
 
 
 @pytest.fixture(scope="session")
-def real_built(real: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def real_built(real: Path, model: Path, share: Share) -> Built:
     """The real cards, downloaded and built, exported too."""
-    built = make_built(real / "cards.csv", model, tmp_path_factory.mktemp("real"))
-    run_well("export_for_browser.py", "--input-dir", built.index, "--output-dir", built.index)
-    return built
+
+    def fill(folder: Path) -> None:
+        index = make_built(real / "cards.csv", model, folder).index
+        run_well("export_for_browser.py", "--input-dir", index, "--output-dir", index)
+
+    folder = share("real", fill)
+    return Built(folder / "cache", folder / "index", model)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say what a run without the slow tests leaves out."""
+    if terminalreporter.config.option.markexpr == "not slow":
+        terminalreporter.write_line("The slow tests were left out (torchrun, demo, README, real cards): make test-slow")

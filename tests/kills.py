@@ -8,20 +8,31 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.conftest import ROOT, loads_a_local_model
-from tests.warm_python import run_warm
+from tests.conftest import ROOT
+from tests.warm_python import WarmProcess, run_warm
 
 KILLED = -signal.SIGKILL
 MAX_RUN_SECONDS = 300.0
 
 
 def run_until(
-    due: Callable[[], bool], script: str, *arguments: object, sent: signal.Signals = signal.SIGKILL
+    due: Callable[[], bool],
+    script: str,
+    *arguments: object,
+    sent: signal.Signals = signal.SIGKILL,
+    warm: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `script` and send it `sent` as soon as `due` is true; a script that ends before is not stopped."""
+    """Run `script` and send it `sent` as soon as `due` is true; a script that ends before is not stopped.
+
+    In a `warm` process the imports are done already.
+    """
     words = [sys.executable, str(ROOT / script), *map(str, arguments)]
     with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
-        with subprocess.Popen(words, stdout=stdout, stderr=stderr) as run:
+        with (
+            WarmProcess(script, *arguments, stdout=stdout, stderr=stderr)
+            if warm
+            else subprocess.Popen(words, stdout=stdout, stderr=stderr)
+        ) as run:
             deadline = time.monotonic() + MAX_RUN_SECONDS
             while run.poll() is None and not due():
                 assert time.monotonic() < deadline, f"{script} did not come so far"
@@ -30,18 +41,14 @@ def run_until(
             run.wait(timeout=60)
         stdout.seek(0)
         stderr.seek(0)
-        return subprocess.CompletedProcess(words, run.returncode, stdout.read(), stderr.read())
+        return subprocess.CompletedProcess(words, run.wait(), stdout.read(), stderr.read())
 
 
 def run_signalled_before(
     call: str, script: str, *arguments: object, sent: signal.Signals = signal.SIGKILL
 ) -> subprocess.CompletedProcess[str]:
     """Run `script`, which gets the signal just before `call`: "replace NAME" or "unlink NAME"."""
-    words = list(map(str, arguments))
-    if sent == signal.SIGKILL and loads_a_local_model(script, words):
-        return run_warm(ROOT / script, words, None, before=(int(sent), *call.split()))
-    watched = [sys.executable, "-m", "tests.signalled", str(int(sent)), *call.split(), str(ROOT / script)]
-    return _run([*watched, *words], cwd=ROOT)
+    return run_warm(script, *arguments, before=(int(sent), *call.split()))
 
 
 # Runs a script that gets a signal at the moment at which it asks for a module for the first time.

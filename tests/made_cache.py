@@ -42,7 +42,7 @@ def make_tiny_model(folder: Path, **preprocess: object) -> Path:
 
     `preprocess` is more of open_clip's `preprocess_cfg`.
     """
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     config = {
         "model_cfg": {
             "embed_dim": 512,

@@ -1,11 +1,6 @@
-"""Scripts that get a signal just before they rename or remove a file of a given name.
-
-python -m tests.signalled SIGNAL replace|unlink NAME SCRIPT [ARGUMENT ...], from the project's folder.
-"""
+"""Scripts that get a signal just before they rename or remove a file of a given name."""
 
 import os
-import runpy
-import sys
 from typing import Any
 
 
@@ -19,16 +14,3 @@ def signal_before(number: int, call: str, name: str) -> None:
         return real(*paths, **more)
 
     setattr(os, call, watched)
-
-
-def main() -> None:
-    """Be the script."""
-    number, call, name, script = sys.argv[1:5]
-    signal_before(int(number), call, name)
-    sys.argv = sys.argv[4:]
-    sys.path.insert(0, os.path.dirname(script))  # noqa: PTH120
-    runpy.run_path(script, run_name="__main__")
-
-
-if __name__ == "__main__":
-    main()

@@ -22,6 +22,7 @@ from tests.conftest import ROOT, Built, run_script
 from tests.faulty_server import faulty_server
 from tests.kills import KILLED, run_signalled_before, run_until
 from tests.pictures import BROKEN
+from tests.warm_python import WarmProcess
 
 NO_DEVICE = "cuda" if sys.platform == "darwin" else "mps"
 CHECKPOINT = ["checkpoint.npz", "checkpoint_embeddings.npy", "checkpoint_meta.json", "checkpoint_pictures.npy"]
@@ -162,11 +163,10 @@ def test_a_disk_that_is_full_leaves_the_old_output_as_it_was(built: Built, tmp_p
 
 def test_two_builds_into_one_folder_do_not_mix(built: Built, tmp_path: Path) -> None:
     """The second is turned away while the first is at it, or comes after it: never do both write at once."""
-    words = [sys.executable, str(ROOT / "build_embeddings.py"), "--cache", str(built.cache), "--out", str(tmp_path)]
-    words += ["--model", f"local-dir:{built.model}", "--offline"]
+    words = ["--cache", built.cache, "--out", tmp_path, "--model", f"local-dir:{built.model}", "--offline"]
     limits = [["--limit", "5"], []]
-    runs = [subprocess.Popen(words + limit, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for limit in limits]
-    ends = [(run.communicate(timeout=120)[1].decode(), run.returncode) for run in runs]
+    runs = [WarmProcess("build_embeddings.py", *words, *limit) for limit in limits]
+    ends = [(run.communicate()[1], run.returncode) for run in runs]
     assert 0 in [code for _, code in ends]
     assert all(code == 0 or "another build is writing into" in stderr for stderr, code in ends)
     for name, digest in Built(built.cache, tmp_path, built.model).manifest()["sha256"].items():
@@ -233,6 +233,7 @@ def test_a_model_folder_without_weights_is_not_filled_with_random_ones(built: Bu
     assert "could not be loaded" in done.stderr
 
 
+@pytest.mark.slow  # weights of 350 MB
 def test_weights_from_a_file_are_open_clips_own_way(built: Built, tmp_path: Path) -> None:
     """ViT-B/32's real architecture with random weights: CLIP's own code path, without CLIP's weights."""
     torch.manual_seed(0)
@@ -287,6 +288,7 @@ def test_a_build_that_is_stopped_keeps_a_checkpoint_and_goes_on_from_it(
         *("build_embeddings.py", "--cache", built.cache, "--out", tmp_path, "--model", f"local-dir:{built.model}"),
         *("--offline", "--batch", 1),
         sent=sent,
+        warm=True,
     )
     assert run.returncode == code
     assert "Traceback" not in run.stderr

@@ -66,7 +66,7 @@ def test_all_pictures_404_is_exit_code_2(drawn: Path, model: Path, tmp_path: Pat
     with serving(drawn / "cards.jsonl", "--faults", "404=100") as address:
         done = all_in_one(address, tmp_path, model)
     assert done.returncode == 2
-    assert "none of the pictures could be had" in done.stderr
+    assert "none of the pictures could be downloaded" in done.stderr
     assert not (tmp_path / "out").exists()  # nothing came of it
 
 
@@ -90,6 +90,7 @@ def test_the_same_command_goes_on_where_it_was_stopped(drawn: Path, model: Path,
             *words(address, tmp_path, model),
             *("--batch", 1),
             sent=signal.SIGTERM,
+            warm=True,
         )
         assert run.returncode == 143
         assert "Traceback" not in run.stderr

@@ -208,7 +208,7 @@ def test_no_picture_at_all_is_exit_code_2(server: FaultyServer, tmp_path: Path) 
         server.answer(f"/{i}.jpg", Reply(404))
     done = download(server, tmp_path)
     assert done.returncode == 2
-    assert "ERROR: Network Error: none of the pictures could be had" in done.stderr
+    assert "ERROR: Network Error: none of the pictures could be downloaded" in done.stderr
     assert "download_report.json" in done.stderr
     assert len(report(tmp_path)["failures"]) == COUNT
 
@@ -413,7 +413,7 @@ def test_filters_choose_among_the_cards_and_are_recorded(server: FaultyServer, t
 def test_filters_that_leave_nothing_are_an_error_with_what_was_asked_for(server: FaultyServer, tmp_path: Path) -> None:
     done = download(server, tmp_path, "--set", "nosuchset", "--exclude-digital")
     assert done.returncode == 1
-    assert "ERROR: Configuration Error: the filters leave nothing of the card list" in done.stderr
+    assert "ERROR: Configuration Error: no card of the list passes the filters" in done.stderr
     assert "received --set nosuchset --exclude-digital" in done.stderr
 
 

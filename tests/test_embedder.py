@@ -28,8 +28,9 @@ def load(folder: Path, size: int = 384) -> Embedder:
 
 
 @pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    return make_tiny_model(tmp_path / "tiny")
+def own(tmp_path: Path) -> Path:
+    """A tiny model to be changed."""
+    return make_tiny_model(tmp_path / "own")
 
 
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
@@ -53,14 +54,14 @@ def edited(folder: Path, **changes: dict[str, Any]) -> None:
     path.write_text(json.dumps(config))
 
 
-def test_another_architecture_is_known_though_the_weights_are_the_same(tiny: Path) -> None:
-    before = load(tiny)
-    edited(tiny, vision_cfg={"head_width": 16})
-    heads = load(tiny)
+def test_another_architecture_is_known_though_the_weights_are_the_same(own: Path) -> None:
+    before = load(own)
+    edited(own, vision_cfg={"head_width": 16})
+    heads = load(own)
     assert heads.fingerprint == before.fingerprint
     assert heads.settings.differences(before.settings)
-    edited(tiny, vision_cfg={"head_width": 32}, text_cfg={"heads": 2})
-    assert not load(tiny).settings.differences(before.settings)  # the text tower makes no row
+    edited(own, vision_cfg={"head_width": 32}, text_cfg={"heads": 2})
+    assert not load(own).settings.differences(before.settings)  # the text tower makes no row
 
 
 @pytest.mark.parametrize("change", [{"preprocess_cfg": {"mean": [0.1, 0.2, 0.3]}}, {"vision_cfg": {"timm_drop": 0.1}}])
@@ -92,17 +93,17 @@ def damaged_bin(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [unknown_key, damaged_safetensors, damaged_bin])
-def test_a_model_that_can_not_be_loaded_is_named(tiny: Path, damage: Callable[[Path], None]) -> None:
-    damage(tiny)
+def test_a_model_that_can_not_be_loaded_is_named(own: Path, damage: Callable[[Path], None]) -> None:
+    damage(own)
     with pytest.raises(PipelineError, match="could not be loaded"):
-        load(tiny)
+        load(own)
 
 
 @pytest.mark.parametrize(
     "words", ["CUDA out of memory. Tried to allocate 2.00 GiB", "DefaultCPUAllocator: can't allocate memory: you tried"]
 )
-def test_a_device_without_memory_is_told_what_to_do(tiny: Path, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    embedder = load(tiny)
+def test_a_device_without_memory_is_told_what_to_do(own: Path, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder = load(own)
     prepared = [embedder.prepare(decode_image(encoded()))] * 3
 
     def full(_: torch.Tensor) -> None:

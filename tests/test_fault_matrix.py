@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -29,6 +30,7 @@ from tests.faulty_server import FaultyServer, Reply, faulty_server
 from tests.pictures import encoded
 
 COUNT, VICTIM = 8, 3
+SIDE_BY_SIDE = 8
 PICTURE = f"/{VICTIM}.jpg"
 OUTSIDE = "http://cards.example.org"  # a public name that leads nowhere: only through the server as a proxy
 MAX_MEMORY_BYTES = 250_000_000  # at the peak, of which 100 MB are Python and its libraries
@@ -54,12 +56,19 @@ def offer(server: FaultyServer, text: bytes, **fields: Any) -> None:
     server.answer("/bulk-data", Reply(body=json.dumps({"data": [entry]}).encode()))
 
 
-@pytest.fixture
-def server() -> Iterator[FaultyServer]:
+@contextmanager
+def eight_cards() -> Iterator[FaultyServer]:
+    """A server of a list and its pictures, without any fault yet."""
     with faulty_server() as server:
         for i in range(COUNT):
             server.answer(f"/{i}.jpg", Reply(body=encoded(seed=i), headers={"ETag": f'"{i}"'}))
         offer(server, lines(server))
+        yield server
+
+
+@pytest.fixture
+def server() -> Iterator[FaultyServer]:
+    with eight_cards() as server:
         yield server
 
 
@@ -84,19 +93,14 @@ class Run:
     prelude: str = ""  # Python to run in the process before the script
 
     def download(self, server: FaultyServer) -> subprocess.CompletedProcess[str]:
-        def limit() -> None:
-            for what, most in self.limits.items():
-                resource.setrlimit(what, (most, most))
-
         script = str(ROOT / "download_images.py")
         words = ["--cache", self.cache, "--api-url", server.address, "--max-retries", 1, *self.arguments]
-        program = (
-            f"{PEAK}{self.prelude}\nimport runpy, sys\nsys.argv = sys.argv[1:]\nsys.path.insert(0, {str(ROOT)!r})\n"
-        )
-        program += "runpy.run_path(sys.argv[0], run_name='__main__')"
+        limits = "".join(f"resource.setrlimit({what}, ({n}, {n}))\n" for what, n in self.limits.items())
+        program = f"{PEAK}{limits}{self.prelude}\nimport runpy, sys\nsys.argv = sys.argv[1:]\n"
+        program += f"sys.path.insert(0, {str(ROOT)!r})\nrunpy.run_path(sys.argv[0], run_name='__main__')"
         return subprocess.run(
             [sys.executable, "-c", program, script, *map(str, words)],
-            capture_output=True, text=True, timeout=120, check=False, preexec_fn=limit,
+            capture_output=True, text=True, timeout=120, check=False,
             env=os.environ | self.environment,
         )  # fmt: skip
 
@@ -332,26 +336,54 @@ for path in (LIST, IMAGE):
     cell("clock that jumps", path, jumping_clock, 0, COUNT, "every worker pauses for 1 s")
 
 
+@dataclass(frozen=True)
+class Seen:
+    """How a cell came out."""
+
+    done: subprocess.CompletedProcess[str]
+    cache: Path
+    asked: list[str]
+
+
+def see(fault: str, where: str, folder: Path) -> Seen:
+    with eight_cards() as server:
+        run = Run(folder / "cache", ["--timeout-read", 5])
+        run = CELLS[fault, where].make(server, LIST if where == "list" else IMAGE, run) or run
+        return Seen(run.download(server), run.cache, list(server.asked))
+
+
+@pytest.fixture(scope="module")
+def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Any, Future[Seen]]]:
+    """All cells that are wanted, side by side: they mostly wait."""
+    wanted: list[tuple[Any, Any]] = [
+        (item.callspec.params["fault"], item.callspec.params["where"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.originalname == "test_every_fault_is_survived_and_named"
+    ]
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        cells = {cell: pool.submit(see, *cell, tmp_path_factory.mktemp("cell")) for cell in wanted}
+        yield cells
+        pool.shutdown(cancel_futures=True)
+
+
 @pytest.mark.parametrize(("fault", "where"), sorted(CELLS), ids=str)
-def test_every_fault_is_survived_and_named(server: FaultyServer, tmp_path: Path, fault: str, where: str) -> None:
-    expected = CELLS[fault, where]
-    run = Run(tmp_path / "cache", ["--timeout-read", 5])
-    run = expected.make(server, LIST if where == "list" else IMAGE, run) or run
-    done = run.download(server)
-    told = done.stderr + (run.cache / "download_report.json").read_text() if done.returncode == 0 else done.stderr
-    assert (done.returncode, len(list(ImageCache(run.cache).pictures()))) == (expected.code, expected.pictures), told
+def test_every_fault_is_survived_and_named(seen: dict[Any, Future[Seen]], fault: str, where: str) -> None:
+    expected, found = CELLS[fault, where], seen[fault, where].result()
+    done = found.done
+    told = done.stderr + (found.cache / "download_report.json").read_text() if done.returncode == 0 else done.stderr
+    assert (done.returncode, len(list(ImageCache(found.cache).pictures()))) == (expected.code, expected.pictures), told
     assert expected.words in told
     assert 1000 * int(done.stderr.rpartition("peak KB:")[2]) < MAX_MEMORY_BYTES
     assert "Traceback" not in told
     assert "\x1b" not in done.stderr
-    assert "/secret" not in server.asked
+    assert "/secret" not in found.asked
     if expected.code == 0 and expected.pictures < COUNT:
-        (failure,) = json.loads((run.cache / "download_report.json").read_text())["failures"] or [None]
+        (failure,) = json.loads((found.cache / "download_report.json").read_text())["failures"] or [None]
         assert failure is None or failure["reason"]
-    names = {path.name for path in run.cache.iterdir() if path.name.endswith(".part")}
+    names = {path.name for path in found.cache.iterdir() if path.name.endswith(".part")}
     kept = "unique_artwork-20261101000000.jsonl.gz"
     assert names <= {f"{kept}.part", f"{kept}.origin.part"}  # what came of a list is gone on with
-    for path in ImageCache(run.cache).pictures():
+    for path in ImageCache(found.cache).pictures():
         assert Image.open(path).load() is not None
 
 
@@ -373,6 +405,7 @@ def test_a_server_that_refuses_every_picture_is_not_hammered(server: FaultyServe
     assert 5 <= len([path for path in server.asked if path.endswith(".jpg")]) <= 11  # some were under way beside these
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_too_small_is_named_before_anything_is_fetched(server: FaultyServer, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "400k") as disk:
         done = Run(disk / "cache").download(server)
@@ -386,6 +419,7 @@ def test_a_disk_that_is_too_small_is_named_before_anything_is_fetched(server: Fa
         assert len(list(ImageCache(disk / "cache").pictures())) == COUNT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["list", "image"])
 def test_a_disk_that_fills_up_is_named_and_a_run_with_room_completes(
     server: FaultyServer, tmp_path: Path, where: str
@@ -413,6 +447,7 @@ def test_a_disk_that_fills_up_is_named_and_a_run_with_room_completes(
         assert not list((disk / "cache").glob("*.part"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["list", "image"])
 def test_a_disk_that_can_only_be_read_is_named(server: FaultyServer, tmp_path: Path, where: str) -> None:
     with small_disk(tmp_path / "disk", "4m") as disk:

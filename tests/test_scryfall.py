@@ -246,7 +246,7 @@ def test_a_new_list_that_is_damaged_does_not_replace_a_good_old_one(
         server.answer("/list", Reply(body=path.read_bytes()[:-50]))
         set_description(tmp_path, checked_at="2020-01-01T00:00:00+00:00", api_url=server.address)
         assert ensure(tmp_path, server.address, session) == path
-    assert "WARNING: the card list could not be downloaded; going on with the list kept" in capsys.readouterr().err
+    assert "WARNING: the card list could not be downloaded; using the list kept" in capsys.readouterr().err
     assert len(list(iter_faces(path, Selection(), FaceTally()))) == 13
 
 

@@ -70,11 +70,13 @@ def index_source(folder: IndexFolder) -> Source | None:
 
     PipelineError (Configuration Error) where the disk does not give a file.
     """
-    if not folder.manifest.exists():
-        return None
     try:
+        if not folder.manifest.exists():
+            return None
         stored = StoredIndex(folder)
         return Source(stored.manifest.settings, stored.rows(), stored.manifest)
+    except OSError as error:
+        raise unreadable(folder.manifest, error) from error
     except PipelineError as error:
         if error.category is not Category.VALIDATION:
             raise
@@ -101,9 +103,10 @@ def checkpoint_source(folder: IndexFolder) -> Source | None:
     except _Damaged:
         raise
     except Exception as error:  # damaged bytes make numpy, zipfile and tokenize raise nearly anything
-        if not folder.checkpoint_meta.exists():
+        missing = error.filename if isinstance(error, FileNotFoundError) else None
+        if missing == str(folder.checkpoint_meta):
             return None
-        if isinstance(error, OSError) and error.errno and not isinstance(error, FileNotFoundError):
+        if isinstance(error, OSError) and error.errno and missing is None:
             raise unreadable(folder.checkpoint_meta, error) from error
         raise _Damaged(str(error)) from error
     damaged = np.intersect1d(off_unit_rows(rows.embeddings), np.flatnonzero(good[:count]))
