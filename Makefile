@@ -25,12 +25,13 @@ endif
 
 # A word for the shell, whatever it holds
 quoted = '$(subst ','\'',$(1))'
+SIDE_BY_SIDE = -n 2 --dist loadfile --no-loadscope-reorder
 LIST_FLAGS = --kind $(call quoted,$(KIND)) --cache $(call quoted,$(CACHE))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # download, embed and export follow each other, whatever -j says
 .PHONY: help env demo build build-cpu build-cuda build-mps download embed export query validate serve \
-	conda-cpu conda-gpu conda-mps test lint prove-kill prove-download prove-list prove-checkpoint \
+	conda-cpu conda-gpu conda-mps test test-slow lint prove-kill prove-download prove-list prove-checkpoint \
 	prove-embed-kill prove-incremental bench-download bench-embed bench-validate clean clean-cache
 
 help: ## list the targets
@@ -116,8 +117,11 @@ conda-mps: ## the same for a Mac: mtg-image-db-mps
 	$(HAVE_CONDA)
 	$(CONDA) env update --file environment-mps.yml --prune
 
-test: $(INSTALLED) ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: $(INSTALLED) ## run the tests (five minutes), but for the slow ones
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow" $(ARGS)
+
+test-slow: $(INSTALLED) ## run the slow tests: torchrun, demo, README, small disks, real cards (five minutes)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m slow $(ARGS)
 
 lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check .
@@ -159,7 +163,7 @@ clean: ## remove demo/ and what tests and tools made (never CACHE, OUT or the en
 			echo "  Suggestion: leave it out to remove demo/ with all that is in it" >&2; \
 			exit 1;; esac; done
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf __pycache__ helpers/__pycache__ scripts/__pycache__ tests/__pycache__
+	find __pycache__ helpers scripts tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 clean-cache: $(INSTALLED) ## delete the pictures and lists in CACHE, and say what was deleted
 	$(BIN)/python scripts/clear_cache.py --cache $(call quoted,$(CACHE))

@@ -181,6 +181,13 @@ def built(drawn: Path, tiny: Path, share: Share) -> Built:
 
 
 @pytest.fixture(scope="session")
+def recognised(built: Built, model: Path, share: Share) -> Built:
+    """The drawn cards, built with a model that tells them apart."""
+    words = ("--cache", built.cache, "--model", f"local-dir:{model}", "--offline", "--out")
+    return Built(built.cache, share("recognised", lambda out: run_well("build_embeddings.py", *words, out)), model)
+
+
+@pytest.fixture(scope="session")
 def real_built(real: Path, model: Path, share: Share) -> Built:
     """The real cards, downloaded and built, exported too."""
 

@@ -28,14 +28,14 @@ def words(address: str, folder: Path, model: Path) -> list[object]:
     ]
 
 
-def test_it_gives_the_same_files_as_both_scripts_in_turn(drawn: Path, model: Path, tmp_path: Path) -> None:
+def test_it_gives_the_same_files_as_both_scripts_in_turn(drawn: Path, tiny: Path, tmp_path: Path) -> None:
     with serving(drawn / "cards.jsonl") as address:
-        done = all_in_one(address, tmp_path / "one", model, "--batch", 5)
+        done = all_in_one(address, tmp_path / "one", tiny, "--batch", 5)
         assert done.returncode == 0, done.stderr
         two = tmp_path / "two"
         run_well("download_images.py", "--cache", two / "cache", "--api-url", address)
         run_well(
-            *("build_embeddings.py", "--cache", two / "cache", "--out", two / "out", "--model", f"local-dir:{model}")
+            *("build_embeddings.py", "--cache", two / "cache", "--out", two / "out", "--model", f"local-dir:{tiny}")
         )
     assert same_index(tmp_path / "one" / "out", two / "out")
     pictures = [{p.name: p.read_bytes() for p in (tmp_path / n / "cache").glob("*.jpg")} for n in ("one", "two")]
@@ -62,17 +62,17 @@ def test_limit_0_is_no_valid_images(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_all_pictures_404_is_exit_code_2(drawn: Path, model: Path, tmp_path: Path) -> None:
+def test_all_pictures_404_is_exit_code_2(drawn: Path, tiny: Path, tmp_path: Path) -> None:
     with serving(drawn / "cards.jsonl", "--faults", "404=100") as address:
-        done = all_in_one(address, tmp_path, model)
+        done = all_in_one(address, tmp_path, tiny)
     assert done.returncode == 2
     assert "none of the pictures could be downloaded" in done.stderr
     assert not (tmp_path / "out").exists()  # nothing came of it
 
 
-def test_pictures_that_can_not_be_had_are_left_out(drawn: Path, model: Path, tmp_path: Path) -> None:
+def test_pictures_that_can_not_be_had_are_left_out(drawn: Path, tiny: Path, tmp_path: Path) -> None:
     with serving(drawn / "cards.jsonl", "--faults", "503=40", "--fault-times", 0) as address:
-        done = all_in_one(address, tmp_path, model, "--max-retries", 0)
+        done = all_in_one(address, tmp_path, tiny, "--max-retries", 0)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "cache" / "download_report.json").read_text())
     assert 0 < len(report["failures"]) < FACES
@@ -81,20 +81,20 @@ def test_pictures_that_can_not_be_had_are_left_out(drawn: Path, model: Path, tmp
     assert f"missing from the cache: {FACES - left}" in done.stdout
 
 
-def test_the_same_command_goes_on_where_it_was_stopped(drawn: Path, model: Path, tmp_path: Path) -> None:
+def test_the_same_command_goes_on_where_it_was_stopped(drawn: Path, tiny: Path, tmp_path: Path) -> None:
     log, rows = tmp_path / "log", tmp_path / "out" / "checkpoint_embeddings.npy"
     with serving(drawn / "cards.jsonl", "--log", log) as address:
         run = run_until(
             lambda: rows.exists() and rows.stat().st_size > 128,
             "build_mtg_faiss.py",
-            *words(address, tmp_path, model),
+            *words(address, tmp_path, tiny),
             *("--batch", 1),
             sent=signal.SIGTERM,
             warm=True,
         )
         assert run.returncode == 143
         assert "Traceback" not in run.stderr
-        done = all_in_one(address, tmp_path, model)
+        done = all_in_one(address, tmp_path, tiny)
     assert done.returncode == 0, done.stderr
     pictures = [path for path in logged(log) if path.startswith("/normal")]
     assert len(pictures) == len(set(pictures)) == FACES  # none was fetched twice

@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import ROOT, run_well
 
 CARDS, PHOTOGRAPHS = 15, 3
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

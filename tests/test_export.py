@@ -36,13 +36,10 @@ def export(index: Path, out: Path) -> Path:
     return out
 
 
-def test_a_client_finds_every_drawn_card(built: Built, model: Path, tmp_path: Path) -> None:
-    index = tmp_path / "index"  # of a model that tells cards apart
-    words = ("--cache", built.cache, "--out", index, "--model", f"local-dir:{model}", "--offline")
-    run_well("build_embeddings.py", *words)
-    decoded, records = read_as_a_client(export(index, tmp_path / "browser"))
-    rows = np.load(index / "mtg_embeddings.npy")
-    assert records == built.records()
+def test_a_client_finds_every_drawn_card(recognised: Built, tmp_path: Path) -> None:
+    decoded, records = read_as_a_client(export(recognised.index, tmp_path / "browser"))
+    rows = np.load(recognised.index / "mtg_embeddings.npy")
+    assert records == recognised.records()
     assert np.array_equal((rows @ decoded.T).argmax(axis=1), np.arange(len(rows)))
 
 

@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from helpers.cards.image_cache import ImageCache
 from tests.conftest import Built, run_script, run_well, serving
@@ -12,12 +13,14 @@ from tests.pictures import BROKEN
 from tests.test_export import read_as_a_client
 
 
+@pytest.mark.slow
 def test_1050_real_cards_become_1050_rows(real_built: Built) -> None:
     assert len(real_built.records()) == 1050
     assert np.load(real_built.index / "mtg_embeddings.npy").shape == (1050, 512)
     assert real_built.manifest()["statistics"]["successful_embeddings"] == 1050
 
 
+@pytest.mark.slow
 def test_50_real_cards_asked_about_themselves_come_first(real_built: Built) -> None:
     records = real_built.records()
     rows = np.load(real_built.index / "mtg_embeddings.npy")
@@ -36,6 +39,7 @@ def test_50_real_cards_asked_about_themselves_come_first(real_built: Built) -> N
         assert found == row or float(rows[found] @ rows[row]) >= 1 - 1e-6  # itself or an identical twin
 
 
+@pytest.mark.slow
 def test_a_client_finds_every_real_card(real_built: Built) -> None:
     decoded, records = read_as_a_client(real_built.index)
     rows = np.load(real_built.index / "mtg_embeddings.npy")
@@ -55,7 +59,7 @@ def test_a_client_finds_every_real_card(real_built: Built) -> None:
 
 
 def test_five_broken_pictures_of_a_hundred_cost_five_rows_and_no_other_its_name(
-    many: Path, model: Path, tmp_path: Path
+    many: Path, tiny: Path, tmp_path: Path
 ) -> None:
     cache, out, log = tmp_path / "cache", tmp_path / "out", tmp_path / "log"
 
@@ -74,7 +78,7 @@ def test_five_broken_pictures_of_a_hundred_cost_five_rows_and_no_other_its_name(
 
         build = run_script(
             *("build_embeddings.py", "--cache", cache, "--out", out, "--limit", 100),
-            *("--model", f"local-dir:{model}", "--offline"),
+            *("--model", f"local-dir:{tiny}", "--offline"),
         )
         assert build.returncode == 0, build.stderr
         assert "validation failures: 5" in build.stdout

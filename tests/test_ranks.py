@@ -1,12 +1,15 @@
 """torchrun with two ranks on this machine: one index, whoever dies."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,9 +26,9 @@ from helpers.build.stage import build as build_here
 from helpers.build.stage import load_embedder
 from helpers.embed.embedder import Embedder
 from helpers.errors import PipelineError
-from tests.conftest import ROOT, Built, needs_proc, run_script
+from tests.conftest import ROOT, needs_proc, run_script
 from tests.made_cache import make_cache, make_tiny_model
-from tests.test_build import FACES, build, contents, same_index
+from tests.test_build import contents, same_index
 from tests.test_rows import interrupted
 
 MAX_RUN_SECONDS = 180.0
@@ -61,25 +64,35 @@ def process_of_rank_1(parent: int) -> int:
     return found
 
 
-def arguments(built: Built, out: Path) -> list[object]:
-    return ["--cache", built.cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline"]
+FACES = 600
 
 
-def test_two_ranks_make_the_same_index_as_one(built: Built, tmp_path: Path) -> None:
-    done = torchrun("build_embeddings.py", *arguments(built, tmp_path))
-    assert done.returncode == 0, done.stderr
-    assert same_index(tmp_path, built.index)
-    manifest = Built(built.cache, tmp_path, built.model).manifest()
-    assert manifest["embedding"]["ranks"] == 2
-    assert manifest["embedding"]["embedded"] == FACES
-    assert manifest["statistics"]["total_records"] == FACES
-    assert done.stdout.count("Written to") == 1
+@dataclass(frozen=True)
+class Shared:
+    """A build of many faces by two ranks, of which the second was killed."""
+
+    out: Path
+    words: list[object]
+    killed: "subprocess.CompletedProcess[str]"
+    kept: list[int]  # rows in each rank's checkpoint
+
+    def manifest(self, out: Path) -> dict[str, Any]:
+        return dict(json.loads((out / "build_manifest.json").read_text()))
 
 
-def embedded_some(out: Path) -> bool:
-    """Whether both ranks have a row or two."""
-    rows = [out / f"checkpoint{rank}_embeddings.npy" for rank in ("", "_rank1")]
-    return all(path.exists() and path.stat().st_size > 128 for path in rows)
+@pytest.fixture(scope="module")
+def shared(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    folder = tmp_path_factory.mktemp("ranks")
+    cache, out = make_cache(folder / "cache", ["tst"] * FACES).root, folder / "out"
+    words = ["--cache", cache, "--model", f"local-dir:{tiny}", "--offline", "--checkpoint-frequency", 100, "--out"]
+
+    def embedded_some() -> bool:
+        """Whether both ranks have rows, and the second a checkpoint, which is all that a kill leaves it."""
+        first = out / "checkpoint_embeddings.npy"
+        return (out / "checkpoint_rank1_meta.json").exists() and first.exists() and first.stat().st_size > 128
+
+    done = torchrun("build_embeddings.py", *words, out, "--batch", 4, due=embedded_some)
+    return Shared(out, words, done, [kept(out, name) for name in ("checkpoint.npz", "checkpoint_rank1.npz")])
 
 
 def kept(out: Path, name: str) -> int:
@@ -88,36 +101,42 @@ def kept(out: Path, name: str) -> int:
 
 
 @needs_proc
-def test_a_rank_that_is_killed_ends_the_run_and_one_goes_on(built: Built, tmp_path: Path) -> None:
-    words = [*arguments(built, tmp_path), "--batch", 1]
-    done = torchrun("build_embeddings.py", *words, due=lambda: embedded_some(tmp_path))
-    assert done.returncode != 0
-    assert not (tmp_path / "build_manifest.json").exists()
-    assert "Signal 9 (SIGKILL) received by PID" in done.stderr  # which rank it was is torchrun's to say
-    assert str(ROOT / "helpers") not in done.stderr  # a traceback of ours
-    resumed = kept(tmp_path, "checkpoint.npz")
-    assert resumed  # rank 0 was stopped, not killed
-
-    done = build(built.cache, tmp_path, built.model)
-    assert done.returncode == 0, done.stderr
-    assert same_index(tmp_path, built.index)
-    assert Built(built.cache, tmp_path, built.model).manifest()["embedding"]["resumed"] == resumed
+@pytest.mark.slow
+def test_a_rank_that_is_killed_ends_the_run_and_all_keep_what_they_have(shared: Shared) -> None:
+    assert shared.killed.returncode != 0
+    assert not (shared.out / "build_manifest.json").exists()
+    assert "Signal 9 (SIGKILL) received by PID" in shared.killed.stderr  # which rank it was is torchrun's to say
+    assert str(ROOT / "helpers") not in shared.killed.stderr  # a traceback of ours
+    assert all(shared.kept)
+    assert sum(shared.kept) < FACES
 
 
 @needs_proc
-def test_what_two_ranks_kept_two_others_go_on_from(built: Built, tmp_path: Path) -> None:
-    words = [*arguments(built, tmp_path), "--batch", 1]
-    done = torchrun("build_embeddings.py", *words, due=lambda: embedded_some(tmp_path), sent=signal.SIGTERM)
-    assert done.returncode != 0
-    by_rank = [kept(tmp_path, name) for name in ("checkpoint.npz", "checkpoint_rank1.npz")]
-    assert all(by_rank)
-    assert sum(by_rank) < FACES
+@pytest.mark.slow
+def test_one_process_goes_on_from_what_ranks_kept(shared: Shared, tmp_path: Path) -> None:
+    out, fresh = Path(shutil.copytree(shared.out, tmp_path / "out")), tmp_path / "fresh"
+    for folder in (out, fresh):
+        done = run_script("build_embeddings.py", *shared.words, folder)
+        assert done.returncode == 0, done.stderr
+    counts = shared.manifest(out)["embedding"]
+    assert (counts["resumed"], counts["embedded"]) == (sum(shared.kept), FACES - sum(shared.kept))
+    assert same_index(out, fresh)
 
-    done = torchrun("build_embeddings.py", *arguments(built, tmp_path))
+
+@needs_proc
+@pytest.mark.slow
+def test_two_ranks_go_on_from_it_and_make_the_same_index_as_one(shared: Shared, tmp_path: Path) -> None:
+    out, fresh = Path(shutil.copytree(shared.out, tmp_path / "out")), tmp_path / "fresh"
+    done = torchrun("build_embeddings.py", *shared.words, out)
     assert done.returncode == 0, done.stderr
-    assert same_index(tmp_path, built.index)
-    counts = Built(built.cache, tmp_path, built.model).manifest()["embedding"]
-    assert (counts["resumed"], counts["embedded"]) == (sum(by_rank), FACES - sum(by_rank))
+    assert done.stdout.count("Written to") == 1
+    manifest = shared.manifest(out)
+    counts = manifest["embedding"]
+    assert (counts["ranks"], counts["resumed"]) == (2, sum(shared.kept))
+    assert counts["embedded"] == FACES - sum(shared.kept)
+    assert manifest["statistics"]["total_records"] == manifest["statistics"]["successful_embeddings"] == FACES
+    assert run_script("build_embeddings.py", *shared.words, fresh).returncode == 0
+    assert same_index(out, fresh)
 
 
 class Second(Ranks):

@@ -32,7 +32,7 @@ def test_every_script_and_flag_is_named(script: str) -> None:
 
 def test_the_two_commands_come_first_and_ci_calls_the_second() -> None:
     assert [line.partition("#")[0].strip() for line in BLOCKS[0].splitlines()] == ["make demo", "make test"]
-    assert (ROOT / ".ci/run").read_text().rstrip().endswith("\nmake test")
+    assert (ROOT / ".ci/run").read_text().splitlines()[-2:] == ["make test", "make test-slow"]
 
 
 def test_every_make_target_is_named() -> None:
@@ -99,6 +99,7 @@ def run_as_written(command: str, cwd: Path, api_url: str = "") -> "subprocess.Co
 NEED_WEIGHTS = ("build_mtg_faiss.py", "build_embeddings.py")  # CLIP's, which tests can't have
 
 
+@pytest.mark.slow
 def test_commands_of_one_line_run_as_written(checkout: Path, drawn: Path) -> None:
     lines = [line for block in BLOCKS if block.startswith(PYTHON) for line in block.splitlines()]
     assert len(lines) >= 6
@@ -113,6 +114,7 @@ def test_commands_of_one_line_run_as_written(checkout: Path, drawn: Path) -> Non
                 assert done.returncode == 0, line + done.stderr
 
 
+@pytest.mark.slow
 def test_the_way_of_one_s_own_pictures_runs_as_written(checkout: Path) -> None:
     (block,) = (block for block in BLOCKS if "my/cards.csv" in block)
     with socket.create_server(("127.0.0.1", 0)) as free:

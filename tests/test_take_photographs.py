@@ -40,9 +40,9 @@ def test_each_photograph_is_told_with_its_card_and_corners(photos: Path, drawn: 
             assert max(quad[1::2]) <= 960
 
 
-def test_cut_out_they_are_recognised(photos: Path, built: Built) -> None:
+def test_cut_out_they_are_recognised(photos: Path, recognised: Built) -> None:
     rows = truth(photos)
-    done = run_script("query_index.py", *(photos / row["crop"] for row in rows), "--index", built.index, "--json")
+    done = run_script("query_index.py", *(photos / row["crop"] for row in rows), "--index", recognised.index, "--json")
     answers: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
     named = [answer["cards"][0]["matches"][0]["name"] for answer in answers]
     assert named == [row["name"] for row in rows]
