@@ -15,7 +15,7 @@ class Reply:
     """One answer. `claim` is the Content-Length sent where it should be a lie, `reset` breaks the connection, `hang`
     sends nothing for as long as the server runs, `endless` goes on with the body for ever, `drops` sends it in so many
     pieces with pauses between them, `ranges` heeds Range and If-Range, `cut` ends it before: after this share of
-    what is asked for, or so many bytes, `continues` says "100 Continue" for ever.
+    what is asked for, or so many bytes, `continues` says "100 Continue" for ever, `trailers` sends trailers for ever.
     """
 
     status: int = 200
@@ -29,6 +29,7 @@ class Reply:
     ranges: bool = False
     cut: float = 0
     continues: bool = False
+    trailers: bool = False
 
 
 class FaultyServer(ThreadingHTTPServer):
@@ -88,7 +89,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response_only(status)
         for name, value in {"Date": self.date_time_string(), **reply.headers, **headers}.items():
             self.send_header(name, value)
-        if not reply.endless:
+        if reply.trailers:
+            self.send_header("Transfer-Encoding", "chunked")
+        elif not reply.endless:
             self.send_header("Content-Length", str(len(body) if reply.claim is None else reply.claim))
         self.end_headers()
         if reply.cut:
@@ -104,6 +107,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _send_body(self, reply: Reply, body: bytes) -> None:
+        if reply.trailers:
+            self.wfile.write(b"%x\r\n%s\r\n0\r\n" % (len(body), body))
+            while not self.server.closing.wait(0.02):
+                self.wfile.write(b"X-And-So: on\r\n")
+            return
         step = -(-len(body) // reply.drops) if reply.drops else max(1, len(body))
         for start in range(0, len(body), step):
             self.wfile.write(body[start : start + step])

@@ -1,5 +1,6 @@
 """Which models can be loaded, what they are prepared for, and what is said where that fails."""
 
+import gc
 import json
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers.embed import precision
 from helpers.embed.embedder import Embedder
 from helpers.embed.model_source import ModelSource, find_model
 from helpers.embed.preprocess import Preparation
@@ -131,3 +133,20 @@ def test_a_folder_without_its_prefix_is_pointed_out(built: Built) -> None:
     with pytest.raises(PipelineError) as caught:
         find_model(str(built.model), "openai")
     assert caught.value.problems[0].suggestion == f"use --model local-dir:{built.model}"
+
+
+def alive(kind: type) -> int:
+    """How many objects of a kind there are."""
+    gc.collect()
+    return sum(issubclass(type(thing), kind) for thing in gc.get_objects())
+
+
+def test_of_a_model_only_one_image_tower_stays(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = alive(open_clip.CLIP), alive(open_clip.transformer.VisionTransformer)
+    embedder = load(own)
+    monkeypatch.setattr(precision, "fast_precisions", lambda device: ("bf16",))
+    monkeypatch.setattr(precision, "MAX_SHIFT", 10.0)
+    pictures = [embedder.prepare(decode_image(encoded(seed=seed))) for seed in range(3)]
+    precision.settle_precision(embedder, "auto", [], lambda: pictures)
+    assert embedder.precision == "bf16"
+    assert (alive(open_clip.CLIP), alive(open_clip.transformer.VisionTransformer)) == (before[0], before[1] + 1)

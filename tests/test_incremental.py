@@ -197,10 +197,15 @@ def test_an_index_that_the_disk_does_not_give_is_not_replaced(
     def failing(path: Path) -> str:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(store, "sha256_of", failing)
-    with pytest.raises(PipelineError, match="can't be read") as caught:
-        index_source(IndexFolder(out))
-    assert "build" not in caught.value.problems[0].suggestion
+    def stale(path: Path) -> bool:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    for place, name, failure in ((store, "sha256_of", failing), (Path, "read_bytes", failing), (Path, "exists", stale)):
+        with monkeypatch.context() as patched:
+            patched.setattr(place, name, failure)
+            with pytest.raises(PipelineError, match="can't be read") as caught:
+                index_source(IndexFolder(out))
+        assert "build" not in caught.value.problems[0].suggestion
 
 
 def test_rows_made_in_another_way_are_named_and_not_used(built: Built, tmp_path: Path) -> None:

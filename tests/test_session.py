@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.errors import PipelineError
+from helpers.net import patience
 from helpers.net.answers import (
     Attempts,
     BadBody,
@@ -301,6 +302,18 @@ def test_a_body_that_drips_without_end_is_given_up(server: FaultyServer) -> None
     session._now = lambda: float(next(seconds))  # a second for each look at the clock
     with pytest.raises(FetchFailed, match="too slow"):
         get_picture(session, url, same)
+
+
+@pytest.mark.parametrize("endless", [Reply(continues=True), Reply(body=b"x" * 99, trailers=True)])
+def test_an_answer_that_never_gets_anywhere_is_given_up(
+    server: FaultyServer, clock: Clock, endless: Reply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "MAX_SILENCE_SECONDS", 0.3)
+    url = server.answer("/a.jpg", endless, GOOD)
+    assert get_picture(make_session(clock), url, same) == GOOD.body
+    server.answer("/a.jpg", endless)
+    with pytest.raises(FetchFailed, match="timed out"):
+        get_picture(make_session(clock, max_retries=0), url, same)
 
 
 def test_an_address_that_parsers_disagree_on_does_not_lead_home(server: FaultyServer) -> None:
