@@ -133,7 +133,7 @@ def test_a_wrong_cache_costs_no_checkpoint(built: Built, tmp_path: Path, in_it: 
     done = build(wrong, out, built.model)
     assert done.returncode == (0 if in_it else 2), done.stderr
     if in_it:
-        assert f"{FACES - 1} rows that this build has no use for are kept in {out}" in done.stderr
+        assert f"{FACES - 1} rows that this build did not need are kept in {out}" in done.stderr
     assert embedded(built, built.cache, out)["embedded"] == 0
     assert not list(out.glob("checkpoint*"))
     assert same_index(out, built.index)

@@ -616,13 +616,13 @@ def test_rows_that_a_build_has_no_use_for_are_kept_for_another_one(
     interrupted(tmp_path, [0, 1, 2])
     with opened(tmp_path) as checkpoint:
         keep_unused(checkpoint, folder, SETTINGS, rows([1, 7]).pictures["url_sha1"])
-    assert "2 rows that this build has no use for are kept" in capsys.readouterr().err
+    assert "2 rows that this build did not need are kept" in capsys.readouterr().err
     assert names(tmp_path) == [stale(SETTINGS)]
     with opened(tmp_path) as checkpoint:
         assert held(checkpoint.rows()) == [0, 2]
         keep_unused(checkpoint, folder, SETTINGS, rows([0, 2]).pictures["url_sha1"])
     assert names(tmp_path) == []
-    assert "no use" not in capsys.readouterr().err
+    assert "did not need" not in capsys.readouterr().err
 
 
 def test_a_picture_is_the_same_if_its_content_is(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Stage 2, image cache -> index: which rows are there already, who makes the others, how they are published."""
+"""Stage 2, image cache -> index: find the existing rows, make the missing ones, publish all of them."""

@@ -1,4 +1,4 @@
-"""The rows that no source has: in which precision, by how many threads, into the checkpoint."""
+"""Make the rows that no source has: choose the precision and the workers, embed into the checkpoint."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ from helpers.talk import Progress, printable, say, warn
 def choose_precision(
     embedder: Embedder, wanted: str, there: Sequence[Settings], faces: Records, cache: ImageCache
 ) -> str:
-    """Let `embedder` use a precision; return why it is that one.
+    """Set the embedder's precision; return why it is that one.
 
-    For "auto" that of rows `there` decides, if nothing else keeps them from being used; else a few of the faces' own
-    pictures.
+    For "auto" existing rows decide (`there`), if they could be reused but for their precision; otherwise a few of the
+    faces' own pictures do.
     """
     ours = embedder.settings
     usable = [rows.precision for rows in there if not rows.differences(replace(ours, precision=rows.precision))]
@@ -34,7 +34,7 @@ def choose_precision(
 
 
 def workers_for(request: BuildRequest, embedder: Embedder, checkpoint: Checkpoint, processes: int) -> WorkerPlan:
-    """Who works how much at a time, in batches that are no larger than the checkpoint allows."""
+    """Batch size and threads; batches are no larger than the checkpoint allows."""
     plan = plan_workers(embedder, request.batch, request.loaders, processes=processes)
     if plan.batch <= checkpoint.max_batch:
         return plan
@@ -54,7 +54,7 @@ def make_rows(
     *,
     verify: bool,
 ) -> None:
-    """Give the faces numbered `which` a row in `checkpoint`; those left out are named and counted."""
+    """Embed the faces numbered `which` into `checkpoint`; those left out are logged and counted."""
     checkpoint.expected = checkpoint.count + len(which)
     before = report.successful
     wanted = (faces[number] for number in which)

@@ -1,4 +1,4 @@
-"""Rows -> a finished index: assembled, indexed, described, checked, then put in the place of the old one."""
+"""Rows -> a finished index: assemble, index, describe and check it, then replace the old one."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,9 +39,9 @@ def publish(
     report: BuildReport,
     ranks: int,
 ) -> str:
-    """Put the index of the rows `found` in `sources` into `request.out`; return a few words about it.
+    """Build the index of the rows `found` in `sources`, in `request.out`; return a few words about it.
 
-    Raises PipelineError; the files of an earlier index are only touched when the new ones are whole and checked.
+    Raises PipelineError. The files of an earlier index are only touched once the new ones are complete and checked.
     """
     folder, cache = IndexFolder(request.out), ImageCache(request.cache)
     with atomic_set(folder.root, marker=folder.manifest.name) as staging:
@@ -79,7 +79,7 @@ def publish(
 def _index(
     staged: IndexFolder, request: BuildRequest, embedder: Embedder, report: BuildReport, ranks: int
 ) -> tuple[CardIndex, dict[int, float]]:
-    """The index, with the efSearch it needs, and the recall@10 that was measured to choose that."""
+    """The index, with the efSearch it needs, and the recall@10 measured to choose that."""
     rows: NDArray[np.float32] = np.load(staged.column("embeddings"), mmap_mode="r")
     check_unit_rows(rows, embedder.source.display_name)
     if ranks > 1:

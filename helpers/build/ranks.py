@@ -1,8 +1,8 @@
 """Several processes, on one machine or more, that build one index together: torchrun starts them, torch connects them.
 
-All that they tell each other is small (which faces are to do, how it went), so gloo serves with any device; rows go
-through checkpoints in --out, which must lie on a disk that all share, as the cache must. torchrun stops the others
-where one dies: then each keeps its checkpoint.
+They exchange only small messages (which faces are missing, how it went), so gloo does for any device; rows travel
+through checkpoints in --out, which must lie on a disk that all share, as must the cache. If one process dies, torchrun
+stops the others, and each keeps its checkpoint.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Ranks:
 
     @classmethod
     def from_environment(cls) -> Ranks:
-        """What torchrun says of us; alone where it did not start us."""
+        """Read torchrun's environment; a single process without it."""
         if "TORCHELASTIC_RUN_ID" not in os.environ:
             return cls()
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
@@ -50,7 +50,7 @@ class Ranks:
 
     @property
     def leads(self) -> bool:
-        """Whether we are the one that assembles the index and talks."""
+        """Whether this process assembles the index and prints messages."""
         return self.rank == 0
 
     @property
@@ -60,7 +60,7 @@ class Ranks:
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """Be connected to the others for the block; PipelineError (Configuration Error) where that fails."""
+        """Connect to the other processes for the block; PipelineError (Build Error) if that fails."""
         if self.alone:
             yield
             return
@@ -69,11 +69,11 @@ class Ranks:
         import torch.distributed
 
         _interruptible(lambda: torch.distributed.init_process_group("gloo", timeout=MAX_WAIT))
-        yield  # nothing is taken down where it fails: the others would be waited for
+        yield  # no teardown after a failure: it would wait for the others
         torch.distributed.destroy_process_group()
 
     def from_leader(self, value: Value | None) -> Value:
-        """The value that rank 0 has; the others wait for it."""
+        """Rank 0's value; the other ranks wait for it."""
         held: list[Any] = [value]
         if not self.alone:
             import torch.distributed
@@ -83,12 +83,12 @@ class Ranks:
         return leaders
 
     def share(self, faces: NDArray[np.int64]) -> list[int]:
-        """Our part of what is to do."""
+        """The part of `faces` that this rank does."""
         part: list[int] = np.array_split(faces, self.size)[self.rank].tolist()
         return part
 
     def to_leader(self, value: Value) -> list[Value]:
-        """What each rank has, in their order, for rank 0, which waits for the others; nothing for these."""
+        """Gather each rank's value, in rank order, on rank 0, which waits; the others get an empty list."""
         if self.alone:
             return [value]
         import torch.distributed
@@ -98,18 +98,18 @@ class Ranks:
         return held or []
 
     def let_go(self) -> None:
-        """Rank 0 is done, so the others may end; one that died meanwhile does not matter any more."""
+        """Let the other ranks end once rank 0 is done; one that has died by then no longer matters."""
         try:
             self.from_leader(True)
         except PipelineError as error:
-            warn(f"the index is whole, but {error}")
+            warn(f"the index is complete, but {error}")
 
 
 ALONE = Ranks()
 
 
 def require_alone() -> None:
-    """PipelineError (Configuration Error) where torchrun started several of us, for work that is not shared."""
+    """PipelineError (Configuration Error) if torchrun started several processes, for work that is not shared."""
     if not Ranks.from_environment().alone:
         raise PipelineError.of(
             Category.CONFIGURATION,
@@ -121,10 +121,10 @@ def require_alone() -> None:
 
 @contextmanager
 def sole_build(out: Path, ranks: Ranks = ALONE) -> Iterator[None]:
-    """Be the only build that writes into `out`; PipelineError where another one does, or it can't be written to.
+    """Be the only build that writes into `out`; PipelineError if another one does, or it is not writable.
 
-    Rank 0 sees to that for all; PipelineError (Configuration Error) where another rank has another `out`. A swap that
-    was broken off is completed first.
+    Rank 0 takes the lock for all ranks and first completes a swap that was interrupted. PipelineError (Configuration
+    Error) if another rank does not see the lock.
     """
     if not ranks.leads:
         ranks.from_leader(None)
@@ -147,7 +147,7 @@ def sole_build(out: Path, ranks: Ranks = ALONE) -> Iterator[None]:
 
 
 def require_shared(path: Path, flag: str) -> None:
-    """PipelineError (Configuration Error) where this rank does not see what rank 0 has at `path`."""
+    """PipelineError (Configuration Error) if this rank does not see what rank 0 has at `path`."""
     if not path.exists():
         raise PipelineError.of(
             Category.CONFIGURATION,
@@ -158,13 +158,13 @@ def require_shared(path: Path, flag: str) -> None:
 
 
 def _interruptible(wait: Callable[[], object]) -> None:
-    """Call `wait` so that Ctrl-C and SIGTERM are heard meanwhile: torch's own waiting is deaf."""
+    """Call `wait` so that Ctrl-C and SIGTERM get through: torch's own waiting ignores them."""
     failures: list[Exception] = []
 
     def work() -> None:
         try:
             wait()
-        except Exception as error:  # noqa: BLE001  # raised by the one who waits
+        except Exception as error:  # noqa: BLE001  # raised again by the waiting thread
             failures.append(error)
 
     thread = threading.Thread(target=work, daemon=True)

@@ -1,4 +1,4 @@
-"""What a build counts and measures, and what it says of that at the end."""
+"""What a build counts and measures, and its summary."""
 
 import time
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ MIN_SECONDS = 0.05  # of a phase that has a rate; what is told as 0.0 s has none
 
 @dataclass(slots=True)
 class BuildReport:
-    """Counts what became of each face, and says how the build went."""
+    """Counts what became of each face, and times the phases."""
 
     total: int = 0
     resumed: int = 0  # rows of interrupted builds
     reused: int = 0  # rows of the earlier index
-    dropped: int = 0  # rows of the earlier index that this one does not have
+    dropped: int = 0  # rows of the earlier index whose pictures are no longer in the list
     embedded: int = 0  # by this run
     missing: int = 0
     validation_failures: int = 0
@@ -36,7 +36,7 @@ class BuildReport:
 
     @property
     def images_per_second(self) -> dict[str, float]:
-        """By phase: faces whose rows it made, reused or indexed, a second; where that says anything."""
+        """By phase: rows reused, made or indexed per second, if the phase was long enough to tell."""
         images = {"reusing": self.reused, "embedding": self.embedded, "indexing": self.successful}
         return {
             name: round(count / self.seconds[name], 2)
@@ -50,7 +50,7 @@ class BuildReport:
         return max(0.0, 1 - self.model_busy / self.model_there) if self.model_there else 0.0
 
     def statistics(self) -> Statistics:
-        """The counts as the manifest has them."""
+        """The counts, for the manifest."""
         return Statistics(
             total_records=self.total,
             successful_embeddings=self.successful,
@@ -61,7 +61,7 @@ class BuildReport:
         )
 
     def embedding(self, *, ranks: int, loaders: int, model_threads: int) -> Embedding:
-        """How the rows came about, as the manifest has it."""
+        """How the rows came about, for the manifest."""
         return Embedding(
             ranks=ranks,
             loaders=loaders,
@@ -76,7 +76,7 @@ class BuildReport:
         )
 
     def add_share(self, other: "BuildReport") -> None:
-        """Count in what another rank did."""
+        """Add another rank's counts."""
         self.embedded += other.embedded
         self.missing += other.missing
         self.validation_failures += other.validation_failures
@@ -84,19 +84,19 @@ class BuildReport:
         self.model_there += other.model_there
 
     def progress_note(self) -> str:
-        """For the progress line: what was left out so far, and who waits for whom."""
+        """For the progress line: what was left out so far, and whether the model waits for the loaders."""
         note = f"{self.missing:,} missing, {self.validation_failures:,} broken"
         return f"{note}, model waiting {self.waiting_for_loaders:.0%}" if self.model_there else note
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Measure the block as phase `name`."""
+        """Time the block as phase `name`."""
         started = time.monotonic()
         yield
         self.seconds[name] = round(time.monotonic() - started, 3)
 
     def summary(self, index: str, out: str) -> str:
-        """What the user reads at the end; `index` describes the index that lies in `out`."""
+        """The text printed at the end; `index` describes the index in `out`."""
         rate = self.images_per_second.get("embedding")
         origins = [
             f"{self.embedded:,} now" + (f" at {rate:,.1f} images/s" if rate else "") if self.embedded else "",

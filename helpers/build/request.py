@@ -1,4 +1,4 @@
-"""What a build is asked for. Its defaults are those of the flags."""
+"""The options of a build; their defaults are those of the flags."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildRequest:
-    """What `build` takes; each field is the flag of that name."""
+    """The options of `build`; each field is the flag of that name."""
 
     cache: Path = Path("image_cache")
     out: Path = Path("index_out")
@@ -25,7 +25,7 @@ class BuildRequest:
     size: int = 384  # side of the canvas, pixels
     fit: str = "pad"
     precision: str = "auto"  # of PRECISIONS
-    batch: int | None = None  # None: what serves the device
+    batch: int | None = None  # None: chosen by device
     loaders: int | None = None
     validate_cache: bool = True
     hnsw_m: int = 32

@@ -1,15 +1,16 @@
-"""Rows that need not be made again: kept while a build makes them, found by their pictures.
+"""Rows that need not be embedded again: checkpoints, and how rows are found by their pictures.
 
-A *source* of rows is an index or a checkpoint: rows, the picture each was made of, and the settings it was made with.
-Where the settings agree, rows of one picture (its URL and its content) are the same, whoever made them and for which
-list. So a build looks every face up in its sources, makes the rows that none has, and assembles all of them in the
-list's order.
+A *source* of rows is an index or a checkpoint: rows, the picture each was made from, and the settings it was made with.
+With equal settings, rows of the same picture (URL and content) are the same, whoever made them and for whichever list.
+So a build looks up every face in its sources, embeds those that no source has, and assembles all rows in the list's
+order.
 
-A checkpoint holds rows in the order made: a .npy file per column, `checkpoint.npz` (which rows are good), and at last
-`checkpoint_meta.json`. A thread of its own makes safe what is there and then says how much that is; what lies behind
-that count is cut off when the files are opened again. It begins after every half of `frequency` images, at most, and is
-done before it begins again: so a kill never costs more than `frequency` of them, beside those still in the model. Each
-row is written once, which keeps this cheap: all of them anew every 500 images would cost more each time.
+A checkpoint holds rows in the order they were made: a .npy file per column, then `checkpoint.npz` (which rows are
+good), and last `checkpoint_meta.json`. A background thread flushes the rows to disk and then records how many are
+safe; rows beyond that count are cut off when the checkpoint is opened again. A flush starts after at most half of
+`frequency` images and finishes before the next one starts, so a kill never costs more than `frequency` images, plus
+those still in the model. Each row is written once, which keeps this cheap: rewriting all of them every 500 images
+would cost more each time.
 """
 
 import os
@@ -41,12 +42,12 @@ from helpers.index.store import StoredIndex
 from helpers.talk import Progress, say, warn
 
 CHUNK = 4096  # rows copied at a time
-NO_PICTURE = np.zeros((), PICTURE)  # of a row that must not be used
+NO_PICTURE = np.zeros((), PICTURE)  # marks a row that must not be used
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Rows that are there, memory-mapped."""
+    """Existing rows, memory-mapped."""
 
     settings: Settings
     rows: Rows
@@ -62,13 +63,13 @@ class _Meta(msgspec.Struct, frozen=True):
 
 
 class _Damaged(Exception):
-    """The files of a checkpoint disagree, or hold something else."""
+    """A checkpoint's files disagree, or hold something else."""
 
 
 def index_source(folder: IndexFolder) -> Source | None:
-    """The index in `folder`; None where there is none, or, with a warning that names it, one that is damaged.
+    """The index in `folder`; None if there is none, or, with a warning, if it is damaged.
 
-    PipelineError (Configuration Error) where the disk does not give a file.
+    Raises PipelineError (Configuration Error) if the disk can't read a file.
     """
     try:
         if not folder.manifest.exists():
@@ -85,16 +86,16 @@ def index_source(folder: IndexFolder) -> Source | None:
 
 
 def checkpoint_source(folder: IndexFolder) -> Source | None:
-    """The checkpoint of `folder`; None where there is none.
+    """The checkpoint of `folder`; None if there is none.
 
-    Raises _Damaged, and PipelineError (Configuration Error) where the disk does not give a file.
+    Raises _Damaged, and PipelineError (Configuration Error) if the disk can't read a file.
     """
     try:
         meta = msgspec.json.decode(folder.checkpoint_meta.read_bytes(), type=_Meta)
         count = meta.processed_count
         with np.load(folder.checkpoint_mask) as packed:
             good, indices = packed["good_mask"], packed["indices"]
-        # A kill between the two files leaves the mask of more rows than the JSON speaks of
+        # A kill between the two files leaves a mask of more rows than the JSON counts
         if good.dtype != np.bool_ or not 0 < count <= min(len(good), meta.total_count):
             raise _Damaged(f"its files do not agree on {count:,} rows")
         if not np.array_equal(indices, np.flatnonzero(good)):
@@ -116,7 +117,7 @@ def checkpoint_source(folder: IndexFolder) -> Source | None:
 
 
 def settings_there(folder: IndexFolder) -> list[Settings]:
-    """What the rows of the checkpoints in `folder` were made with, as far as that can be read."""
+    """The settings of the checkpoints in `folder`, as far as they can be read."""
     found = []
     for there in (folder, *folder.other_ranks(), *folder.all_stale()):
         with suppress(OSError, *BAD_JSON):
@@ -125,9 +126,9 @@ def settings_there(folder: IndexFolder) -> list[Settings]:
 
 
 def _mapped(folder: IndexFolder, count: int) -> Rows:
-    """The first `count` rows of the folder's checkpoint, memory-mapped; ValueError where they are not there.
+    """The first `count` rows of the folder's checkpoint, memory-mapped; ValueError if the files don't hold them.
 
-    Of the files' headers only the width is taken: they may tell of more rows than a power failure has left.
+    Only the width is taken from the files' headers: after a power failure they may promise more rows than there are.
     """
     columns = {}
     for name, none in Rows.empty().columns().items():
@@ -141,7 +142,7 @@ def _mapped(folder: IndexFolder, count: int) -> Rows:
 
 
 def _without(rows: Rows, which: NDArray[np.int64]) -> Rows:
-    """`rows`, but those with the numbers `which` have no picture."""
+    """`rows`, with those numbered `which` marked as unusable."""
     pictures = np.array(rows.pictures)
     pictures[which] = NO_PICTURE
     return Rows(**{**rows.columns(), "pictures": pictures})
@@ -152,7 +153,7 @@ def _usable(rows: Rows) -> NDArray[np.bool_]:
 
 
 def _npy_header(none: NDArray[Any], count: int) -> bytes:
-    """The header of a .npy file of `count` records like those of `none`; numpy makes it equally long for any count."""
+    """The header of a .npy file of `count` records of `none`'s kind; numpy makes it equally long for any count."""
     header = BytesIO()
     description = np.lib.format.dtype_to_descr(none.dtype)
     shape = (count, *none.shape[1:])
@@ -164,17 +165,17 @@ def _npy_header(none: NDArray[Any], count: int) -> bytes:
 
 
 class Checkpoint:
-    """The rows that a build makes. Use it as a context: a build that fails or is stopped leaves them to the next one.
+    """The rows that a build makes. Use it as a context: a build that fails or is stopped leaves them for the next one.
 
-    With frequency 0 nothing is kept of a build that is stopped while it embeds. Nobody else may be building into the
-    folder as that rank.
+    With frequency 0, a build that is stopped while it embeds keeps nothing. No other build may use the same folder and
+    rank.
     """
 
     def __init__(self, folder: IndexFolder, settings: Settings, frequency: int = 0) -> None:
-        """Open the folder's checkpoint, which must be one of `settings`, or begin one."""
+        """Open the folder's checkpoint, which must have been made with `settings`, or start one."""
         self.count = 0  # rows so far
-        self.expected = 0  # rows when the build is done, as far as is known
-        self.saves, self.seconds = 0, 0.0  # that the build was held up
+        self.expected = 0  # rows once the build is done, as far as known
+        self.saves, self.seconds = 0, 0.0  # seconds: how long the build was held up
         self._folder, self._settings = folder, settings
         self._interval = (frequency + 1) // 2  # see above
         self._unsaved = 0
@@ -189,7 +190,7 @@ class Checkpoint:
 
     @property
     def max_batch(self) -> int:
-        """How many images may be added at a time; a large number where no checkpoints are made."""
+        """How many images may be appended at a time; unlimited if no checkpoints are made."""
         return self._interval or sys.maxsize
 
     def rows(self) -> Rows:
@@ -199,25 +200,25 @@ class Checkpoint:
     def append(self, rows: Rows) -> None:
         """Keep `rows`."""
         self._append(rows)
-        if self._interval and self._unsaved + len(rows) > self._interval:  # another one like this would be too many
+        if self._interval and self._unsaved + len(rows) > self._interval:  # one more batch like this would be too many
             self._save()
 
     def take_over(self, rows: Rows, which: NDArray[np.bool_]) -> None:
-        """Keep those of `rows`, which lie in other files; when this returns they are safe, and those files can go."""
+        """Append those of `rows`, which lie in other files, and flush them: those files may be deleted then."""
         numbers = np.flatnonzero(which)
         for start in range(0, len(numbers), CHUNK):
             self._append(rows.take(numbers[start : start + CHUNK]))
         self.finish()
 
     def finish(self) -> None:
-        """Make all rows safe, also with frequency 0: what comes after the embedding can be killed and repeated."""
+        """Flush all rows, also with frequency 0: a kill after the embedding then costs none of them."""
         if self._unsaved:
             self._save()
         with self._held_up():
             self._wait()
 
     def drop(self) -> None:
-        """Nobody needs it any more."""
+        """Delete it."""
         self._close()
         drop(self._folder)
 
@@ -237,11 +238,11 @@ class Checkpoint:
             self._close()
             if not self._folder.checkpoint_meta.exists():
                 drop(self._folder)
-            elif not isinstance(error, PipelineError | None):  # which says itself what to do
+            elif not isinstance(error, PipelineError | None):  # which says what to do
                 say(f"Checkpoint kept in {self._folder.root}: run the same command to resume (without --no-resume)")
 
     def _open(self, like: Rows, keep: int) -> None:
-        """Open the files of rows `like` these, cut to the first `keep`; a header vouches for none of those to come."""
+        """Open the column files for rows `like` these, cut to the first `keep`."""
         self._columns = Rows.empty(width=like.embeddings.shape[1]).columns()
         for name, none in self._columns.items():
             path, header = self._folder.checkpoint_column(name), _npy_header(none, keep)
@@ -254,7 +255,7 @@ class Checkpoint:
     def _close(self) -> None:
         self._thread.shutdown()
         for file in self._files.values():
-            with suppress(OSError):  # of rows that the disk did not take: that has been said
+            with suppress(OSError):  # rows that the disk did not take: already reported
                 file.close()
 
     def _append(self, rows: Rows) -> None:
@@ -268,7 +269,7 @@ class Checkpoint:
         self._unsaved += len(rows)
 
     def _save(self) -> None:
-        """Let the thread make safe what is there now; waits only where it is still at the last time."""
+        """Start a flush of what is there now, after waiting for the last one."""
         with self._held_up():
             self._wait()
             self._saving = self._thread.submit(self._make_safe, self.count)
@@ -306,7 +307,7 @@ class Checkpoint:
 def open_checkpoint(folder: IndexFolder, settings: Settings, frequency: int, *, resume: bool) -> Checkpoint:
     """A build's checkpoint, with the rows of every checkpoint in the folder that was made with `settings`.
 
-    One of other settings is named and put aside; without `resume` all are dropped, but for those.
+    One of other settings is named and put aside. Without `resume`, all but those put aside are deleted.
     """
     there = [folder, *folder.other_ranks()]
     if resume:
@@ -324,7 +325,7 @@ def open_checkpoint(folder: IndexFolder, settings: Settings, frequency: int, *, 
 
 
 def take_over_others(checkpoint: Checkpoint, others: Sequence[IndexFolder]) -> None:
-    """Keep the rows of other checkpoints, which go then; of one that is damaged nothing is taken."""
+    """Move the rows of other checkpoints into `checkpoint`; one that is damaged is left alone."""
     for there in others:
         try:
             if source := checkpoint_source(there):
@@ -336,7 +337,7 @@ def take_over_others(checkpoint: Checkpoint, others: Sequence[IndexFolder]) -> N
 
 
 def drop(folder: IndexFolder) -> None:
-    """Remove the folder's checkpoint, the file that vouches for the others first."""
+    """Delete the folder's checkpoint, the file that vouches for the others first."""
     with disk_errors_named(folder.checkpoint_meta):
         for path in folder.checkpoint_files(Rows.names()):
             path.unlink(missing_ok=True)
@@ -345,7 +346,7 @@ def drop(folder: IndexFolder) -> None:
 
 
 def _put_aside_unless(folder: IndexFolder, settings: Settings) -> None:
-    """Put the folder's checkpoint aside unless it is one of `settings`; what a kill left before the first one goes."""
+    """Put the folder's checkpoint aside unless it has `settings`; delete what a kill left before the first save."""
     try:
         source = checkpoint_source(folder)
     except _Damaged as damage:
@@ -370,16 +371,17 @@ def _put_aside_unless(folder: IndexFolder, settings: Settings) -> None:
 
 
 def keep_unused(checkpoint: Checkpoint, folder: IndexFolder, settings: Settings, used: NDArray[np.void]) -> None:
-    """Drop a finished build's checkpoint, but for the rows whose pictures' URLs are not in `used`, V20 [N].
+    """Delete a finished build's checkpoint, but for the rows whose pictures' URLs are not in `used`, V20 [N].
 
-    Those were not in the cache, or this list does not name them. They are put aside: another build may want them.
+    Those pictures were not in the cache, or not in this list; their rows are put aside, since another build may want
+    them.
     """
     rows = checkpoint.rows()
     unused = _usable(rows) & (_newest(used, rows.pictures["url_sha1"]) < 0)
     if unused.any():
         stale = folder.stale(settings.digest)
         _keep(rows, unused, stale, settings)
-        say(f"{int(unused.sum()):,} rows that this build has no use for are kept in {stale.root} for another one")
+        say(f"{int(unused.sum()):,} rows that this build did not need are kept in {stale.root} for another one")
     checkpoint.drop()
 
 
@@ -395,10 +397,10 @@ def _keep(rows: Rows, which: NDArray[np.bool_], stale: IndexFolder, settings: Se
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a look-up of F faces came to. Rows are counted through all sources, one after the other."""
+    """The rows of F faces. Rows are numbered through all sources, one after the other."""
 
     urls: NDArray[np.void]  # V20 [F]: SHA-1 of the URLs of the faces' pictures
-    numbers: NDArray[np.int64]  # [F]: each face's row; -1 where there is none
+    numbers: NDArray[np.int64]  # [F]: each face's row; -1 if there is none
     mtimes_ns: NDArray[np.int64]  # [F]: when the files of these pictures were last changed
 
     @property
@@ -412,11 +414,11 @@ class Found:
         return np.flatnonzero(self.numbers >= 0)
 
     def unlisted(self, rows: Rows) -> int:
-        """How many of `rows` are of no picture of the faces."""
+        """How many of `rows` are of none of the faces' pictures."""
         return int((_newest(self.urls, rows.pictures["url_sha1"]) < 0).sum())
 
     def add_new(self, rows: Rows, first: int, before: int) -> None:
-        """Give the faces that had no row those of `rows` from `first` on; `before` rows are counted before `rows`."""
+        """Assign the rows from `first` on to the faces that have none; `before` rows are numbered before `rows`."""
         pictures, missing = rows.pictures[first:], self.missing
         at = _newest(pictures["url_sha1"], self.urls[missing])
         faces, at = missing[at >= 0], at[at >= 0]
@@ -424,9 +426,9 @@ class Found:
 
 
 def look_up(sources: Sequence[Rows], faces: Records, cache: ImageCache) -> Found:
-    """Find the row of each face: the newest of its picture's URL, if that is of the content that is in `cache` now.
+    """Find each face's row: the newest one of its picture's URL, if the file in `cache` still has that content.
 
-    Later sources are newer. A picture that is not there or can't be read has no row.
+    Later sources are newer. A face whose picture is missing or unreadable has no row.
     """
     names = (cache.name_for(face.image_url) for face in faces)
     urls = np.frombuffer(b"".join(bytes.fromhex(name[:40]) for name in names), "V20")
@@ -448,7 +450,7 @@ def look_up(sources: Sequence[Rows], faces: Records, cache: ImageCache) -> Found
 
 
 def _newest(known: NDArray[np.void], wanted: NDArray[np.void]) -> NDArray[np.int64]:
-    """The number of the last of `known`, V20 [N], that is each of `wanted`, V20 [M]: int64 [M], -1 where none is."""
+    """For each of `wanted`, V20 [M], the last place in `known`, V20 [N], that equals it: int64 [M], -1 if none does."""
     if not len(known):
         return np.full(len(wanted), -1)
     order = np.argsort(known, kind="stable")

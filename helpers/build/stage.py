@@ -1,8 +1,8 @@
-"""Stage 2, image cache -> index: decide which rows there are, make the others, publish all of them.
+"""Stage 2, image cache -> index: find the existing rows, make the missing ones, publish all of them.
 
-Rows come in the order of the card list; a face whose picture is missing or broken has none. Torch and faiss are
-imported only once there is work for them: they take seconds. Of several ranks (torchrun) each makes a share; rank 0
-decides and publishes.
+Rows are in the order of the card list; a face whose picture is missing or broken has none. Torch and faiss are imported
+only once there is work for them: they take seconds. Of several ranks (torchrun) each makes a share of the missing rows;
+rank 0 does the rest.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 
 
 def require_wanted(request: BuildRequest) -> None:
-    """PipelineError (exit 2) where --limit wants no faces."""
+    """PipelineError (exit 2) if --limit is 0."""
     if request.selection.limit == 0:
         raise _no_valid_images("received --limit 0: no faces wanted", "leave --limit out, or raise it")
 
 
 def require_pictures(request: BuildRequest) -> None:
-    """PipelineError where there is no cache directory (exit 3) or no picture in it (exit 2)."""
+    """PipelineError if there is no cache directory (exit 3) or no picture in it (exit 2)."""
     cache = ImageCache(request.cache)
     cache.require(ExitCode.NO_CACHE)
     if next(cache.pictures(), None) is None:
@@ -55,7 +55,7 @@ def require_pictures(request: BuildRequest) -> None:
 
 
 def load_embedder(request: BuildRequest, report: BuildReport, ranks: Ranks = ALONE) -> Embedder:
-    """Load the model, before any work is done; PipelineError where it can't be had."""
+    """Load the model, before any work is done; PipelineError if it can't be loaded."""
     source = find_model(request.model, request.pretrained)
     say(f"Loading {source.display_name}")
     with report.phase("loading the model"):
@@ -66,10 +66,10 @@ def load_embedder(request: BuildRequest, report: BuildReport, ranks: Ranks = ALO
 
 
 def build(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks: Ranks = ALONE) -> str:
-    """Build the index of the selected faces' pictures; return the summary, "" where rank 0 has it.
+    """Build the index of the selected faces' pictures; return the summary ("" on ranks above 0).
 
-    Raises PipelineError: no valid picture (exit 2), everything else known (exit 1). A build that is stopped or killed
-    leaves a checkpoint, which stays until the index is in its place.
+    Raises PipelineError: no valid picture (exit 2), any other known failure (exit 1). A build that is stopped or killed
+    leaves a checkpoint, which stays until the index is in place.
     """
     if not ranks.leads:
         _follow(request, embedder, report, ranks)
@@ -118,7 +118,7 @@ def build(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks:
 
 
 def _follow(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks: Ranks) -> None:
-    """Make this rank's share of the rows that rank 0 finds missing."""
+    """On a rank above 0: make its share of the rows that rank 0 finds missing."""
     from helpers.build.making import make_rows, workers_for  # torch: seconds
 
     folder, cache = IndexFolder(request.out, ranks.rank), ImageCache(request.cache)
@@ -141,11 +141,11 @@ def _follow(request: BuildRequest, embedder: Embedder, report: BuildReport, rank
         with report.phase("embedding"):
             make_rows(faces, share, cache, embedder, workers, checkpoint, report, verify=request.validate_cache)
         ranks.to_leader(report)
-        ranks.from_leader(None)  # an agent of torchrun waits only some minutes for others once its own are done
+        ranks.from_leader(None)  # torchrun's agent waits only minutes for others once its own are done
 
 
 def _fits(earlier: Source, embedder: Embedder) -> bool:
-    """Whether rows of the index that is there can be reused; if not, what differs is said."""
+    """Whether rows of the existing index can be reused; if not, a warning says what differs."""
     ours = embedder.settings
     differs = earlier.settings.differences(ours)
     if not differs:
@@ -165,13 +165,13 @@ def _count(found: Found, reusable: int, report: BuildReport) -> None:
 
 
 def _tell_reuse(earlier: Source, found: Found, request: BuildRequest, report: BuildReport) -> None:
-    """Say what is reused; rows that go are normal with a new list, but may surprise where flags leave faces out."""
+    """Log what is reused. Rows that go are normal with a new list, but a surprise if flags leave faces out."""
     if report.reused or not report.resumed:
         say(f"Reusing {report.reused:,} of {len(earlier.rows):,} rows of the existing index")
     report.dropped = found.unlisted(earlier.rows)
     before = earlier.manifest.parameters.selection if earlier.manifest else request.selection
     if report.dropped and before == request.selection:
-        say(f"{report.dropped:,} rows of the existing index go: the list has their pictures no more")
+        say(f"{report.dropped:,} rows of the existing index go: their pictures are no longer in the list")
     elif report.dropped:
         warn(
             f"{report.dropped:,} rows of the existing index go: this build is {request.selection}, that one was "
@@ -180,7 +180,7 @@ def _tell_reuse(earlier: Source, found: Found, request: BuildRequest, report: Bu
 
 
 def _require_rows(found: Found, report: BuildReport) -> None:
-    """PipelineError where there are no rows, or fewer than the ranks say that they made."""
+    """PipelineError if there are no rows, or fewer than the ranks report."""
     if not report.successful:
         raise _no_valid_images(
             f"of {report.total:,} faces {report.missing:,} have no picture in the cache, "
