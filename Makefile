@@ -1,18 +1,18 @@
-# `make` alone lists the targets. Those that need the environment make it first, in $(VENV); in an activated conda
-# environment of ours (mtg-image-db-...) that one is used.
+# `make` alone lists the targets. Those that need the environment create it first, in $(VENV); an activated conda
+# environment of ours (mtg-image-db-...) is used instead.
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 CONDA ?= conda
 
-# What the chains work on, for example: make build DEVICE=cuda KIND=default_cards
+# Inputs and outputs, for example: make build DEVICE=cuda KIND=default_cards
 DEVICE = auto
 KIND = unique_artwork
 CACHE = image_cache
 OUT = index_out
 PORT = 8000
 IMG =
-# More flags of the script, for example: make download ARGS="--limit 200"
+# Extra flags for the script, for example: make download ARGS="--limit 200"
 ARGS =
 
 ifneq (,$(filter mtg-image-db-%,$(CONDA_DEFAULT_ENV)))
@@ -23,13 +23,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 endif
 
-# A word for the shell, whatever it holds
+# Quotes a word for the shell, whatever it contains
 quoted = '$(subst ','\'',$(1))'
 SIDE_BY_SIDE = -n 2 --dist loadfile --no-loadscope-reorder
 LIST_FLAGS = --kind $(call quoted,$(KIND)) --cache $(call quoted,$(CACHE))
 
 .DEFAULT_GOAL := help
-.NOTPARALLEL: # download, embed and export follow each other, whatever -j says
+.NOTPARALLEL: # download, embed and export run in order, whatever -j says
 .PHONY: help env demo build build-cpu build-cuda build-mps download embed export query validate serve \
 	conda-cpu conda-gpu conda-mps test test-slow lint prove-kill prove-download prove-list prove-checkpoint \
 	prove-embed-kill prove-incremental bench-download bench-embed bench-validate clean clean-cache
@@ -38,18 +38,18 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Variables: DEVICE=auto|cpu|cuda|mps KIND=unique_artwork CACHE=image_cache OUT=index_out PORT=8000"
-	@echo "             ARGS=\"more flags\" for the script, VENV=.venv PYTHON=python3 PIP_ARGS for pip"
+	@echo "             ARGS=\"extra flags\" for the script, VENV=.venv PYTHON=python3 PIP_ARGS for pip"
 
-env: $(INSTALLED) ## make the environment in .venv (VENV=DIR for another place, PIP_ARGS=... for pip)
+env: $(INSTALLED) ## create the environment in .venv (VENV=DIR for another directory, PIP_ARGS=... for pip)
 
 $(VENV)/.installed: requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "ERROR: Configuration Error: Python >= 3.10 with its venv module is needed" >&2; \
-		  echo "  Details: $(PYTHON) is not that" >&2; \
+		  echo "  Details: $(PYTHON) is missing, older, or lacks venv" >&2; \
 		  echo "  Suggestion: install it (Debian: apt install python3-venv), or name another: make PYTHON=python3.12" >&2; \
 		  exit 1; }
 	@if [ "$$(uname)" = Linux ] && [ -z "$(PIP_ARGS)" ] && ! command -v nvidia-smi >/dev/null; then \
-		echo "There is no NVIDIA driver here. PyTorch's CPU build is 5 GB smaller; to get it, stop this and run" >&2; \
+		echo "No NVIDIA driver found. PyTorch's CPU build is 5 GB smaller; to get it, press Ctrl-C and run" >&2; \
 		echo '  make env PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"' >&2; fi
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -r requirements-dev.txt
@@ -77,35 +77,35 @@ download: $(INSTALLED) ## step 1: Scryfall's list and pictures -> CACHE
 embed: $(INSTALLED) ## step 2: CACHE -> vectors, metadata, index in OUT (DEVICE=...)
 	$(BIN)/python build_embeddings.py $(LIST_FLAGS) --out $(call quoted,$(OUT)) --device $(call quoted,$(DEVICE)) $(ARGS)
 
-export: $(INSTALLED) ## step 3: OUT -> the browser's files, in OUT too
+export: $(INSTALLED) ## step 3: OUT -> the browser's files, also in OUT
 	$(BIN)/python export_for_browser.py --input-dir $(call quoted,$(OUT)) --output-dir $(call quoted,$(OUT)) $(ARGS)
 
-query: $(if $(IMG),$(INSTALLED)) ## which card is it? make query IMG=photo.jpg
+query: $(if $(IMG),$(INSTALLED)) ## identify a card: make query IMG=photo.jpg
 	@[ -n $(call quoted,$(IMG)) ] || \
 		{ echo "ERROR: Invalid Arguments: IMG is required" >&2; \
 		  echo "  Details: received no IMG" >&2; \
-		  echo "  Suggestion: name a picture: make query IMG=photo.jpg" >&2; \
+		  echo "  Suggestion: pass a picture: make query IMG=photo.jpg" >&2; \
 		  exit 1; }
 	$(BIN)/python query_index.py $(call quoted,$(IMG)) --index $(call quoted,$(OUT)) --device $(call quoted,$(DEVICE)) $(ARGS)
 
-validate: $(INSTALLED) ## is every picture in CACHE whole? (ARGS=--fix deletes those that are not)
+validate: $(INSTALLED) ## check that every picture in CACHE is whole (ARGS=--fix deletes those that are not)
 	$(BIN)/python scripts/validate_cache.py --cache $(call quoted,$(CACHE)) $(ARGS)
 
 serve: $(INSTALLED) ## serve OUT on http://127.0.0.1:PORT, for a browser client
 	@[ -d $(call quoted,$(OUT)) ] || \
 		{ echo "ERROR: Configuration Error: there is nothing to serve" >&2; \
-		  echo "  Details: "$(call quoted,$(OUT))" is no directory" >&2; \
-		  echo "  Suggestion: make build first, or name the directory: make serve OUT=demo/index_out" >&2; \
+		  echo "  Details: "$(call quoted,$(OUT))" is not a directory" >&2; \
+		  echo "  Suggestion: run make build first, or pass the directory: make serve OUT=demo/index_out" >&2; \
 		  exit 1; }
 	$(BIN)/python -m http.server $(call quoted,$(PORT)) --bind 127.0.0.1 --directory $(call quoted,$(OUT))
 
 HAVE_CONDA = @command -v $(CONDA) >/dev/null || \
-	{ echo "ERROR: Configuration Error: there is no $(CONDA) here" >&2; \
-	  echo "  Details: the shell finds no program of that name" >&2; \
+	{ echo "ERROR: Configuration Error: $(CONDA) was not found" >&2; \
+	  echo "  Details: the PATH has no program of that name" >&2; \
 	  echo "  Suggestion: install miniforge, name another program (make conda-cpu CONDA=mamba), or use pip: make env" >&2; \
 	  exit 1; }
 
-conda-cpu: ## make or update the conda environment mtg-image-db-cpu
+conda-cpu: ## create or update the conda environment mtg-image-db-cpu
 	$(HAVE_CONDA)
 	$(CONDA) env update --file environment-cpu.yml --prune
 
@@ -117,7 +117,7 @@ conda-mps: ## the same for a Mac: mtg-image-db-mps
 	$(HAVE_CONDA)
 	$(CONDA) env update --file environment-mps.yml --prune
 
-test: $(INSTALLED) ## run the tests (five minutes), but for the slow ones
+test: $(INSTALLED) ## run the tests except the slow ones (five minutes)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow" $(ARGS)
 
 test-slow: $(INSTALLED) ## run the slow tests: torchrun, demo, README, small disks, real cards (five minutes)
@@ -128,42 +128,42 @@ lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 
-prove-kill: $(INSTALLED) ## kill -9 twenty times over 1,050 real cards (three minutes; SEED=N repeats one)
+prove-kill: $(INSTALLED) ## kill -9 twenty times over 1,050 real cards (three minutes; SEED=N repeats a run)
 	$(BIN)/python -m pytest -s tests/prove_kill.py
 
-prove-download: $(INSTALLED) ## 20,000 pictures from a bad server; 30 times kill -9 (six minutes; SEED=N repeats one)
+prove-download: $(INSTALLED) ## download 20,000 pictures from a faulty server; kill -9 30 times (six minutes; SEED=N repeats a run)
 	$(BIN)/python -m pytest -s tests/prove_download.py
 
-prove-list: $(INSTALLED) ## a list of 538,675 cards: how fast it is read, in how much memory (seven minutes)
+prove-list: $(INSTALLED) ## read a list of 538,675 cards: time and memory (seven minutes)
 	$(BIN)/python -m pytest -s tests/prove_list.py
 
-bench-download: $(INSTALLED) ## files a second with 1, 16, 32 workers, beside aria2c and img2dataset (two minutes)
+bench-download: $(INSTALLED) ## files per second with 1, 16, 32 workers, compared with aria2c and img2dataset (two minutes)
 	$(BIN)/python -m tests.bench_download
 
-bench-embed: $(INSTALLED) ## embedding beside the model alone, upstream's way, a DataLoader (FILES=192 FEW=48 ROUNDS=3; 15 minutes)
+bench-embed: $(INSTALLED) ## embedding compared with the model alone, upstream and a DataLoader (FILES=192 FEW=48 ROUNDS=3; 15 minutes)
 	$(BIN)/python -m tests.bench_embed
 
-bench-validate: $(INSTALLED) ## validate_cache.py beside what the cores can decode (one minute)
+bench-validate: $(INSTALLED) ## validate_cache.py compared with what the cores can decode (one minute)
 	$(BIN)/python -m tests.bench_validate
 
-prove-embed-kill: $(INSTALLED) ## kill -9 twenty times while 2,000 faces are embedded (six minutes; SEED=N repeats one)
+prove-embed-kill: $(INSTALLED) ## kill -9 twenty times while embedding 2,000 faces (six minutes; SEED=N repeats a run)
 	$(BIN)/python -m pytest -s tests/prove_embed_kill.py
 
-prove-incremental: $(INSTALLED) ## a second build of 2,000 faces; the memory that 50,000 take (nine minutes)
+prove-incremental: $(INSTALLED) ## a second build of 2,000 faces; memory use of 50,000 (nine minutes)
 	$(BIN)/python -m pytest -s tests/prove_incremental.py
 
-prove-checkpoint: $(INSTALLED) ## what checkpoints cost, up to 540,000 rows (one minute)
+prove-checkpoint: $(INSTALLED) ## cost of checkpoints, up to 540,000 rows (one minute)
 	$(BIN)/python -m pytest -s tests/prove_checkpoint.py
 
-clean: ## remove demo/ and what tests and tools made (never CACHE, OUT or the environment)
+clean: ## remove demo/ and files of tests and tools (never CACHE, OUT or the environment)
 	@for kept in $(call quoted,$(CACHE)) $(call quoted,$(OUT)) $(call quoted,$(VENV)); do \
 		case "$$kept" in demo|demo/*|./demo|./demo/*) \
-			echo "ERROR: Invalid Arguments: clean removes demo/, and CACHE, OUT or VENV lies there" >&2; \
+			echo "ERROR: Invalid Arguments: clean removes demo/, and CACHE, OUT or VENV is in it" >&2; \
 			echo "  Details: received $$kept" >&2; \
 			echo "  Suggestion: leave it out to remove demo/ with all that is in it" >&2; \
 			exit 1;; esac; done
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find __pycache__ helpers scripts tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
-clean-cache: $(INSTALLED) ## delete the pictures and lists in CACHE, and say what was deleted
+clean-cache: $(INSTALLED) ## delete the pictures and lists in CACHE, and report what was deleted
 	$(BIN)/python scripts/clear_cache.py --cache $(call quoted,$(CACHE))

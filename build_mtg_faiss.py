@@ -1,21 +1,24 @@
-"""Do both steps in one command: fetch the pictures, then turn them into vectors and a search index.
+"""Both steps in one command: download the pictures, then embed them and build a FAISS index.
 
 Reads:  Scryfall's card list
 Writes: image_cache/ - as download_images.py does; index_out/ - as build_embeddings.py does
 Next:   query_index.py, export_for_browser.py
 
-The same files as from the two scripts in turn, and the same flags. The model is loaded first: where it can't be had,
-nothing is fetched. Run it again at any time: what is there is neither fetched nor embedded again, and a build that was
-stopped or killed goes on from its checkpoint.
+Takes the flags of both scripts and writes the same files. The model is loaded first: if that fails, nothing is
+downloaded. Run the same command again at any time: it skips pictures and rows that exist, and resumes a build that was
+stopped or killed. Rows are found by their pictures, so the card list, --limit, filters, --batch and HNSW flags may
+change between runs. A checkpoint made with another model or preprocessing is put aside as checkpoint-*.stale and used
+again by a build with its settings. --rebuild takes nothing from the existing index, --no-resume nothing from a
+checkpoint.
 
-Exit codes: 0 done; 1 bad arguments, or the list or the model could not be had; 2 no picture could be had, more failed
-than --max-failures allows, or there is no valid image to embed.
+Exit codes: 0 done; 1 bad arguments, or the list or the model could not be loaded; 2 no picture could be downloaded,
+more failed than --max-failures allows, or there is no valid image to embed.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-import helpers.interrupts  # noqa: F401  # first of ours, see there
+import helpers.interrupts  # noqa: F401  # our first import, see there
 from helpers.build.ranks import require_alone, sole_build
 from helpers.build.report import BuildReport
 from helpers.build.stage import build, load_embedder, require_wanted
@@ -36,9 +39,9 @@ def parse_args(argv: Sequence[str] | None) -> PipelineArgs:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fetch, then build."""
+    """Download, then build."""
     args = parse_args(argv)
-    request = replace(args.request, refresh=False)  # the list is the one that is downloaded from
+    request = replace(args.request, refresh=False)  # build from the list that the download used
     require_wanted(request)
     require_alone()
     report = BuildReport()

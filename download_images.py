@@ -1,18 +1,18 @@
-"""Fetch the picture of every card face into a folder, from Scryfall's bulk list.
+"""Download the picture of every card face, from Scryfall's bulk list.
 
-Reads:  Scryfall's card list (kept in the cache directory, asked for again after 24 h)
+Reads:  Scryfall's card list (kept in the cache directory, checked for a newer one after 24 h)
 Writes: image_cache/ - one file per picture, the list, download_report.json
 Next:   build_embeddings.py
 
-Run it again at any time: only what is not there yet, or not whole, is fetched.
+Run it again at any time: only missing or damaged pictures are downloaded.
 
-Exit codes: 0 done, even where some pictures failed (see --max-failures); 1 bad arguments, a full disk, the list could
-not be had, or the server turned us away; 2 no picture could be had, or more failed than allowed.
+Exit codes: 0 done, even if some pictures failed (see --max-failures); 1 bad arguments, a full disk, the list could not
+be downloaded, or the server refused our requests; 2 no picture could be downloaded, or more failed than allowed.
 """
 
 from collections.abc import Sequence
 
-import helpers.interrupts  # noqa: F401  # first of ours, see there
+import helpers.interrupts  # noqa: F401  # our first import, see there
 from helpers.cli_validation import Parser
 from helpers.download.stage import download, require_enough
 from helpers.ending import run
@@ -29,7 +29,7 @@ def parse_args(argv: Sequence[str] | None) -> DownloadArgs:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Bring the pictures into the cache."""
+    """Download the pictures into the cache."""
     args = parse_args(argv)
     report = download(args.cache, args.selection, args.http, **args.how_to_download)
     print(report.summary())

@@ -1,17 +1,17 @@
-"""Make the index small enough for a browser: vectors as int8, metadata as one JSON file.
+"""Export the index for a browser: vectors as int8, metadata as one JSON file.
 
 Reads:  index_out/ - mtg_embeddings.npy, mtg_meta.jsonl, build_manifest.json
 Writes: index_out/ - embeddings.i8bin (int8, N x D bytes), meta.json (shape, quantization, records)
 Next:   serve both files; a client divides by 127 and takes the dot product as the cosine
 
-Exit codes: 0 done; 1 with the reason.
+Exit codes: 0 done; 1 failed, with the reason on stderr.
 """
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import helpers.interrupts  # noqa: F401  # first of ours, see there
+import helpers.interrupts  # noqa: F401  # our first import, see there
 from helpers.artifacts import IndexFolder
 from helpers.atomic_io import writable_folder
 from helpers.cli_validation import Parser, path
@@ -31,8 +31,8 @@ class ExportArgs(argparse.Namespace):
 def parse_args(argv: Sequence[str] | None) -> ExportArgs:
     """Read the command line."""
     parser = Parser(__doc__)
-    parser.option("--input-dir", path, Path("index_out"), "DIR", "directory of the index")
-    parser.option("--output-dir", path, Path("index_out"), "DIR", "directory of the browser files")
+    parser.option("--input-dir", path, Path("index_out"), "DIR", "index directory")
+    parser.option("--output-dir", path, Path("index_out"), "DIR", "directory for the browser files")
     return parser.parse(argv, ExportArgs())
 
 

@@ -1,12 +1,12 @@
-"""Ask which card a picture shows: the nearest faces of the index, best first.
+"""Identify the card in a picture: the nearest faces of the index, best first.
 
-Reads:  index_out/ - what build_embeddings.py wrote; the pictures named (JPEG, PNG, WebP), or with - their paths, a
-        line each, from stdin, each answered at once
-Writes: the answers to stdout: a table a picture, or with --json an object a line
+Reads:  index_out/ - as build_embeddings.py wrote it; the given pictures (JPEG, PNG, WebP), or with - their paths from
+        stdin, one per line, each answered at once
+Writes: the answers to stdout: a table per picture, or with --json one object per line
 
-The model and the preparation of the pictures come from the index's own manifest.
+The model and preprocessing come from the index's manifest.
 
-Exit codes: 0 done; 1 bad arguments or no usable index; 2 some picture could not be answered (the others were).
+Exit codes: 0 done; 1 bad arguments or no usable index; 2 some pictures could not be answered (the others were).
 """
 
 import argparse
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import helpers.interrupts  # noqa: F401  # first of ours, see there
+import helpers.interrupts  # noqa: F401  # our first import, see there
 from helpers.artifacts import IndexFolder
 from helpers.cli_validation import Parser, file_name, number, path
 from helpers.embed.vectors import METRIC
@@ -41,17 +41,17 @@ class QueryArgs(argparse.Namespace):
 def parse_args(argv: Sequence[str] | None) -> QueryArgs:
     """Read the command line."""
     parser = Parser(__doc__)
-    parser.words_or_more("IMAGE", file_name, "picture to ask about; - reads paths from stdin")
-    parser.option("--index", path, Path("index_out"), "DIR", "directory of the index")
-    parser.option("--k", number(int, 1, suggest=5), 5, "N", "matches a picture")
+    parser.words_or_more("IMAGE", file_name, "picture to identify; - reads paths from stdin")
+    parser.option("--index", path, Path("index_out"), "DIR", "index directory")
+    parser.option("--k", number(int, 1, suggest=5), 5, "N", "matches per picture")
     parser.option(
         "--ef-search",
         number(int, 1, suggest=1),
         None,
         "N",
-        "candidates looked at in a search: more is slower and surer (default: the index's own, measured)",
+        "candidates per search: more is slower and more accurate (default: the index's own, measured)",
     )
-    parser.flag("--json", "one JSON object a line instead of tables")
+    parser.flag("--json", "print one JSON object per line instead of tables")
     add_device_option(parser)
     return parser.parse(argv, QueryArgs())
 
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def image_paths(images: Sequence[str]) -> Iterator[str]:
-    """The pictures named; `-` stands for the lines of stdin, as they come."""
+    """The given paths; `-` stands for the lines of stdin, as they come."""
     for image in images:
         if image == "-":
             yield from filter(None, (line.rstrip("\r\n") for line in sys.stdin))
@@ -78,7 +78,7 @@ def image_paths(images: Sequence[str]) -> Iterator[str]:
 
 
 def show_json(answer: Answer, engine: QueryEngine) -> None:
-    """One line: `cards`, or `error` where the picture can't be answered."""
+    """One line: `cards`, or `error` if the picture could not be answered."""
     line: dict[str, Any] = {"image": shown(answer.image), "metric": METRIC, "ef_search": engine.ef_search}
     if answer.error is None:
         line["cards"] = [{"quad": None, "matches": [_match_fields(match) for match in answer.matches]}]
@@ -88,7 +88,7 @@ def show_json(answer: Answer, engine: QueryEngine) -> None:
 
 
 def show_table(answer: Answer, engine: QueryEngine) -> None:
-    """The matches in columns; why a picture can't be answered goes to stderr."""
+    """The matches in columns; the reason a picture could not be answered goes to stderr."""
     if answer.error is not None:
         sys.stdout.flush()
         print(
@@ -96,7 +96,7 @@ def show_table(answer: Answer, engine: QueryEngine) -> None:
                 Category.VALIDATION,
                 "a picture could not be answered",
                 details=f"{shown(answer.image)}: {answer.error}",
-                suggestion="name a JPEG, PNG or WebP picture that opens",
+                suggestion="pass a JPEG, PNG or WebP picture that opens",
             ).render(),
             file=sys.stderr,
         )
@@ -112,7 +112,7 @@ def show_table(answer: Answer, engine: QueryEngine) -> None:
 
 
 def shown(image: str) -> str:
-    """A path as text: what is not UTF-8 in a file's name stands as the replacement character."""
+    """A path as text, with replacement characters for bytes that are not UTF-8."""
     return image.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

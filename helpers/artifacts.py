@@ -1,4 +1,4 @@
-"""The names of every file that one stage writes and another reads. Nobody else spells them."""
+"""The names of every file that one stage writes and another reads. They are spelled nowhere else."""
 
 import re
 from collections.abc import Iterable
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from helpers.errors import Category, PipelineError
 
-PART_SUFFIX = ".part"  # a file, or a folder of some, that is still being written; never read by anyone
+PART_SUFFIX = ".part"  # a file or folder that is still being written; never read
 STALE_SUFFIX = ".stale"  # a checkpoint put aside
 PICTURE_SUFFIXES = (".jpg", ".png", ".webp")
 
 # image cache, beside the pictures
 DOWNLOAD_REPORT = "download_report.json"
 CACHE_LOCK = ".lock"
-LIST_LOCK = ".list.lock"  # there only while a list is being fetched
+LIST_LOCK = ".list.lock"  # exists only while a list is being downloaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,10 @@ class IndexFolder:
     """The files of an output folder (`index_out/`), Python's and the browser's."""
 
     root: Path
-    rank: int = 0  # of a process that builds together with others: each has a checkpoint of its own
+    rank: int = 0  # of a process in a distributed build: each has its own checkpoint
 
     def column(self, name: str) -> Path:
-        """A column of the N rows: `embeddings`, float32 [N, D], unit rows; `pictures`, which each was made of."""
+        """A column of the N rows: `embeddings`, float32 [N, D], unit rows; `pictures`, what each was made from."""
         return self.root / f"mtg_{name}.npy"
 
     @property
@@ -40,16 +40,16 @@ class IndexFolder:
 
     @property
     def manifest(self) -> Path:
-        """Written last: while it is there, the build is whole."""
+        """Written last: while it exists, the build is complete."""
         return self.root / "build_manifest.json"
 
     @property
     def build_lock(self) -> Path:
-        """Held by the build that writes here, there only while one does."""
+        """Held by the build that writes here; exists only while one does."""
         return self.root / ".build.lock"
 
     def checkpoint_column(self, name: str) -> Path:
-        """A column of the rows made so far, in the order made; the columns of an index."""
+        """A column of the rows made so far, in the order made; the same columns as in an index."""
         return self._checkpoint(f"_{name}.npy")
 
     @property
@@ -59,7 +59,7 @@ class IndexFolder:
 
     @property
     def checkpoint_meta(self) -> Path:
-        """Written last: while it is there, a build is unfinished and can be resumed."""
+        """Written last: while it exists, a build is unfinished and can be resumed."""
         return self._checkpoint("_meta.json")
 
     def _checkpoint(self, ending: str) -> Path:
@@ -70,11 +70,11 @@ class IndexFolder:
         return [self.checkpoint_meta, self.checkpoint_mask, *map(self.checkpoint_column, columns)]
 
     def of_rank(self, rank: int) -> "IndexFolder":
-        """Name the same folder, with the checkpoint of the process of that rank."""
+        """The same folder, with the checkpoint of that rank."""
         return IndexFolder(self.root, rank)
 
     def other_ranks(self) -> "list[IndexFolder]":
-        """The ranks above 0 that left a checkpoint here, or the beginning of one."""
+        """The ranks above 0 that left a checkpoint here, or part of one."""
         found = (re.fullmatch(r"checkpoint_rank([1-9]\d*)(_\w+)?\.(npy|npz|json)", p.name) for p in self.root.iterdir())
         return [self.of_rank(rank) for rank in sorted({int(match[1]) for match in found if match})]
 
@@ -108,10 +108,10 @@ def disagreement(path: Path, details: str) -> PipelineError:
 
 
 def unreadable(path: Path, error: OSError) -> PipelineError:
-    """The error for a file that the disk does not give: that says nothing of what is in it."""
+    """The error for a file that can't be read, whatever is in it."""
     return PipelineError.of(
         Category.CONFIGURATION,
         f"{path} can't be read",
         details=error.strerror or str(error),
-        suggestion="see to the disk or the mount, then run the same command again; nothing was changed",
+        suggestion="check the disk or the mount, then run the same command again; nothing was changed",
     )

@@ -1,7 +1,7 @@
-"""A file is either whole under its name or not there: write beside, fsync, replace.
+"""A file is either complete under its name or absent: write a temporary file, fsync, replace.
 
-Temporary names end in `.part`, which no reader looks at. A set of files changes as one: a swap that has begun is
-completed by whoever comes next.
+Temporary names end in `.part`, which readers ignore. A set of files changes as one: the next run completes a swap that
+was interrupted.
 """
 
 import errno
@@ -29,16 +29,16 @@ from helpers.errors import NO_SPACE, Category, DiskFull, PipelineError
 from helpers.talk import human_bytes
 
 _OUR_PART = re.compile(rf"\.\d+-[0-9a-f]{{8}}{re.escape(PART_SUFFIX)}$")  # others may keep their own .part files here
-SWAP_SUFFIX = ".swap"  # a set that is complete and takes its place
-_NUMBERS = itertools.count(secrets.randbits(32))  # other machines that share the disk may have our process number
+SWAP_SUFFIX = ".swap"  # a complete set that is being moved into place
+_NUMBERS = itertools.count(secrets.randbits(32))  # other machines that share the disk may have our process ID
 
 
 @contextmanager
 def atomic_path(final: Path) -> Iterator[Path]:
-    """Yield a path to write to; it becomes `final` when the block ends well and is gone when it does not.
+    """Yield a path to write to; it becomes `final` if the block succeeds and is removed if it fails.
 
-    The temporary name is unique, so that two writers of one file never share bytes: the last one wins, whole. Raises
-    PipelineError (Configuration Error) where the disk does not take it.
+    The temporary name is unique, so two writers of one file never mix bytes: the last one wins. Raises PipelineError
+    (Configuration Error) if it can't be written.
     """
     part = _part_of(final)
     with disk_errors_named(final):
@@ -47,7 +47,7 @@ def atomic_path(final: Path) -> Iterator[Path]:
             fsync(part)
             os.replace(part, final)
         except BaseException:
-            with suppress(OSError):  # the folder may be what is gone
+            with suppress(OSError):  # the folder itself may be gone
                 part.unlink()
             raise
 
@@ -56,10 +56,10 @@ def atomic_path(final: Path) -> Iterator[Path]:
 def atomic_set(folder: Path, marker: str) -> Iterator[Path]:
     """Yield an empty staging folder inside `folder`; the files written to it replace those in `folder` as a set.
 
-    `marker` names the file that vouches for the set. When the block ends well and all is safe on the disk, the staging
-    folder becomes `<marker>.swap`; then the old marker goes, the files move to their places, the new marker last.
-    Wherever this is killed, a marker that is there belongs to its files, and `complete_set` finishes a swap that has
-    begun. When the block fails, everything old stays as it was. Two writers of one folder take turns.
+    `marker` names the file that vouches for the set. Once the block succeeds and all is on disk, the staging folder
+    becomes `<marker>.swap`; then the old marker is removed and the files move into place, the new marker last. Whenever
+    this is killed, a marker that exists belongs to its files, and `complete_set` finishes a swap that has begun. If the
+    block fails, the old files stay as they were. Two writers of one folder take turns.
     """
     staging = _part_of(folder / marker)
     with disk_errors_named(folder / marker), _exclusive(folder, marker):
@@ -78,7 +78,7 @@ def atomic_set(folder: Path, marker: str) -> Iterator[Path]:
 
 
 def complete_set(folder: Path, marker: str) -> None:
-    """Finish the swap of the set of `marker`, if one was broken off; for who writes into `folder` alone."""
+    """Finish the swap of the set of `marker` if it was interrupted; the caller must be the only writer in `folder`."""
     swap = folder / f"{marker}{SWAP_SUFFIX}"
     if not swap.is_dir():
         return
@@ -93,9 +93,9 @@ def complete_set(folder: Path, marker: str) -> None:
 
 @contextmanager
 def _exclusive(folder: Path, marker: str) -> Iterator[None]:
-    """Be the only one who writes a set into `folder`, and sweep what a killed one left of the set of `marker`.
+    """Be the only writer of a set in `folder`, and sweep what a killed writer left of the set of `marker`.
 
-    Some network disks have no locks for directories: there nobody waits, and nobody sweeps what may be in use.
+    Some network disks can't lock directories: there nobody waits, and nothing is swept that may be in use.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -109,7 +109,7 @@ def _exclusive(folder: Path, marker: str) -> Iterator[None]:
 
 @contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the block, which must not take long, is done."""
+    """Defer Ctrl-C and SIGTERM until the block, which must be short, is done."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are handled in the main thread only
         return
@@ -128,7 +128,7 @@ def signals_deferred() -> Iterator[None]:
 
 
 def sweep(folder: Path, beginning: str = "") -> None:
-    """Remove our `.part` files and folders whose names begin so; only for who knows that their writers are dead."""
+    """Remove our `.part` files and folders whose names start with `beginning`; only safe if their writers are dead."""
     for part in folder.glob(f"{beginning}*{PART_SUFFIX}"):
         if not _OUR_PART.search(part.name):
             continue
@@ -145,7 +145,7 @@ def _part_of(final: Path) -> Path:
 def atomic_write_bytes(final: Path, data: bytes) -> None:
     """Write `data` as the whole content of `final`.
 
-    As `atomic_path`, in as few system calls as that takes: a download does it 400 times a second.
+    Like `atomic_path`, in as few system calls as possible: a download does this 400 times a second.
     """
     part = _part_of(final)
     with disk_errors_named(final):
@@ -165,29 +165,29 @@ def atomic_write_bytes(final: Path, data: bytes) -> None:
 
 
 def atomic_write_json(final: Path, value: Any) -> None:
-    """Write `value`, of msgspec's structs or plain, as a JSON file."""
+    """Write `value`, msgspec structs or plain data, as a JSON file."""
     atomic_write_bytes(final, json_text(value))
 
 
 def json_text(value: Any) -> bytes:
-    """`value` as our JSON files have it: indented UTF-8; bytes of a file's name that are no UTF-8 are escaped."""
+    """`value` as our JSON files hold it: indented UTF-8; bytes of a file name that are not UTF-8 are escaped."""
     plain = msgspec.to_builtins(value, str_keys=True)
     return (json.dumps(plain, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 
 def utc_timestamp() -> str:
-    """Now, as every file says when it was written: ISO 8601, UTC, to the second."""
+    """The current time as our files record it: ISO 8601, UTC, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def filesystem_time_ns(folder: Path) -> int:
-    """Now, by the clock of the disk that `folder` lies on, as files there have it."""
+    """The current time by the clock of the disk that holds `folder`, comparable to mtimes there."""
     with disk_errors_named(folder / "time"), tempfile.TemporaryFile(dir=folder) as file:
         return os.fstat(file.fileno()).st_mtime_ns
 
 
 def require_replaceable(path: Path, what: str, suggestion: str) -> None:
-    """PipelineError where `path` is no plain file that `atomic_path` may replace, before the work of hours is done."""
+    """Raise PipelineError, before hours of work, if `path` is something other than a file that may be replaced."""
     if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
         raise PipelineError.of(
             Category.CONFIGURATION,
@@ -198,7 +198,7 @@ def require_replaceable(path: Path, what: str, suggestion: str) -> None:
 
 
 def writable_folder(folder: Path, flag: str) -> Path:
-    """Create `folder` where it is missing; a PipelineError names `flag` where it can't be had or written to."""
+    """Create `folder` if it is missing; a PipelineError names `flag` if it can't be created or written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
@@ -215,7 +215,7 @@ def writable_folder(folder: Path, flag: str) -> Path:
 
 @contextmanager
 def disk_errors_named(path: Path) -> Iterator[None]:
-    """Turn an OSError of the block, which writes `path`, into a PipelineError that says what to do."""
+    """Turn an OSError from the block, which writes `path`, into a PipelineError that says what to do."""
     try:
         yield
     except OSError as error:
@@ -224,7 +224,7 @@ def disk_errors_named(path: Path) -> Iterator[None]:
 
 def _unwritable(path: Path, error: OSError) -> PipelineError:
     free = human_bytes(shutil.disk_usage(path.parent).free) if path.parent.is_dir() else "nothing"
-    kind, suggestion = PipelineError, "check that the directory is there and may be written to, or name another"
+    kind, suggestion = PipelineError, "check that the directory exists and is writable, or name another"
     if error.errno in NO_SPACE or error.errno is None:
         kind, suggestion = DiskFull, "make room and run the same command again; what was finished is kept"
     elif error.errno in (errno.EMFILE, errno.ENFILE):
@@ -238,7 +238,7 @@ def _unwritable(path: Path, error: OSError) -> PipelineError:
 
 
 def fsync(path: Path) -> None:
-    """Wait until what was written to the file or folder `path` is on the disk."""
+    """Wait until what was written to the file or folder `path` is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

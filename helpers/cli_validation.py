@@ -1,8 +1,8 @@
-"""How every script reads its arguments: rules and parser.
+"""How every script parses its arguments: rules and parser.
 
-An option is declared together with its rule. `Parser` collects whatever is broken (values out of range, unknown flags,
-rules between options) and reports it all at once, before any work, with exit code 1; argparse itself would stop at
-the first and exit with 2, which means something else here.
+Each option is declared with its rule. `Parser` collects all problems (values out of range, unknown flags, options that
+conflict) and reports them at once, before any work, with exit code 1; argparse itself would stop at the first and exit
+with 2, which means something else here.
 """
 
 import argparse
@@ -18,14 +18,14 @@ from urllib.parse import urlsplit
 from helpers.about import VERSION
 from helpers.errors import Category, PipelineError, Problem
 
-MAX_NUMBER = 10**9  # nothing here is larger, and libraries below stumble over what needs more than 64 bits
+MAX_NUMBER = 10**9  # nothing here is larger, and libraries fail on numbers of more than 64 bits
 
 Rule = Callable[[str, str], Any]  # (flag, text) -> value, or raises BrokenRule
 Args = TypeVar("Args", bound=argparse.Namespace)
 
 
 class BrokenRule(Exception):
-    """A value does not obey its option's rule."""
+    """A value breaks its option's rule."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -44,9 +44,9 @@ def number(
     off: bool = False,
     most: float = MAX_NUMBER,
 ) -> Rule:
-    """A number from `minimum` to `maximum`; 0 too where that turns something `off`.
+    """A number from `minimum` to `maximum`; also 0 if that turns something `off`.
 
-    Where there is no `maximum` by contract, `most` is what can be worked with.
+    Without a documented `maximum`, `most` is the practical limit.
     """
     allowed = ("0 or " if off else "") + (f">= {minimum:g}" if maximum == math.inf else f"{minimum:g} to {maximum:g}")
 
@@ -67,7 +67,7 @@ def number(
 
 
 def one_of(choices: Sequence[str], *, suggest: str) -> Rule:
-    """One of a few words; `suggest` is proposed for a word that is like none of them."""
+    """One of a few words; `suggest` is proposed for a word that resembles none of them."""
 
     def rule(flag: str, text: str) -> str:
         if text not in choices:
@@ -79,7 +79,7 @@ def one_of(choices: Sequence[str], *, suggest: str) -> Rule:
 
 
 def codes(choices: Sequence[str] | None) -> Rule:
-    """Scryfall's codes with commas between them, sorted, in lower case; of `choices`, if there are any."""
+    """Comma-separated Scryfall codes, sorted, in lower case; from `choices`, if given."""
     allowed = one_of(choices, suggest=choices[0]) if choices else None
 
     def rule(flag: str, text: str) -> tuple[str, ...]:
@@ -88,7 +88,7 @@ def codes(choices: Sequence[str] | None) -> Rule:
             if allowed:
                 allowed(flag, code)
             elif not re.fullmatch(r"[a-z0-9_]{1,40}", code):
-                raise _broken(f"{flag} must be codes with commas between them", flag, text, f"use {flag} abc,def")
+                raise _broken(f"{flag} must be comma-separated codes", flag, text, f"use {flag} abc,def")
         return found
 
     return rule
@@ -106,20 +106,20 @@ def path(flag: str, text: str) -> Path:
 
 
 def file_name(flag: str, text: str) -> str:
-    """The name of a file, whatever bytes it is made of; not empty."""
+    """A file name, of any bytes; not empty."""
     if not text.strip():
-        raise _broken(f"{flag} must not be empty", flag, text, f"leave {flag} out to use its default")
+        raise _broken(f"{flag} must not be empty", flag, text, f"leave out {flag} to use its default")
     return text
 
 
 def words(flag: str, text: str) -> str:
-    """Text that is not empty."""
+    """Non-empty text."""
     _require_utf8(flag, text)
     return file_name(flag, text)
 
 
 def _require_utf8(flag: str, text: str) -> None:
-    """What is written into JSON, and handed to libraries in C++, must be text."""
+    """What is written to JSON or passed to C++ libraries must be valid text."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -139,10 +139,10 @@ def web_address(flag: str, text: str) -> str:
 
 
 def header_value(flag: str, text: str) -> str:
-    """Text that may stand in an HTTP header."""
+    """Text that is valid in an HTTP header."""
     if text != text.strip() or not text or not text.isascii() or not text.isprintable():
         raise _broken(
-            f"{flag} must be printable ASCII, not empty, without spaces around it",
+            f"{flag} must be printable ASCII, not empty, without leading or trailing spaces",
             flag,
             text,
             f'name your tool and a contact: {flag} "MyTool/1.0 (me@example.org)"',
@@ -160,12 +160,12 @@ def _broken(message: str, flag: str, text: str, suggestion: str) -> BrokenRule:
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default is None or isinstance(action.default, bool | list | tuple):
-            return action.help  # `default: True` or an empty list tells nobody anything
+            return action.help  # `default: True` or an empty list says nothing useful
         return super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that names everything that is wrong at once and raises PipelineError instead of exiting."""
+    """An ArgumentParser that reports all problems at once and raises PipelineError instead of exiting."""
 
     def __init__(self, description: str | None) -> None:
         super().__init__(description=description, formatter_class=_HelpFormatter, allow_abbrev=False)
@@ -178,7 +178,7 @@ class Parser(argparse.ArgumentParser):
         self._cross_rules: list[tuple[tuple[str, ...], Callable[[Any], Problem | None]]] = []
 
     def section(self, title: str) -> None:
-        """Let --help list what is declared from now on under `title`."""
+        """List what is declared from now on under `title` in --help."""
         self._group = self.add_argument_group(title)
 
     def flag(self, flag: str, help: str) -> None:
@@ -190,11 +190,11 @@ class Parser(argparse.ArgumentParser):
         self._group.add_argument(flag, action=argparse.BooleanOptionalAction, default=True, help=help)
 
     def option(self, flag: str, rule: Rule, default: Any, metavar: str, help: str) -> None:
-        """Declare `flag` with the rule its value must obey."""
+        """Declare `flag` with the rule for its value."""
         self._group.add_argument(flag, type=self._checked(flag, rule), default=default, help=help, metavar=metavar)
 
     def required_option(self, flag: str, rule: Rule, metavar: str, help: str) -> None:
-        """Declare `flag` that must be given, with the rule its value must obey."""
+        """Declare a required `flag` with the rule for its value."""
         self.option(flag, rule, None, metavar, f"{help} (required)")
         self._required.append(flag)
         name = flag.lstrip("-").replace("-", "_")
@@ -208,7 +208,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def words_or_more(self, name: str, rule: Rule, help: str) -> None:
-        """Declare a positional argument of which at least one is needed."""
+        """Declare a positional argument that takes one or more values."""
         self._positional = (name.lower(), self._checked(name, rule))
         self.add_argument(name.lower(), metavar=name, nargs="*", type=self._positional[1], help=help)
         self.cross_rule(
@@ -221,7 +221,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def format_usage(self) -> str:
-        """The usage line, with required options out of brackets: argparse itself must not ask for them, see `parse`."""
+        """The usage line, required options outside brackets: argparse must not enforce them itself, see `parse`."""
         return self._without_brackets(super().format_usage())
 
     def format_help(self) -> str:
@@ -234,11 +234,11 @@ class Parser(argparse.ArgumentParser):
         return text
 
     def cross_rule(self, names: Sequence[str], broken: Callable[[Any], Problem | None]) -> None:
-        """Declare a rule between options; it is asked only where each of `names` is in order by itself."""
+        """Declare a rule across options; it is checked only if each of `names` is valid by itself."""
         self._cross_rules.append((tuple(names), broken))
 
     def parse(self, argv: Sequence[str] | None, namespace: Args) -> Args:
-        """Read `argv` (None: the command line) into `namespace`; PipelineError names everything that is broken."""
+        """Read `argv` (None: the command line) into `namespace`; PipelineError lists every problem."""
         given = list(sys.argv[1:] if argv is None else argv)
         dashes = given.index("--") if "--" in given else len(given)
         args, unknown = self.parse_known_intermixed_args(given[:dashes], namespace)
@@ -255,7 +255,7 @@ class Parser(argparse.ArgumentParser):
         return args
 
     def _after_double_dash(self, args: argparse.Namespace, words: list[str]) -> list[str]:
-        """Give what follows `--` to the positional argument, which argparse's intermixed way forgets to do."""
+        """Give what follows `--` to the positional argument, which argparse's intermixed parsing does not do."""
         if self._positional is None:
             return words
         name, convert = self._positional
@@ -263,7 +263,7 @@ class Parser(argparse.ArgumentParser):
         return []
 
     def error(self, message: str) -> NoReturn:
-        """What argparse itself can't read (a flag without its value)."""
+        """Report what argparse itself can't parse (a flag without its value)."""
         problem = Problem(message, f"received {self.prog} {' '.join(sys.argv[1:])}", f"see {self.prog} --help")
         raise PipelineError(Category.INVALID_ARGUMENTS, [*self._problems, problem])
 

@@ -1,4 +1,4 @@
-"""How every script ends: known failures in words, the exit code, Ctrl-C and SIGTERM."""
+"""How every script ends: error messages, exit codes, Ctrl-C and SIGTERM."""
 
 import io
 import os
@@ -19,11 +19,11 @@ class Terminated(BaseException):
 def run(main: Callable[[], int], *, stopped: str = "what was finished is kept, nothing is half-written.") -> int:
     """Call `main` and return the process's exit code; known failures become words on stderr, never a traceback.
 
-    `stopped` is what a user wants to hear who has interrupted it.
+    `stopped` tells a user who interrupts it what state things are in.
     """
     try:
         return _told(main, stopped)
-    except KeyboardInterrupt:  # while an end of another kind was about to be told
+    except KeyboardInterrupt:  # while another ending was being reported
         return ExitCode.INTERRUPTED
     except Terminated:
         return ExitCode.TERMINATED
@@ -61,7 +61,7 @@ def _told(main: Callable[[], int], stopped: str) -> int:
 
 
 def _no_space(error: OSError) -> PipelineError:
-    """What writes files names them itself; what is left is what we print, and what libraries keep."""
+    """Code that writes files names them itself; this is for what we print, and libraries' temporary files."""
     return PipelineError.of(
         Category.CONFIGURATION,
         "a disk is full",
@@ -71,12 +71,12 @@ def _no_space(error: OSError) -> PipelineError:
 
 
 def _drop_stdout() -> None:
-    """Python flushes stdout once more on its way out, which would complain again."""
+    """Python flushes stdout once more on exit, which would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _make_streams_robust() -> None:
-    """A stream that is closed swallows what is said; a name that a terminal can't show is no reason to stop."""
+    """Point closed streams at /dev/null and escape what a terminal can't show: neither is a reason to stop."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # for the whole run
@@ -87,7 +87,7 @@ def _make_streams_robust() -> None:
 
 def _raise_on_signals() -> None:
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, _raise_terminated)):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as `interrupts` has it
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as in `interrupts`
             signal.signal(number, handler)
 
 

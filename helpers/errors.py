@@ -29,13 +29,13 @@ class ExitCode(IntEnum):
     UNANSWERED = 2  # query_index.py: some picture could not be answered
     NO_DIRECTORY = 2  # validate_cache.py, clear_cache.py: the cache does not exist
     NO_CACHE = 3  # build_embeddings.py: the cache does not exist
-    INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-    BROKEN_PIPE = 141  # 128 + SIGPIPE: `query_index.py … | head` is no failure worth words
+    INTERRUPTED = 130  # 128 + SIGINT, as in shells
+    BROKEN_PIPE = 141  # 128 + SIGPIPE: `query_index.py … | head` is not a failure to report
     TERMINATED = 143  # 128 + SIGTERM
 
 
 class Category(Enum):
-    """What kind of thing went wrong; the words after "ERROR:"."""
+    """The kind of failure; the words after "ERROR:"."""
 
     INVALID_ARGUMENTS = "Invalid Arguments"
     CONFIGURATION = "Configuration Error"
@@ -54,12 +54,12 @@ class Problem:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of the error's text, or its type where it has none."""
+    """The first line of the error's text, or its type if it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class PipelineError(Exception):
-    """A known failure: one or more problems of one category, and the exit code that they mean."""
+    """A known failure: one or more problems of one category, and their exit code."""
 
     def __init__(self, category: Category, problems: Sequence[Problem], exit_code: int = ExitCode.ERROR) -> None:
         super().__init__("; ".join(problem.message for problem in problems))
@@ -68,7 +68,7 @@ class PipelineError(Exception):
         self.exit_code = exit_code
 
     def __reduce__(self) -> tuple[type["PipelineError"], tuple[Category, tuple[Problem, ...], int]]:
-        """What another process needs to raise it: an exception would be made of its message alone."""
+        """Let it be pickled to another process; by default, only the message would be passed on."""
         return type(self), (self.category, self.problems, self.exit_code)
 
     @classmethod

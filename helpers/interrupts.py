@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM end a script quietly, with the right exit code, from its first import on.
 
-Every script imports this before anything else of ours: reading the rest takes tenths of a second, in which Python would
-answer with a traceback. There is nothing to clean up yet. `cli_validation.run` takes over once there is.
+Every script imports this before anything else of ours: importing the rest takes tenths of a second, during which Python
+would print a traceback. There is nothing to clean up yet. `ending.run` takes over once there is.
 """
 
 import os
@@ -15,5 +15,5 @@ def _end(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 for _number in (signal.SIGINT, signal.SIGTERM):
-    if signal.getsignal(_number) is not signal.SIG_IGN:  # as nohup and shells' background jobs have it
+    if signal.getsignal(_number) is not signal.SIG_IGN:  # set by nohup, and for background jobs of shells
         signal.signal(_number, _end)

@@ -1,7 +1,7 @@
-"""Who may write: a folder that several runs share, or a file that only one may hold.
+"""Locks on who may write: shared ones for a folder that several runs use, exclusive ones for a file.
 
-The kernel drops a lock with its process, so a stale lock can't exist. Some network disks have no locks: there nobody is
-kept out.
+The kernel releases a lock when its process ends, so a lock can't be stale. Some network disks have no locks: nobody is
+kept out there.
 """
 
 import fcntl
@@ -21,13 +21,13 @@ class Held(PipelineError):
 
 @contextmanager
 def shared_folder(folder: Path, lock_name: str) -> Iterator[None]:
-    """Hold a shared lock on `folder` while writing into it; the first to hold it sweeps it.
+    """Hold a shared lock on `folder` while writing into it; the first to hold it sweeps the folder.
 
-    `.part` files of ours in a folder that nobody holds belong to a process that was killed.
+    Our `.part` files in a folder that nobody has locked were left by a process that was killed.
     """
     while True:
         with disk_errors_named(folder / lock_name):
-            lock = open(folder / lock_name, "a")  # noqa: SIM115  # held by the block below
+            lock = open(folder / lock_name, "a")  # noqa: SIM115  # closed by the block below
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -43,9 +43,9 @@ def shared_folder(folder: Path, lock_name: str) -> Iterator[None]:
 
 @contextmanager
 def sole_holder(path: Path, held: str, suggestion: str = "wait until it is done, or stop it") -> Iterator[None]:
-    """Hold the only lock on the file `path`, which exists only meanwhile (or after a kill).
+    """Hold an exclusive lock on the file `path`, which exists only during the block (or after a kill).
 
-    Raises Held, which says `held` and what to do, where another process holds it.
+    Raises Held, with the text `held` and the `suggestion`, if another process holds it.
     """
     with disk_errors_named(path):
         file = _locked(path)
@@ -55,12 +55,12 @@ def sole_holder(path: Path, held: str, suggestion: str = "wait until it is done,
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)  # while it is still locked: nobody else's can lie there
+            path.unlink(missing_ok=True)  # while it is still locked, so it can't be another process's
 
 
 def _locked(path: Path) -> BinaryIO | None:
     while True:
-        file = open(path, "ab")  # noqa: SIM115  # held by who asked
+        file = open(path, "ab")  # noqa: SIM115  # closed by the caller
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -74,7 +74,7 @@ def _locked(path: Path) -> BinaryIO | None:
 
 
 def _is_at(file: IO[Any], path: Path) -> bool:
-    """Whether `file` still lies at `path`: its last holder may have removed it while we asked for the lock."""
+    """Whether `file` is still the one at `path`: its last holder may have removed it while we were getting the lock."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Work done ahead by a few threads, taken in order."""
+"""Work done ahead by a few threads, with results in order."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -18,10 +18,10 @@ def in_order(
     ahead: int,
     give_up: Callable[[], object] = lambda: None,
 ) -> Generator[tuple[Item, Future[Result]], None, None]:
-    """Yield each item with the future of `work(item)`, in their order; at most `ahead` are under way or lie ready.
+    """Yield each item with the future of `work(item)`, in order; at most `ahead` are in progress or ready.
 
-    Close it (`contextlib.closing`) where it is left early: what has not begun is dropped then, what is under way is
-    waited for, after `give_up` was called.
+    Close it (`contextlib.closing`) if you leave early: that calls `give_up`, cancels work that has not begun and waits
+    for work in progress.
     """
     coming = iter(items)
     pending: deque[tuple[Item, Future[Result]]] = deque()

@@ -1,4 +1,4 @@
-"""What this machine allows: room on its disk, open files. Asked before a night's work, not found out in its middle."""
+"""What this machine allows: disk space, cores, open files. Checked before a night's work, not discovered halfway."""
 
 import math
 import os
@@ -9,13 +9,13 @@ from pathlib import Path
 from helpers.errors import Category, DiskFull
 from helpers.talk import human_bytes, warn
 
-OUR_OWN_FILES = 28  # Python's, the log, the list, the report, pictures that are being written
-FILES_PER_WORKER = 2  # a connection, a name that is being looked up
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # ours, as it is seen in a container
+OUR_OWN_FILES = 28  # Python's, the log, the list, the report, pictures being written
+FILES_PER_WORKER = 2  # a connection, a DNS lookup
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # our own, as seen inside a container
 
 
 def require_room(folder: Path, count: int, mean_bytes: float) -> None:
-    """DiskFull (a Configuration Error) where `count` files of `mean_bytes` do not fit on the disk of `folder`."""
+    """Raise DiskFull (Configuration Error) if `count` files of `mean_bytes` do not fit on the disk of `folder`."""
     free = shutil.disk_usage(folder).free
     if count * mean_bytes <= free:
         return
@@ -30,13 +30,13 @@ def require_room(folder: Path, count: int, mean_bytes: float) -> None:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on, and has time of, where the system says so; else all there are."""
+    """How many cores this process may use, by affinity and CPU quota where the system reports them; else all."""
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, round(min(there, _cores_worth_of_time(CPU_QUOTA))))
 
 
 def _cores_worth_of_time(path: Path) -> float:
-    """How many cores' time a container may use (docker run --cpus), by cgroup v2's `cpu.max`: "quota period"."""
+    """A container's CPU quota in cores (docker run --cpus), from cgroup v2's `cpu.max`: "quota period"."""
     try:
         quota, period = path.read_text().split()
         return math.inf if quota == "max" else int(quota) / int(period)
@@ -45,7 +45,7 @@ def _cores_worth_of_time(path: Path) -> float:
 
 
 def affordable_workers(workers: int) -> int:
-    """`workers`, or as many as the limit of open files allows; the limit is raised as far as that is ours to do."""
+    """`workers`, or as many as the limit on open files allows; the limit is raised as far as we may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OUR_OWN_FILES + FILES_PER_WORKER * workers
     unlimited = resource.RLIM_INFINITY
@@ -54,7 +54,7 @@ def affordable_workers(workers: int) -> int:
     allowed = wanted if hard == unlimited else min(wanted, hard)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    except (OSError, ValueError):  # macOS has a limit below what it says is the hard one
+    except (OSError, ValueError):  # macOS enforces a lower limit than the hard one it reports
         allowed = soft
     affordable = max(1, min(workers, (allowed - OUR_OWN_FILES) // FILES_PER_WORKER))
     if affordable < workers:

@@ -1,4 +1,4 @@
-"""The flags that scripts share, and what the stages take of them."""
+"""The flags that scripts share, and the stages' inputs made from them."""
 
 import argparse
 import os
@@ -16,7 +16,7 @@ _KIND, _KEY = Selection().kind, Selection().image_key
 
 
 class CardListArgs(argparse.Namespace):
-    """Which card list, and where it and its pictures are kept."""
+    """Which card list, and where it and its pictures are stored."""
 
     kind: str
     cache: Path
@@ -45,7 +45,7 @@ class CardListArgs(argparse.Namespace):
 
 
 class DownloadArgs(CardListArgs):
-    """How pictures are fetched."""
+    """How pictures are downloaded."""
 
     retry_failed: bool
     workers: int
@@ -56,7 +56,7 @@ class DownloadArgs(CardListArgs):
 
     @property
     def how_to_download(self) -> dict[str, bool]:
-        """The switches of `download`."""
+        """The keyword arguments of `download`."""
         return {"refresh": self.refresh, "offline": self.offline, "retry_failed": self.retry_failed}
 
     @property
@@ -87,7 +87,7 @@ class BuildArgs(CardListArgs):
 
     @property
     def request(self) -> BuildRequest:
-        """What the build is to do."""
+        """What to build, and how."""
         return BuildRequest(**{field.name: getattr(self, field.name) for field in fields(BuildRequest)})
 
 
@@ -106,7 +106,7 @@ def add_card_list_options(parser: Parser) -> None:
         one_of(IMAGE_KEYS, suggest=_KEY),
         _KEY,
         "KEY",
-        f"size and format of the pictures: {keys}; a card that lacks it falls back to the same size in the other "
+        f"size and format of the pictures: {keys}; a card lacking it falls back to the same size in the other "
         "format, then to the next larger",
     )
     parser.option("--lang", codes(None), (), "CODE,...", "only cards in these languages, for example en,de")
@@ -115,36 +115,36 @@ def add_card_list_options(parser: Parser) -> None:
     parser.option("--games", codes(GAMES), (), "GAME,...", f"only cards in these games: {', '.join(GAMES)}")
     parser.flag("--exclude-digital", "leave out cards that were never printed")
     parser.section("card list and cache")
-    parser.option("--cache", path, _BUILD.cache, "DIR", "directory of the pictures and the card list")
+    parser.option("--cache", path, _BUILD.cache, "DIR", "directory for the pictures and the card list")
     api_url = os.environ.get("SCRYFALL_API_URL") or _HTTP.api_url
-    parser.option("--api-url", web_address, api_url, "URL", "server to ask for /bulk-data (or SCRYFALL_API_URL)")
-    agent = "User-Agent header; Scryfall wants a name and a contact"
+    parser.option("--api-url", web_address, api_url, "URL", "server with Scryfall's API (or set SCRYFALL_API_URL)")
+    agent = "User-Agent header; Scryfall asks for a name and a contact"
     parser.option("--user-agent", header_value, _HTTP.user_agent, "TEXT", agent)
-    parser.flag("--refresh", "fetch the card list again, however fresh it is")
+    parser.flag("--refresh", "download the card list again, however recent it is")
     parser.flag("--offline", "never use the network")
     parser.cross_rule(("refresh", "offline"), _refresh_needs_network)
 
 
 def add_download_options(parser: Parser) -> None:
-    """How pictures are fetched."""
+    """How pictures are downloaded."""
     parser.section("downloading")
-    parser.flag("--retry-failed", "fetch only what the last download_report.json lists; the card list is not read")
+    parser.flag("--retry-failed", "only retry the failures in the last download_report.json; the card list is not read")
     parser.cross_rule(("retry_failed", "refresh", "offline"), _retry_needs_only_the_network)
     workers = number(int, 1, 128, suggest=_HTTP.workers)
-    parser.option("--workers", workers, _HTTP.workers, "N", "pictures fetched at the same time, 1 to 128")
+    parser.option("--workers", workers, _HTTP.workers, "N", "concurrent downloads, 1 to 128")
     connect, read = (number(float, least, suggest=usual) for least, usual in ((1, 5), (5, 30)))
-    parser.option("--timeout-connect", connect, _HTTP.connect_timeout, "SECONDS", "longest wait for a connection")
-    parser.option("--timeout-read", read, _HTTP.read_timeout, "SECONDS", "longest silence while a server answers")
-    retries = "retries after a temporary failure, waiting 1, 2, 4, 8, 16 s"
+    parser.option("--timeout-connect", connect, _HTTP.connect_timeout, "SECONDS", "connection timeout")
+    parser.option("--timeout-read", read, _HTTP.read_timeout, "SECONDS", "read timeout: longest silence of a server")
+    retries = "retries after a temporary failure, with a backoff of 1, 2, 4, 8, 16 s"
     parser.option("--max-retries", number(int, 0, suggest=5), _HTTP.max_retries, "N", retries)
-    failures = "exit 2 when more than this share of the faces could not be downloaded"
+    failures = "exit with 2 if more than this share of the faces could not be downloaded"
     parser.option("--max-failures", number(float, 0, 100, suggest=100), 100.0, "PERCENT", failures)
 
 
 def add_build_options(parser: Parser) -> None:
-    """Where the index goes, the model, how pictures are prepared, how rows are kept."""
+    """Where the index goes, the model, the preprocessing, and which rows are reused."""
     parser.section("index")
-    parser.option("--out", path, _BUILD.out, "DIR", "directory of the index")
+    parser.option("--out", path, _BUILD.out, "DIR", "index directory")
     links = number(int, 4, 128, suggest=_BUILD.hnsw_m)
     parser.option("--hnsw-m", links, _BUILD.hnsw_m, "M", "links per row in the HNSW graph, 4 to 128")
     parser.option(
@@ -152,7 +152,7 @@ def add_build_options(parser: Parser) -> None:
         number(int, 1, 2000, suggest=200),
         _BUILD.hnsw_ef_construction,
         "N",
-        "candidates considered while the graph is built, --hnsw-m to 2000",
+        "candidates considered while building the graph, --hnsw-m to 2000",
     )
     parser.cross_rule(("hnsw_m", "hnsw_ef_construction"), _candidates_cover_links)
     _add_model_options(parser)
@@ -160,47 +160,47 @@ def add_build_options(parser: Parser) -> None:
     frequency = number(int, 100, suggest=500, off=True)
     lost = "most images lost on a kill (>= 100; 0 = off)"
     parser.option("--checkpoint-frequency", frequency, _BUILD.checkpoint_frequency, "N", lost)
-    parser.switch("--resume", "use what an interrupted build left in --out (on by default); --no-resume discards it")
+    parser.switch("--resume", "reuse rows of an interrupted build in --out (on by default); --no-resume discards them")
     parser.flag(
         "--rebuild",
-        "take no row from the index in --out; else rows whose picture, model and preparation are unchanged are reused",
+        "reuse no rows of the index in --out; else those with unchanged picture, model and preprocessing are reused",
     )
     parser.switch("--validate-cache", "check the structure of every picture before decoding it (on by default)")
 
 
 def _add_model_options(parser: Parser) -> None:
     parser.section("model and pictures")
-    model = "open_clip model, or local-dir:PATH for a folder that holds one; queries need it too"
+    model = "open_clip model, or local-dir:PATH for a folder with one; queries need it too"
     parser.option("--model", words, _BUILD.model, "NAME", model)
-    parser.option("--pretrained", words, _BUILD.pretrained, "TAG", "open_clip's tag of its weights, or a file")
+    parser.option("--pretrained", words, _BUILD.pretrained, "TAG", "open_clip's tag for its weights, or a weights file")
     add_device_option(parser)
     parser.option(
         "--precision",
         one_of(PRECISIONS, suggest=_BUILD.precision),
         _BUILD.precision,
         "WHICH",
-        "of the model's weights: fp32, bf16, fp16; auto takes the fastest that tells the run's own pictures apart as "
-        "well as fp32, or that of the rows already there",
+        "precision of the model's weights: fp32, bf16, fp16; auto keeps that of existing rows, or takes the fastest "
+        "that tells the run's own pictures apart as well as fp32",
     )
-    side = "side of the square a card is fitted to before the model's own preprocessing"
+    side = "side of the square that a card is fitted to before the model's own preprocessing"
     parser.option("--size", number(int, 64, suggest=384, most=4096), _BUILD.size, "PIXELS", side)
-    fit = "how a card becomes a square: pad (black bars, the whole card) or crop (its centre)"
+    fit = "how to make a card square: pad (the whole card, with black bars) or crop (its centre)"
     parser.option("--fit", one_of(("pad", "crop"), suggest="pad"), _BUILD.fit, "WAY", fit)
     parser.option(
         "--batch",
         number(int, 1, suggest=64, most=65536),
         None,
         "N",
-        "pictures per call of the model, at most half of --checkpoint-frequency (default: 8 for each core on a CPU, "
-        "256 on CUDA, 64 on MPS)",
+        "pictures per model call, at most half of --checkpoint-frequency (default: 8 on a CPU, where each core makes "
+        "its own calls; 256 on CUDA, 64 on MPS)",
     )
     parser.option(
         "--loaders",
         number(int, 1, suggest=4, most=256),
         None,
         "N",
-        "threads that read and prepare pictures (default: half the cores on a CPU, at least 2; one per core with CUDA "
-        "or MPS, at most 32)",
+        "threads that load and preprocess pictures (default: half the cores on a CPU, at least 2; one per core with "
+        "CUDA or MPS, at most 32)",
     )
 
 
@@ -208,7 +208,7 @@ def add_device_option(parser: Parser) -> None:
     """--device."""
     devices = ("auto", "cpu", "cuda", "mps")
     parser.option(
-        "--device", one_of(devices, suggest="auto"), "auto", "DEVICE", "where the model runs: auto, cpu, cuda, mps"
+        "--device", one_of(devices, suggest="auto"), "auto", "DEVICE", "device for the model: auto, cpu, cuda, mps"
     )
 
 
@@ -216,7 +216,7 @@ def _refresh_needs_network(args: CardListArgs) -> Problem | None:
     if not (args.refresh and args.offline):
         return None
     return Problem(
-        "--refresh and --offline exclude each other", "received --refresh --offline", "leave one of them out"
+        "--refresh and --offline are mutually exclusive", "received --refresh --offline", "leave one of them out"
     )
 
 
@@ -224,7 +224,7 @@ def _retry_needs_only_the_network(args: DownloadArgs) -> Problem | None:
     other = "--offline" if args.offline else "--refresh" if args.refresh else None
     if not args.retry_failed or other is None:
         return None
-    message = f"--retry-failed and {other} exclude each other"
+    message = f"--retry-failed and {other} are mutually exclusive"
     return Problem(message, f"received --retry-failed {other}", "leave one of them out")
 
 

@@ -1,9 +1,10 @@
-"""The HTTP session that all workers share: one connection pool, one way to retry, one throttle.
+"""The HTTP session that all workers share: one connection pool, one retry policy, one throttle.
 
 A picture ends in one of three ways: its bytes, `MissingPicture` (the server says there is none; never retried) or
-`FetchFailed` (after the last retry). Retries are ours, not urllib3's Retry: its first wait is 0 s, it can't retry a
-body that does not decode, and it can't make all workers pause. Sending is urllib3's: requests finds the way (proxies,
-certificates, both from the environment), but its own sending costs 1 to 2 ms of CPU per picture, half a core at 400/s.
+`FetchFailed` (after the last retry). Retries are our own, not urllib3's Retry: its first wait is 0 s, it can't retry a
+body that does not decode, and it can't make all workers pause. urllib3 does the sending: requests finds the route
+(proxies and certificates, from the environment), but sending through it costs 1 to 2 ms of CPU per picture, half a core
+at 400/s.
 """
 
 import threading
@@ -49,23 +50,23 @@ T = TypeVar("T")
 B = TypeVar("B")
 
 LIST_INTERVAL_SECONDS = 0.1  # at most 10 requests a second for the list and its description
-MAX_PAUSES_PER_PICTURE = 10  # a picture that gets a 429 each time is given up, even where others go well
+MAX_PAUSES_PER_PICTURE = 10  # a picture that gets a 429 every time is given up, even if others succeed
 MAX_REDIRECTS = 5
 MAX_DESCRIPTION_BYTES = 4_000_000
 MAX_LIST_BYTES = 4_000_000_000  # gzipped; all_cards has 390 MB
-MIN_BYTES_PER_SECOND = 1000  # over a minute or more; less is an answer that never ends
-MAX_HOSTS = 8  # whose connections are kept; Scryfall has three
-_STEP_BYTES = 1_000_000  # a list that came so much further is going well: its tries begin anew
+MIN_BYTES_PER_SECOND = 1000  # averaged over a minute or more; anything slower may never end
+MAX_HOSTS = 8  # hosts whose connections are kept; Scryfall has three
+_STEP_BYTES = 1_000_000  # after this much progress on a list, its retries are counted afresh
 _CHUNK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class Http:
-    """Which server is asked, and how; times in seconds."""
+    """Which server to use, and how; times in seconds."""
 
     api_url: str = "https://api.scryfall.com"  # the server whose /bulk-data is read
     user_agent: str = DEFAULT_USER_AGENT
-    workers: int = 16  # requests at a time
+    workers: int = 16  # concurrent requests
     connect_timeout: float = 5.0
     read_timeout: float = 30.0  # of silence
     max_retries: int = 5
@@ -73,7 +74,7 @@ class Http:
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """How requests to one origin go: through which pool, by a proxy or not, and whether that wants the whole URL."""
+    """How to reach one origin: through which pool, by proxy or not, and whether that needs the whole URL."""
 
     pool: urllib3.HTTPConnectionPool
     proxied: bool
@@ -81,7 +82,7 @@ class _Route:
 
 
 class _Router(HTTPAdapter):
-    """requests' knowledge of proxies and certificates, asked once for each origin."""
+    """What requests knows about proxies and certificates, looked up once per origin."""
 
     def route(self, session: requests.Session, url: str) -> _Route:
         request = requests.Request("GET", url).prepare()
@@ -98,8 +99,8 @@ class _Router(HTTPAdapter):
 class DownloadSession:
     """A pooled session for all workers of a run; `now` and `sleep` are there for tests.
 
-    Unless `http.api_url` names this very machine, it is never asked for anything: neither a list nor a redirect may
-    make us fetch what only this machine can reach.
+    Unless `http.api_url` names this machine, no request is sent to it: neither a list nor a redirect may make us fetch
+    what only this machine can reach.
     """
 
     def __init__(
@@ -118,49 +119,49 @@ class DownloadSession:
         self._lock = threading.Lock()
         self._next_list_request = -float("inf")
         self._requests = requests.Session()
-        # A pool smaller than the workers would throw connections away; there is one a host.
+        # A pool smaller than the number of workers would discard connections; there is one per host.
         self._router = _Router(pool_connections=MAX_HOSTS, pool_maxsize=http.workers)
         self._requests.mount("https://", self._router)
         self._requests.mount("http://", self._router)
         self._routes: dict[tuple[str, str], _Route] = {}
-        # identity: a gzip file must arrive as it is, to be decoded exactly once.
+        # identity: a gzip file must arrive as is, to be decoded exactly once.
         self._headers = {"User-Agent": http.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
 
     def reachable(self, url: str) -> bool:
-        """Whether there is a server at `url`. One that is slow or drops the connection is: that is for the retries."""
+        """Whether there is a server at `url`. One that is slow or drops the connection counts: retries handle that."""
         connect = self.http.connect_timeout
         return probe(url, self.http.user_agent, connect, connect + PROBE_TIMEOUT_SECONDS) is not None
 
     def close(self) -> None:
-        """Wake every worker that waits, make those under way stop at their next chunk, drop the connections."""
+        """Wake every waiting worker, stop requests in flight at their next chunk, and drop the connections."""
         self._stop.set()
         self._throttle.stop()
         self._requests.close()
 
     def try_picture(self, url: str, attempts: Attempts) -> bytes:
-        """Wait until `attempts` are due again, and ask for `url` once.
+        """Wait until the next attempt is due, and request `url` once.
 
-        Raises TryAgain where another try may help, FetchFailed where that was the last one, MissingPicture, Stopped;
-        TurnedAway where the server wants us gone.
+        Raises TryAgain if a retry may help, FetchFailed if that was the last one, MissingPicture, Stopped;
+        TurnedAway if the server rejects us.
         """
         return self._try(lambda: self._read(url, MAX_CARD_BYTES), attempts)
 
     def failed(self, attempts: Attempts, reason: str) -> None:
-        """Note that a try came to nothing; FetchFailed where it was the last."""
+        """Count a failed attempt; FetchFailed if it was the last."""
         attempts.tries += 1
         if attempts.tries > self.http.max_retries:
             raise FetchFailed(f"{reason} ({attempts.tries} {'try' if attempts.tries == 1 else 'tries'})")
         attempts.not_before = self._now() + backoff_seconds(attempts.tries)
 
     def get_small(self, url: str) -> bytes:
-        """Fetch a description, at most 10 requests a second; PipelineError (Network Error) where it can't be had."""
+        """Fetch a description, at most 10 requests a second; PipelineError (Network Error) if that fails."""
         return self._list_request(url, lambda: self._read(url, MAX_DESCRIPTION_BYTES), lambda body: body)
 
     def get_large(self, target: Resumable, size: int | None, accept: Callable[[Resumable], T]) -> T:
-        """Fetch `target.url` into `target` and return what `accept` makes of that; a BadBody from it is retried.
+        """Fetch `target.url` into `target` and return what `accept` makes of it; a BadBody from that is retried.
 
-        What is there already is not fetched again (Range with If-Range, RFC 9110). `size` is what the whole must have,
-        in bytes, if that is known. At most 10 requests a second; PipelineError (Network Error) where it can't be had.
+        A partial download is resumed (Range with If-Range, RFC 9110). `size` is the expected total in bytes, if known.
+        At most 10 requests a second; PipelineError (Network Error) if it can't be downloaded.
         """
 
         def accepted(_: None) -> T:
@@ -168,7 +169,7 @@ class DownloadSession:
                 if size is not None and target.size != size:
                     raise BadBody(f"it has {target.size:,} bytes; the server's description says {size:,}")
                 return accept(target)
-            except Exception:  # whatever is wrong with it, it is not gone on with
+            except Exception:  # whatever is wrong with it, it must not be resumed
                 target.discard()
                 raise
 
@@ -210,9 +211,9 @@ class DownloadSession:
                     self.failed(attempts, str(error))
 
     def _try(self, once: Callable[[], B], attempts: Attempts) -> B:
-        """`once`, when it is due and its turn has come; what the server answers is the throttle's to know."""
+        """Call `once` when it is due and the throttle permits; report the answer to the throttle."""
         self._wait(attempts.not_before - self._now())
-        with self._throttle.turn():  # held until the throttle knows the answer: nobody begins in between
+        with self._throttle.turn():  # held until the throttle knows the answer: no request starts in between
             try:
                 body = once()
             except MissingPicture:
@@ -240,7 +241,7 @@ class DownloadSession:
     # ----------------------------------------------------------------------------------------- one request, one answer
 
     def _send(self, url: str, headers: dict[str, str] | None = None) -> urllib3.BaseHTTPResponse:
-        """One GET; Passing or FetchFailed where there is no answer to it. The caller closes the response."""
+        """Send one GET; Passing or FetchFailed if there is no response. The caller closes the response."""
         patience.wait_anew()
         try:
             parts = urlsplit(url)
@@ -248,11 +249,11 @@ class DownloadSession:
             route = self._routes.get(origin)
             if route is None:
                 route = self._route(url)
-                # The host that will be connected to: parsers disagree on odd addresses. A proxy looks names up itself.
+                # The host to connect to: parsers disagree on odd addresses. A proxy resolves names itself.
                 host = (parts.hostname or "") if route.proxied else route.pool.host.strip("[]")
                 self._require_elsewhere(host, url, look_up=not route.proxied)
                 if len(self._routes) >= MAX_HOSTS:
-                    self._routes.clear()  # the router closes what it has to drop
+                    self._routes.clear()  # the router closes the pools it evicts
                 self._routes[origin] = route
             path = url if route.whole_url else (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             return route.pool.urlopen(
@@ -270,13 +271,13 @@ class DownloadSession:
             raise FetchFailed(reason(error)) from error
         except (HTTPError, requests.ConnectionError) as error:
             raise self._passing(error) from error
-        except (requests.RequestException, ValueError) as error:  # ValueError: an address that is none
+        except (requests.RequestException, ValueError) as error:  # ValueError: an invalid address
             raise FetchFailed(reason(error)) from error
 
     def _route(self, url: str) -> _Route:
         try:
             return self._router.route(self._requests, url)
-        except requests.RequestException:  # an OSError, too
+        except requests.RequestException:  # a subclass of OSError
             raise
         except OSError as error:
             raise PipelineError.of(
@@ -287,7 +288,7 @@ class DownloadSession:
             ) from error
 
     def _require_elsewhere(self, host: str, url: str, *, look_up: bool) -> None:
-        """FetchFailed where `host` is this machine, and the server that we were told to ask is not."""
+        """Raise FetchFailed if `host` is this machine and the server of --api-url is not."""
         ours = urlsplit(self.http.api_url).hostname or ""
         if leads_home(host, look_up=look_up) and not leads_home(ours, look_up=look_up):
             raise FetchFailed(f"refused: {url} names this machine, and --api-url does not")
@@ -297,7 +298,7 @@ class DownloadSession:
 
     @contextmanager
     def _open(self, url: str, headers: dict[str, str] | None = None) -> Iterator[urllib3.BaseHTTPResponse]:
-        """One GET; redirects are followed by hand, since each must be looked at before it is followed."""
+        """Send one GET; redirects are followed by hand, since each must be checked first."""
         for _ in range(MAX_REDIRECTS + 1):
             with self._send(url, headers) as response:
                 location = response.get_redirect_location()
@@ -315,7 +316,7 @@ class DownloadSession:
         return b"".join(chunks)
 
     def _read_rest(self, target: Resumable, size: int | None) -> None:
-        """Fetch what `target` lacks, or all of it where the server has another version now."""
+        """Fetch what `target` lacks, or all of it if the server has another version now."""
         if target.size and target.size == size:
             return  # an earlier run was killed between the last byte and the check
         if size is not None and target.size > size:
@@ -352,7 +353,7 @@ class DownloadSession:
             target.pause()
 
     def _copy(self, response: urllib3.BaseHTTPResponse, write: Callable[[bytes], object], most_bytes: int) -> None:
-        """Hand the body to `write`, as it comes; not more than `most_bytes`, and not for ever."""
+        """Pass the body to `write` as it arrives; limited to `most_bytes`, and not for ever."""
         started, count = self._now(), 0
         try:
             while chunk := response.read1(_CHUNK_BYTES):
@@ -377,4 +378,4 @@ class DownloadSession:
 
 
 def _too_few(had: int, size: int) -> str:
-    return f"only {had:,} of the {size:,} bytes came that the server's description says"
+    return f"only {had:,} of the {size:,} bytes that the server's description promises"

@@ -1,4 +1,4 @@
-"""What the scripts say to people: all of it on stderr, so that stdout stays data."""
+"""Messages to the user: all go to stderr, so that stdout carries only data."""
 
 import sys
 import threading
@@ -9,58 +9,58 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-LINE_EVERY_SECONDS = 60.0  # where stderr is no terminal: a log of an overnight run stays readable
+LINE_EVERY_SECONDS = 60.0  # if stderr is not a terminal: the log of an overnight run stays readable
 
 
-tqdm.set_lock(threading.RLock())  # its own is made at the first word, and a signal in that moment ends in a traceback
+tqdm.set_lock(threading.RLock())  # tqdm makes its own at first use; a signal at that moment causes a traceback
 
 
 class _Hushed:
-    """Whether only warnings and errors are told: of processes that do the same together, one talks."""
+    """Whether to print only warnings and errors: of processes that work together, one prints the rest."""
 
     now = False
 
 
 def hush() -> None:
-    """Tell only warnings and errors from now on, and show no progress."""
+    """Print only warnings and errors from now on, and show no progress."""
     _Hushed.now = True
 
 
 def say(text: str) -> None:
-    """A line for the user; a log that takes no more lines is no reason to stop."""
+    """Print a line for the user; a log that can't be written is no reason to stop."""
     if not _Hushed.now:
         tell(text)
 
 
 def tell(text: str) -> None:
-    """A line that is told in any case."""
+    """Print a line even when hushed."""
     text = "\n".join(map(printable, text.split("\n")))
     with suppress(OSError):
         if sys.stderr.isatty():
-            tqdm.write(text, file=sys.stderr)  # above a bar
+            tqdm.write(text, file=sys.stderr)  # above the progress bar
         else:
             print(text, file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
-    """One line of `text` without what a terminal would take for commands: a card's name comes from the network."""
+    """One line of `text` without what a terminal might take for commands: card names come from the network."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def warn(text: str) -> None:
-    """A line about something that is wrong but does not stop the run."""
+    """Print a warning about something that is wrong but does not stop the run."""
     tell(f"WARNING: {text}")
 
 
 def percent(part: int, whole: int) -> str:
-    """`part` of `whole` for people; N/A where there is no whole."""
+    """`part` of `whole` as readable text; N/A if `whole` is 0."""
     return f"{100 * part / whole:.1f} %" if whole else "N/A"
 
 
 def human_bytes(count: float) -> str:
-    """A number of bytes for people, in powers of 1,000 as disks and networks have them."""
+    """A readable number of bytes, in powers of 1,000 as usual for disks and networks."""
     for unit in ("B", "KB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -71,8 +71,8 @@ def human_bytes(count: float) -> str:
 class Progress:
     """Progress of a long stage, with rate and ETA: a bar on a terminal, else one line a minute.
 
-    `advance` may be called from several threads. `note` is asked for a few words (bytes, failures) when a line is due.
-    `before` were done by an earlier run: they count as done, not for the rate.
+    `advance` may be called from several threads. `note` supplies a few words (bytes, failures) for each line. `before`
+    were done by an earlier run: they count as done, but not towards the rate.
     """
 
     def __init__(self, label: str, total: int, unit: str, note: Callable[[], str] = str, before: int = 0) -> None:
@@ -87,11 +87,11 @@ class Progress:
             )
 
     def advance(self, count: int = 1) -> None:
-        """`count` more are done."""
+        """Count `count` more as done."""
         self._add(count, 0)
 
     def already(self, count: int = 1) -> None:
-        """`count` more were done before: they count as done, not for the rate."""
+        """Count `count` more as done before this run, so not towards the rate."""
         self._add(count, count)
 
     def _add(self, count: int, before: int) -> None:

@@ -1,6 +1,6 @@
-"""Is this a whole picture? The one place that decodes, for the download's door, the build and the query alike.
+"""Is this a whole picture? The one place that decodes, for download, build and query alike.
 
-Whole means: it has bytes, is a JPEG, PNG or WebP, passes Pillow's `verify()` and then decodes to its last row.
+Whole means: it is not empty, is a JPEG, PNG or WebP, passes Pillow's `verify()` and then decodes to its last row.
 """
 
 import os
@@ -19,8 +19,8 @@ from helpers.talk import human_bytes
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PICTURE_BYTES = 64_000_000  # of a file
-MAX_CARD_BYTES = 8_000_000  # of what a server sends; Scryfall's largest have 2 MB
-MAX_PIXELS = 120_000_000  # 360 MB decoded: a photograph to ask about
+MAX_CARD_BYTES = 8_000_000  # of a server's response; Scryfall's largest has 2 MB
+MAX_PIXELS = 120_000_000  # 360 MB decoded: a photograph in a query
 MAX_CARD_PIXELS = 24_000_000  # 96 MB decoded: a card scanned at 1,600 dpi; Scryfall's largest has one million
 
 # What Pillow's decoders are known to raise on damaged data.
@@ -42,41 +42,41 @@ DECODE_ERRORS = (
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _JPEG_END = b"\xff\xd9"
 _PNG_END = b"IEND\xae\x42\x60\x82"
-_WITHOUT_CHECKSUMS = ("JPEG", "WEBP")  # there Pillow's verify() does nothing
+_WITHOUT_CHECKSUMS = ("JPEG", "WEBP")  # Pillow's verify() does nothing for these
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit is checked before the first pixel is decoded
-warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged EXIF data and the like: no reason to lose a picture
+warnings.filterwarnings("ignore", module=r"PIL\.")  # on damaged EXIF data and the like: no reason to reject a picture
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A file as it was read: its bytes, and when it was last changed."""
+    """A file as it was read: its bytes and its mtime."""
 
     data: bytes
     mtime_ns: int
 
 
 class BrokenImage(Exception):
-    """The bytes are no whole picture; the text says why."""
+    """The bytes are not a whole picture; the text says why."""
 
 
 class UnreadableImage(BrokenImage):
-    """The file could not be read, so nobody knows whether it is whole."""
+    """The file could not be read, so it may or may not be whole."""
 
 
 def decode_image(data: bytes, *, verify: bool = True, most_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode `data` to its last row; BrokenImage says what is wrong with it.
 
-    `verify` adds Pillow's check of the file's own structure (checksums of PNG chunks), which decoding skips over.
+    `verify` adds Pillow's check of the file's own structure (checksums of PNG chunks), which decoding skips.
     """
     return _decoded(data, verify=verify, most_pixels=most_pixels, reduced=False)
 
 
 def check_image(data: bytes) -> None:
-    """Decode the picture of a card to its last row and throw it away; BrokenImage says what is wrong with it.
+    """Decode the picture of a card to its last row and discard it; BrokenImage says what is wrong with it.
 
-    Half the time of `decode_image`, with the same verdict: a JPEG is brought out at an eighth of its size, in grey.
-    Every bit of its data is read and decoded for that too; what is left out is arithmetic, which can't fail.
+    Takes half the time of `decode_image`, with the same verdict: a JPEG is decoded at an eighth of its size, in grey.
+    Every bit of its data is still read and decoded; only arithmetic is skipped, which can't fail.
     """
     _decoded(data, verify=True, most_pixels=MAX_CARD_PIXELS, reduced=True)
 
@@ -87,10 +87,10 @@ def _decoded(data: bytes, *, verify: bool, most_pixels: int, reduced: bool) -> I
     try:
         image = _open(data, most_pixels)
         if verify and image.format not in _WITHOUT_CHECKSUMS:
-            image.verify()  # leaves the object unusable: opening it once more is Pillow's own advice
+            image.verify()  # leaves the object unusable: Pillow's docs say to reopen it
             image = _open(data, most_pixels)
         if reduced:
-            image.draft("L", (1, 1))  # only JPEGs heed it
+            image.draft("L", (1, 1))  # affects JPEGs only
         image.load()
     except UnidentifiedImageError:
         raise BrokenImage(f"not a JPEG, PNG or WebP picture: {_looks_like(data)}") from None
@@ -100,20 +100,20 @@ def _decoded(data: bytes, *, verify: bool, most_pixels: int, reduced: bool) -> I
 
 
 def read_image(path: Path, *, verify: bool = True, most_pixels: int = MAX_PIXELS) -> Image.Image:
-    """`decode_image` of a file; UnreadableImage where it can't be read. FileNotFoundError passes."""
+    """`decode_image` for a file; UnreadableImage if it can't be read. FileNotFoundError passes through."""
     return decode_image(read_content(path).data, verify=verify, most_pixels=most_pixels)
 
 
 def check_file(path: Path) -> None:
-    """`check_image` of a file; UnreadableImage where it can't be read. FileNotFoundError passes."""
+    """`check_image` for a file; UnreadableImage if it can't be read. FileNotFoundError passes through."""
     check_image(read_content(path).data)
 
 
 def read_content(path: Path) -> Content:
-    """The bytes of a picture's file; UnreadableImage where it can't be read. FileNotFoundError passes."""
+    """The content of a picture file; UnreadableImage if it can't be read. FileNotFoundError passes through."""
     try:
         with _open_regular(path) as file:
-            mtime_ns = os.fstat(file.fileno()).st_mtime_ns  # before it is read: what is written later is a change
+            mtime_ns = os.fstat(file.fileno()).st_mtime_ns  # taken before reading: a later write counts as a change
             return Content(file.read(), mtime_ns)
     except FileNotFoundError:
         raise
@@ -122,7 +122,7 @@ def read_content(path: Path) -> Content:
 
 
 def _open_regular(path: Path) -> BinaryIO:
-    """Open a file of a picture's size: a pipe would keep us waiting, and a hole of terabytes fill the memory."""
+    """Open a regular file of a picture's size: a pipe would block, and a sparse file of terabytes fill memory."""
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     found = os.fstat(file.fileno())
     if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_PICTURE_BYTES:
@@ -138,16 +138,16 @@ def is_whole_file(path: Path, checked_until_ns: int = 0) -> bool:
     if is_unchanged(path, checked_until_ns):
         return True
     try:
-        check_file(path)  # also where the ends look odd: some encoders leave bytes behind the end of the picture
+        check_file(path)  # even if the ends look odd: some encoders leave bytes after the end of the picture
     except (BrokenImage, OSError):
         return False
     return True
 
 
 def is_unchanged(path: Path, checked_until_ns: int) -> bool:
-    """Whether the picture at `path` was last changed before `checked_until_ns`, when it was found whole.
+    """Whether the picture at `path` was last modified before `checked_until_ns`, when it was found whole.
 
-    What happens to such a file later (a full disk, a broken copy) shows at its two ends: 54,000 are judged in seconds.
+    Later damage (a full disk, a broken copy) shows at its two ends, which are checked: 54,000 files take seconds.
     """
     if not checked_until_ns:
         return False
@@ -177,7 +177,7 @@ def _open(data: bytes, most_pixels: int) -> Image.Image:
     image = Image.open(BytesIO(data), formats=PICTURE_FORMATS)
     width, height = image.size
     if width * height > most_pixels:
-        raise BrokenImage(f"{width}x{height} pixels are more than the {most_pixels:,} that are read")
+        raise BrokenImage(f"{width}x{height} pixels exceed the limit of {most_pixels:,}")
     return image
 
 

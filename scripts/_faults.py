@@ -1,4 +1,4 @@
-"""How the stand-in misbehaves on request, and how it remembers what it was asked."""
+"""The stand-in's injected faults, and its request log."""
 
 import hashlib
 import json
@@ -13,31 +13,31 @@ from typing import Any
 from helpers.cli_validation import BrokenRule
 from helpers.errors import Problem
 
-LIST = "list:"  # before a kind: the list and its description misbehave, not the pictures
+LIST = "list:"  # before a kind: the fault affects the list and its description, not the pictures
 
 
 class Fault(Enum):
-    """A way to misbehave."""
+    """A fault to inject."""
 
     TOO_MANY = "429"  # with Retry-After
     TOO_MANY_BARE = "429-bare"  # without
     UNAVAILABLE = "503"
-    RESET = "reset"  # the connection breaks before an answer
-    TRUNCATED = "truncated"  # half the body, then the connection ends
-    HTML = "html"  # status 200, and a page for people
+    RESET = "reset"  # the connection is reset before a response
+    TRUNCATED = "truncated"  # half the body, then the connection is closed
+    HTML = "html"  # status 200, and an HTML page
     SOON = "soon"  # a redirect to Scryfall's placeholder
-    SLOW = "slow"  # the body comes in drops
+    SLOW = "slow"  # the body trickles in
     NOT_FOUND = "404"
 
     @property
     def stays(self) -> bool:
-        """Whether asking again never helps."""
+        """Whether retrying never helps."""
         return self in (Fault.SOON, Fault.NOT_FOUND)
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """`percent` of the addresses, of the list's or the pictures', have `fault`; or `every` so many requests do."""
+    """`percent` of the URLs (the list's or the pictures') have `fault`; or one in `every` requests has."""
 
     fault: Fault
     percent: float
@@ -46,7 +46,7 @@ class Share:
 
 
 def fault_shares(flag: str, text: str) -> tuple[Share, ...]:
-    """Rule of an option: KIND=PERCENT (100 % where it does not say) or KIND@N, either after list:, commas between."""
+    """Option rule: comma-separated KIND=PERCENT (default 100 %) or KIND@N, each optionally after list:."""
     shares = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         kind, counted, every = part.removeprefix(LIST).partition("@")
@@ -54,7 +54,7 @@ def fault_shares(flag: str, text: str) -> tuple[Share, ...]:
         try:
             fault = Fault(kind)
         except ValueError:
-            raise _broken(flag, part, "name a kind of fault that there is") from None
+            raise _broken(flag, part, "name a known kind of fault") from None
         try:
             share = Share(
                 fault,
@@ -63,13 +63,13 @@ def fault_shares(flag: str, text: str) -> tuple[Share, ...]:
                 int(every) if counted else 0,
             )
         except ValueError:
-            raise _broken(flag, part, "give the share as a number of percent, or N as a whole number") from None
+            raise _broken(flag, part, "give the share as a percentage, or N as a whole number") from None
         if not 0 <= share.percent <= 100 or share.every < 0 or (counted and not share.every):
             raise _broken(flag, part, "give shares of 0 to 100 percent, or an N of 1 or more")
         shares.append(share)
     for of_list in (False, True):
         if sum(share.percent for share in shares if share.of_list == of_list) > 100:
-            raise _broken(flag, text, "share out at most 100 percent")
+            raise _broken(flag, text, "add up to at most 100 percent")
     return tuple(shares)
 
 
@@ -86,16 +86,16 @@ def _broken(flag: str, part: str, rule: str) -> BrokenRule:
 
 @dataclass(slots=True)
 class FaultPlan:
-    """Which address fails how. The same seed and addresses give the same faults, in whatever order they are asked for.
+    """Which URL fails how. The same seed and URLs give the same faults, in whatever order they are requested.
 
-    An address fails `times` times before it comes right, with 0 for ever.
+    A URL fails `times` times before it recovers; 0: forever.
     """
 
     shares: tuple[Share, ...] = ()
     times: int = 1
     seed: int = 0
     _given: Counter[str] = field(default_factory=Counter)
-    _asked: Counter[bool] = field(default_factory=Counter)  # requests so far, of the list or not
+    _asked: Counter[bool] = field(default_factory=Counter)  # requests so far, for the list or not
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def next_fault(self, path: str, *, of_list: bool) -> Fault | None:
@@ -122,14 +122,14 @@ class FaultPlan:
 
 
 class RequestLog:
-    """A JSON line for each request: when it came, what it asked for, who asked, and how it was answered."""
+    """A JSON line per request: when it came, what it requested, its User-Agent, and the response."""
 
     def __init__(self, path: Path | None) -> None:
-        self._file = open(path, "a", encoding="utf-8") if path else None  # noqa: SIM115  # for as long as it serves
+        self._file = open(path, "a", encoding="utf-8") if path else None  # noqa: SIM115  # open as long as it serves
         self._lock = threading.Lock()
 
     def add(self, **fields: Any) -> None:
-        """Write one line, whole, at once: whoever kills the server keeps what it saw."""
+        """Write one whole line and flush it: killing the server loses nothing."""
         if self._file is None:
             return
         with self._lock:

@@ -5,4 +5,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import helpers.interrupts  # noqa: F401  # first of ours, see there
+import helpers.interrupts  # noqa: F401  # our first import, see there

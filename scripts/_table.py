@@ -22,7 +22,7 @@ CardObject = dict[str, Any]
 
 
 def read_table(table: Path) -> list[CardObject]:
-    """The cards of a table, in its order; PipelineError where it or one of its pictures can't be read."""
+    """The cards of a table, in its order; PipelineError if it or one of its pictures can't be read."""
     try:
         cards = _read_objects(table) if table.suffix == ".jsonl" else _read_csv(table)
         seen: set[str] = set()
@@ -100,31 +100,31 @@ def _object_of_rows(card_id: str, rows: Sequence[dict[str, str]]) -> CardObject:
 def _check_card(card: CardObject, seen: set[str]) -> None:
     card_id = card.get("id")
     if not isinstance(card_id, str) or not re.fullmatch(r"[\w-]{2,}", card_id, re.ASCII):
-        raise _bad_table(f"{card_id!r} can't be part of an address: letters, digits, - and _, at least two")
+        raise _bad_table(f"{card_id!r} can't be part of a URL: use letters, digits, - and _, at least two")
     if card_id in seen:
-        raise _bad_table(f"card {card_id} is there twice")
+        raise _bad_table(f"card {card_id} is listed twice")
     seen.add(card_id)
     if not isinstance(card.get("card_faces") or [], list) or not all(isinstance(part, dict) for part in parts(card)):
-        raise _bad_table(f"the faces of card {card_id} are no list of objects")
+        raise _bad_table(f"the faces of card {card_id} are not a list of objects")
     for part in parts(card):
         if not isinstance(part.get("name"), str):
             raise _bad_table(f"card {card_id}, or a face of it, has no name")
         for field in ("picture", "oracle_id", "illustration_id"):
             if not isinstance(part.get(field), str | None) or "\0" in (part.get(field) or ""):
-                raise _bad_table(f"{field} of card {card_id} is no text that can stand there")
+                raise _bad_table(f"{field} of card {card_id} must be text without NUL characters")
     if len(sides(card)) > len(SIDES):
         raise _bad_table(f"card {card_id} has {len(sides(card))} sides; a card has one or two")
 
 
 def _check_picture(picture: Path) -> None:
-    """PipelineError, or OSError, where it can't be read."""
+    """PipelineError, or OSError, if it can't be read."""
     if not stat.S_ISREG(picture.stat().st_mode):
-        raise _bad_table(f"{picture} is no regular file")
+        raise _bad_table(f"{picture} is not a regular file")
     picture.open("rb").close()
 
 
 def parts(card: CardObject) -> list[dict[str, Any]]:
-    """The card object itself, and its faces where it has any."""
+    """The card object itself, and its faces if it has any."""
     return [card, *(card.get("card_faces") or [])]
 
 
@@ -136,12 +136,12 @@ def sides(card: CardObject) -> list[dict[str, Any]]:
 def _bad_table(details: str) -> PipelineError:
     return PipelineError.of(
         Category.CONFIGURATION,
-        "the table of cards can't be used",
+        "the card table can't be used",
         details=details,
-        suggestion="give --table a file as --help describes it, with its pictures where it says",
+        suggestion="pass --table a file as --help describes it, with its pictures in place",
     )
 
 
 def made_up_id(text: str) -> str:
-    """An id in the form of Scryfall's, the same for the same text."""
+    """An id in Scryfall's format, the same for the same text."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, text))

@@ -1,10 +1,10 @@
-"""Delete what the downloads put into a cache directory: pictures, card lists, the report. They can be fetched again.
+"""Delete what was downloaded into a cache directory: pictures, card lists, the report. All can be downloaded again.
 
 Reads:  image_cache/
-Writes: nothing; deletes, and says what. Files that are not ours stay, dumps of the list put there by hand too
+Writes: nothing; deletes, and reports what. Other files stay, including list dumps put there by hand
 Next:   download_images.py
 
-Exit codes: 0 done; 1 it could not be done, or a download is under way; 2 the directory does not exist.
+Exit codes: 0 done; 1 failed, or a download is running; 2 the directory does not exist.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def parse_args(argv: Sequence[str] | None) -> ClearArgs:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Delete what is ours."""
+    """Delete the files this tool put there."""
     cache = ImageCache(parse_args(argv).cache)
     cache.require(ExitCode.NO_DIRECTORY)
     with cache.alone():
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def clear(cache: ImageCache) -> str:
-    """Delete the files of `cache` that are ours; say what was done."""
+    """Delete the files this tool put into `cache`; return a summary."""
     pictures = [picture for picture in cache.pictures() if cache.is_ours(picture)]
     others = [*kept_files(cache.root), *filter(Path.is_file, [cache.root / DOWNLOAD_REPORT, cache.root / LIST_LOCK])]
     size = 0
@@ -61,7 +61,7 @@ def clear(cache: ImageCache) -> str:
     said = (
         f"Deleted from {cache.root}: {len(pictures):,} pictures, {len(others)} lists and reports, {human_bytes(size)}"
     )
-    return said + (f"; {left:,} files that are not ours stay" if left else "")
+    return said + (f"; {left:,} other files stay" if left else "")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Show the whole pipeline on a built-in sample, without Scryfall and without a model hub.
+"""Run the whole pipeline on a built-in sample, without Scryfall and without a model hub.
 
 Reads:  nothing
 Writes: demo/ - cards/, model/, image_cache/, index_out/, photos/, report.html
 Next:   the same commands without --api-url and --model, for the real thing
 
 Each command is printed as a user would type it. The cards are drawn, served as Scryfall would serve them, downloaded,
-embedded and exported; then photographs of some are asked about, as they are and cut out along the card's corners.
+embedded and exported; then photographs of some are queried, as they are and cut out along the card's corners.
 
-Exit codes: 0 most cut-outs were recognised; 1 they were not, or a step failed.
+Exit codes: 0 most cut-outs were recognised; 1 too few were, or a step failed.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from helpers.locks import sole_holder
 from helpers.recognise.camera import Conditions
 from helpers.talk import human_bytes
 
-ROOT = Path(__file__).resolve().parent.parent  # where the commands run, so that their lines can be copied
+ROOT = Path(__file__).resolve().parent.parent  # where the commands run, so that they can be copied
 SHOWN_MATCHES = 4
 USUAL_PORT = 8765
 LOCK = ".demo.lock"
@@ -55,9 +55,9 @@ class DemoArgs(argparse.Namespace):
 def parse_args(argv: Sequence[str] | None) -> DemoArgs:
     """Read the command line."""
     parser = Parser(__doc__)
-    parser.option("--out", path, ROOT / "demo", "DIR", "directory of everything that is made")
+    parser.option("--out", path, ROOT / "demo", "DIR", "output directory")
     parser.option("--count", number(int, 1, 2000, suggest=300), 300, "N", "cards to draw")
-    parser.option("--photographs", number(int, 1, 2000, suggest=20), 20, "N", "photographs to ask about")
+    parser.option("--photographs", number(int, 1, 2000, suggest=20), 20, "N", "photographs to query")
     parser.cross_rule(("count", "photographs"), _enough_cards)
     args = parser.parse(argv, DemoArgs())
     args.out = args.out.absolute()
@@ -78,19 +78,19 @@ def _enough_cards(args: DemoArgs) -> Problem | None:
 
 @dataclass(slots=True)
 class Show:
-    """Runs commands as a user would type them, shows their lines, and notes how long each took."""
+    """Runs and prints commands as a user would type them, and records how long each took."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self, stage: str, script: str, *arguments: str | Path, quietly: bool = False) -> str:
-        """Run a script of this project; return its stdout, which is shown too unless `quietly`."""
+        """Run a script of this project; return its stdout, also printed unless `quietly`."""
         words = [_python(), script, *map(str, arguments)]
         print(f"\n$ {_shortened(words)}", flush=True)
         started = time.monotonic()
         with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             try:
                 said = process.communicate()[0]
-            except BaseException:  # Ctrl-C, SIGTERM: it shall end as it does for a user
+            except BaseException:  # Ctrl-C, SIGTERM: it should end as it does for a user
                 process.terminate()
                 raise
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - started
@@ -102,7 +102,7 @@ class Show:
 
     @contextmanager
     def stand_in(self, table: Path) -> Iterator[str]:
-        """Serve the cards of `table` as Scryfall would, for as long as the block lasts; yields the address."""
+        """Serve the cards of `table` as Scryfall would, within the block; yield the address."""
         words = [_python(), "scripts/standin_scryfall.py", "--table", str(table), "--port", str(_port())]
         print(f"\n$ {shlex.join(words)} &", flush=True)
         with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
@@ -117,7 +117,7 @@ class Show:
 
 
 def _port() -> int:
-    """The usual port where it is free: then a second demo finds its pictures in the cache. Else any."""
+    """The usual port if it is free, so that a second demo finds its pictures in the cache; otherwise any."""
     try:
         socket.create_server(("127.0.0.1", USUAL_PORT)).close()
     except OSError:
@@ -126,7 +126,7 @@ def _port() -> int:
 
 
 def _shortened(words: Sequence[str]) -> str:
-    """A command line; of many pictures only the first and the last."""
+    """A command line with only the first and the last of many pictures."""
     pictures = [i for i, word in enumerate(words) if word.endswith(".jpg")]
     if len(pictures) > 3:
         first, last = pictures[0], pictures[-1]
@@ -145,12 +145,12 @@ def _failed(script: str, code: int) -> PipelineError:
         Category.BUILD,
         f"a step of the demo failed: {script}",
         details=f"exit code {code}",
-        suggestion="see its own message above",
+        suggestion="see its error message above",
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draw, serve, download, build, export, photograph, ask, sum up; as the only one in --out."""
+    """Draw, serve, download, build, export, photograph, query, sum up; one demo at a time per --out."""
     args = parse_args(argv)
     with sole_demo(args.out):
         return run_demo(args)
@@ -158,14 +158,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def sole_demo(demo: Path) -> Iterator[None]:
-    """Be the only one that writes into `demo`; PipelineError where another demo does."""
+    """Hold the lock of `demo`; PipelineError if another demo is writing into it."""
     lock = writable_folder(ROOT / demo, "--out") / LOCK
-    with sole_holder(lock, f"another demo is writing into {demo}", "wait until it is done, or use another --out"):
+    with sole_holder(lock, f"another demo is writing into {demo}", "wait until it finishes, or use another --out"):
         yield
 
 
 def run_demo(args: DemoArgs) -> int:
-    """All the steps, one after the other; the exit code."""
+    """Run all steps in order; return the exit code."""
     demo, show = args.out, Show()
     cards, model, cache, index, photos = (demo / n for n in ("cards", "model", "image_cache", "index_out", "photos"))
     table = cards / "cards.jsonl"
@@ -173,7 +173,7 @@ def run_demo(args: DemoArgs) -> int:
     show.run("make the model", "scripts/make_offline_model.py", "--out", model)
     list_flags = ("--kind", "all_cards", "--cache", cache)
     with show.stand_in(table) as address:
-        # --refresh: the list of an earlier demo may be of other cards
+        # --refresh: the list of an earlier demo may have other cards
         show.run("download", "download_images.py", *list_flags, "--api-url", address, "--refresh")
     model_flags = ("--model", f"local-dir:{model}", "--offline")
     show.run("embed and index", "build_embeddings.py", *list_flags, "--out", index, *model_flags)
@@ -182,7 +182,7 @@ def run_demo(args: DemoArgs) -> int:
     show.run("photograph", "scripts/take_photographs.py", "--table", table, "--out", photos, *wanted)
     with open(ROOT / photos / "photos.csv", newline="", encoding="utf-8") as file:
         truth = list(csv.DictReader(file))
-    show.run("ask one", "query_index.py", photos / truth[0]["crop"], "--index", index, "--k", "3")
+    show.run("query one", "query_index.py", photos / truth[0]["crop"], "--index", index, "--k", "3")
     whole, cut_out = (ask(show, index, photos, [row[column] for row in truth]) for column in ("photo", "crop"))
     rates = [sum(map(is_right, answers, truth)) for answers in (whole, cut_out)]
     write_page(demo, truth, whole, cut_out, rates)
@@ -194,12 +194,12 @@ def ask(show: Show, index: Path, photos: Path, names: Sequence[str]) -> list[lis
     """The matches of each picture, best first."""
     pictures = [photos / name for name in names]
     flags = ("--index", index, "--k", str(SHOWN_MATCHES), "--json")
-    answers = show.run(f"ask {len(names)}, twice", "query_index.py", *pictures, *flags, quietly=True)
+    answers = show.run(f"query {len(names)}, twice", "query_index.py", *pictures, *flags, quietly=True)
     return [json.loads(line)["cards"][0]["matches"] for line in answers.splitlines()]
 
 
 def is_right(matches: Sequence[dict[str, Any]], row: dict[str, str]) -> bool:
-    """Whether the first match has the name of what was photographed: which printing it is can't always be seen."""
+    """Whether the first match has the photographed card's name: its printing can't always be seen."""
     return bool(matches[0]["name"] == row["name"])
 
 
@@ -227,36 +227,36 @@ def write_page(
         rows.append((f"{row['name']}: cut out", [asked, *matches_of(of_cut, row)]))
     rate = f"First match right: {rates[0]} of {len(truth)} as photographed, {rates[1]} of {len(truth)} cut out."
     html = page(
-        "What was recognised", f"{rate} Below each match its cosine; green is right, red a wrong first.", rows, demo
+        "What was recognised", f"{rate} Below each match: its cosine; green is right, red a wrong first.", rows, demo
     )
     atomic_write_bytes(ROOT / demo / "report.html", html.encode())
 
 
 def sum_up(demo: Path, show: Show, rates: Sequence[int], asked: int) -> None:
-    """The table at the end: how many were right, how long it took, what is where, what to do next."""
+    """Print the summary: how many were right, how long it took, what is where, what to do next."""
     rows = len(IndexFolder(ROOT / demo / "index_out").metadata.read_bytes().splitlines())
     usual = Conditions()
-    print(f"\n{asked} photographs asked, of an index of {rows}: turned by up to {usual.rotation_degrees:g} degrees,")
-    print(f"  tilted by up to {usual.tilt_degrees:g}, with blur, uneven light, glare and noise, as a JPEG of quality")
-    print(f"  {usual.jpeg_quality}. First match right:")
+    print(f"\n{asked} photographs queried against an index of {rows}: rotated by up to {usual.rotation_degrees:g},")
+    print(f"  tilted by up to {usual.tilt_degrees:g} degrees, with blur, uneven light, glare and noise, as JPEGs of")
+    print(f"  quality {usual.jpeg_quality}. First match right:")
     print(f"  {rates[0]:>4} of {asked}  as photographed, the whole frame")
-    print(f"  {rates[1]:>4} of {asked}  cut out along the card's corners: find the card first, then ask")
+    print(f"  {rates[1]:>4} of {asked}  cut out along the card's corners: find the card first, then query")
     print("\nSeconds")
-    for stage, seconds in {**show.seconds, "all together": sum(show.seconds.values())}.items():
+    for stage, seconds in {**show.seconds, "total": sum(show.seconds.values())}.items():
         print(f"  {stage:<22}{seconds:6.1f}")
     print(f"\nWritten to {demo}/")
     for name, what in (
         ("cards", "the drawn cards; contact_sheet.jpg shows them all"),
-        ("model", "a small model, for trying out: no stand-in for CLIP"),
+        ("model", "a small model for testing, no substitute for CLIP"),
         ("image_cache", "what was downloaded"),
         ("index_out", "vectors, metadata, FAISS index, manifest; embeddings.i8bin and meta.json for a browser"),
-        ("photos", "the photographs, and photos.csv: what is on them"),
+        ("photos", "the photographs, and photos.csv: what they show"),
         ("report.html", "open it: every photograph beside its matches"),
     ):
         print(f"  {name:<13}{human_bytes(_size(ROOT / demo / name)):>9}  {what}")
     index, python = demo / "index_out", _python()
     print("\nNext")
-    print(f"  {python} query_index.py PICTURE --index {index}    # ask about a picture of your own")
+    print(f"  {python} query_index.py PICTURE --index {index}    # query a picture of your own")
     print(f"  {python} build_mtg_faiss.py --limit 200    # the real thing, small: Scryfall's cards, CLIP's weights")
 
 

@@ -1,11 +1,11 @@
-"""Draw a catalogue of made-up cards, as much like real ones as a program can: for the demo, for tests, for trials.
+"""Draw a catalogue of invented cards, as lifelike as a program can, for the demo, tests and experiments.
 
 Reads:  nothing; the same --seed draws the same cards, and a larger --count begins with the same ones
-Writes: demo/cards/ - cards.jsonl (Scryfall's card objects, with `picture` in place of `image_uris`), a JPEG a side in
-        745 x 1040 pixels, contact_sheet.jpg to look at them all
+Writes: demo/cards/ - cards.jsonl (Scryfall's card objects, with `picture` in place of `image_uris`), a JPEG per side of
+        745 x 1040 pixels, contact_sheet.jpg that shows them all
 Next:   standin_scryfall.py --table demo/cards/cards.jsonl; take_photographs.py --table demo/cards/cards.jsonl
 
-300 cards have frames of four eras, every family of layouts (and one that nobody knows), reprints with the same art in
+300 cards have frames of four eras, every family of layouts (and an unknown one), reprints with the same art in
 another frame, translations, tokens, placeholders, a card without a picture, and one whose picture is lost.
 """
 
@@ -48,14 +48,14 @@ def parse_args(argv: Sequence[str] | None) -> DrawArgs:
     """Read the command line."""
     parser = Parser(__doc__)
     default = Path(__file__).resolve().parent.parent / "demo" / "cards"
-    parser.option("--out", path, default, "DIR", "directory of the pictures and their table")
+    parser.option("--out", path, default, "DIR", "directory for the pictures and their table")
     parser.option("--count", number(int, 1, MAX_CARDS, suggest=300), 300, "N", f"cards to draw, 1 to {MAX_CARDS}")
-    parser.option("--seed", number(int, 0, suggest=1), 1, "N", "what the drawing depends on")
+    parser.option("--seed", number(int, 0, suggest=1), 1, "N", "random seed")
     return parser.parse(argv, DrawArgs())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draw the cards, their table and a sheet of them all."""
+    """Draw the cards, their table and a contact sheet."""
     args = parse_args(argv)
     folder = writable_folder(args.out, "--out")
     require_fonts()
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def require_fonts() -> None:
-    """PipelineError where the package with the cards' typeface is not installed."""
+    """PipelineError if the package with the cards' typeface is not installed."""
     try:
         import font_caladea  # noqa: F401
     except ImportError as error:
@@ -98,16 +98,16 @@ def draw(cards: Sequence[Card], folder: Path) -> list[Path]:
     except BrokenProcessPool as error:
         raise PipelineError.of(
             Category.BUILD,
-            "a process that draws was killed",
+            "a drawing process was killed",
             details=str(error),
-            suggestion="see whether the machine is short of memory, then run the same command again",
+            suggestion="check that the machine has enough memory, then run the same command again",
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def become_a_worker() -> None:
-    """Leave signals to the parent, for Ctrl-C reaches all processes of a terminal; and don't outlive it."""
+    """Leave signals to the parent (Ctrl-C reaches all processes of a terminal), and don't outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
@@ -121,7 +121,7 @@ def _end_with_the_parent() -> None:
 
 def draw_card(place: int, card: Card, folder: Path) -> list[Path]:
     """Draw the sides of the card at `place` and return their files."""
-    from drawn.frames import draw_side  # numpy, and by each process: not for --help
+    from drawn.frames import draw_side  # numpy, needed by each worker but not for --help
 
     files = []
     for side in range(0 if card.lost or card.image_status == "missing" else card.pictures):
@@ -132,7 +132,7 @@ def draw_card(place: int, card: Card, folder: Path) -> list[Path]:
 
 
 def write_table(table: Path, cards: Sequence[Card]) -> None:
-    """Write the card objects, one a line; a picture that is lost is null."""
+    """Write the card objects, one per line; a lost picture is null."""
 
     def line(place: int, card: Card) -> str:
         listed = card_object(card, lambda side: None if card.lost else picture_name(place, side))
@@ -142,7 +142,7 @@ def write_table(table: Path, cards: Sequence[Card]) -> None:
 
 
 def write_contact_sheet(pictures: Sequence[Path], sheet: Path) -> None:
-    """Write all pictures, small, side by side."""
+    """Write thumbnails of all pictures, side by side."""
     width, height = SHEET_PIXELS
     rows = -(-len(pictures) // SHEET_COLUMNS)
     image = Image.new("RGB", (min(len(pictures), SHEET_COLUMNS) * width, rows * height), (90, 90, 90))

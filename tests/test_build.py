@@ -199,7 +199,7 @@ def test_a_rebuild_says_that_the_browser_files_are_old(built: Built, tmp_path: P
         (["--cache", "."], 2, "No valid images to embed"),
         (["--model", "local-dir:nowhere"], 1, "holds no open_clip model"),
         (["--device", NO_DEVICE], 1, f"torch finds no {NO_DEVICE} device here"),
-        (["--model", "ViT-Z-99", "--pretrained", "openai"], 1, "open_clip knows no model ViT-Z-99"),
+        (["--model", "ViT-Z-99", "--pretrained", "openai"], 1, "open_clip has no model ViT-Z-99"),
         (["--model", "ViT-B-32-quickgelu", "--pretrained", "nobodys"], 1, "the weights of ViT-B-32-quickgelu"),
         (["--model", "ViT-B-32-quickgelu", "--pretrained", "openai"], 1, "could not be loaded"),
     ],

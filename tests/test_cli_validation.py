@@ -221,7 +221,7 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
         "ERROR: Invalid Arguments: --batch must be >= 1",
         "ERROR: Invalid Arguments: --size must be a whole number >= 64",
         "ERROR: Invalid Arguments: unknown argument --bacth",
-        "ERROR: Invalid Arguments: --refresh and --offline exclude each other",
+        "ERROR: Invalid Arguments: --refresh and --offline are mutually exclusive",
         "ERROR: Invalid Arguments: --hnsw-ef-construction must be >= --hnsw-m",
     ]
     assert "did you mean --batch?" in done.stderr

@@ -23,11 +23,11 @@ def test_it_ends_with_how_many_were_right_how_long_it_took_what_is_where_and_wha
     shown: tuple[str, Path],
 ) -> None:
     said, folder = shown
-    end = said[said.index("photographs asked") :]
+    end = said[said.index("photographs queried") :]
     rates = re.findall(rf"^ +(\d+) of {PHOTOGRAPHS}  ", end, re.MULTILINE)
     assert len(rates) == 2
     assert int(rates[1]) == PHOTOGRAPHS  # cut out, all are recognised
-    for stage in ("draw the cards", "download", "embed and index", "export", "photograph", "all together"):
+    for stage in ("draw the cards", "download", "embed and index", "export", "photograph", "total"):
         assert re.search(rf"^  {stage} +\d+\.\d$", end, re.MULTILINE)
     written = end.partition("Written to")[2].partition("Next")[0]
     for name in re.findall(r"^  (\S+) +[\d.]+ [KMG]?B  ", written, re.MULTILINE):

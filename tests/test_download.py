@@ -109,7 +109,7 @@ def test_nothing_broken_gets_in_and_each_failure_is_in_the_report(server: Faulty
     assert failures[f"{server.address}/0.jpg"]["card"] == "Card 0"
     assert "HTML" in failures[f"{server.address}/0.jpg"]["reason"]
     assert all(failure["reason"] for failure in failures.values())
-    assert "missing at the server: 1" in done.stdout
+    assert "missing on the server: 1" in done.stdout
     assert "failed: 6" in done.stdout
 
 
@@ -296,7 +296,7 @@ def test_a_directory_in_a_pictures_place_is_one_failure(server: FaultyServer, tm
     assert download(server, tmp_path).returncode == 0
     (failure,) = report(tmp_path)["failures"]
     assert failure["card"] == "Card 3"
-    assert "a directory has its name" in failure["reason"]
+    assert "a directory of that name" in failure["reason"]
 
 
 def test_a_cache_that_can_not_be_made_is_a_known_failure(server: FaultyServer, tmp_path: Path) -> None:
@@ -388,14 +388,14 @@ def test_retry_failed_without_a_report_or_without_failures_says_so(server: Fault
     whole = (tmp_path / "download_report.json").read_bytes()
     server.asked.clear()
     done = download(server, tmp_path, "--retry-failed")
-    assert (done.returncode, "nothing to try again" in done.stderr, server.asked) == (0, True, [])
+    assert (done.returncode, "nothing to retry" in done.stderr, server.asked) == (0, True, [])
     assert (tmp_path / "download_report.json").read_bytes() == whole
 
 
 @pytest.mark.parametrize("other", ["--offline", "--refresh"])
 def test_retry_failed_needs_the_network_and_no_list(server: FaultyServer, tmp_path: Path, other: str) -> None:
     done = download(server, tmp_path, "--retry-failed", other)
-    assert (done.returncode, f"--retry-failed and {other} exclude each other" in done.stderr) == (1, True)
+    assert (done.returncode, f"--retry-failed and {other} are mutually exclusive" in done.stderr) == (1, True)
 
 
 def test_filters_choose_among_the_cards_and_are_recorded(server: FaultyServer, tmp_path: Path) -> None:
@@ -405,7 +405,7 @@ def test_filters_choose_among_the_cards_and_are_recorded(server: FaultyServer, t
     offer(server, cards)
     done = download(server, tmp_path, "--lang", "DE,fr", "--set", "lea", "--games", "paper,mtgo")
     assert done.returncode == 0, done.stderr
-    assert "4 cards by the filters" in done.stderr
+    assert "4 cards that don't match the filters" in done.stderr
     assert sorted(path for path in server.asked if path.endswith("jpg")) == ["/1.jpg", "/3.jpg", "/5.jpg", "/7.jpg"]
     assert report(tmp_path)["filters"] == {"lang": ["de", "fr"], "set": ["lea"], "games": ["mtgo", "paper"]}
 
@@ -451,12 +451,12 @@ def test_a_picture_that_was_scanned_anew_is_fetched_and_the_old_one_becomes_an_o
     prune = ("scripts/validate_cache.py", "--cache", tmp_path, "--prune")
     done = run_script(*prune, "--report", tmp_path.parent / "report.json")
     assert (done.returncode, f"orphan: {old}" in done.stderr, (tmp_path / old).exists()) == (0, True, True)
-    assert "orphans, which no list names any more: 1" in done.stdout
+    assert "orphans, no longer in any list: 1" in done.stdout
     assert json.loads((tmp_path.parent / "report.json").read_text())["orphans"] == [old]
     assert run_script(*prune, "--fix").returncode == 0
     assert len(pictures(tmp_path)) == COUNT
     assert old not in pictures(tmp_path)
-    assert "orphans, which no list names any more: 0" in run_script(*prune).stdout
+    assert "orphans, no longer in any list: 0" in run_script(*prune).stdout
 
 
 @pytest.mark.parametrize("damage", [b"", b"\n", b'{"id": "1", "name": "1"}\n'])
@@ -465,7 +465,7 @@ def test_a_list_that_is_not_whole_any_more_prunes_nothing(server: FaultyServer, 
     (card_list,) = tmp_path.glob("unique_artwork-*.gz")
     card_list.write_bytes(damage)
     done = run_script("scripts/validate_cache.py", "--cache", tmp_path, "--prune", "--fix")
-    assert (done.returncode, "the card list is not whole" in done.stderr) == (1, True)
+    assert (done.returncode, "the card list is incomplete" in done.stderr) == (1, True)
     assert len(pictures(tmp_path)) == COUNT
 
 
@@ -552,11 +552,11 @@ def test_a_run_that_is_broken_off_forgets_no_failure_of_before(server: FaultySer
     server.answer("/1.jpg", Reply(429, headers={"Retry-After": "9999"}))
     done = download(server, tmp_path, "--workers", 1)
     assert done.returncode == 1
-    assert "The run was broken off; not looked at: " in done.stdout
+    assert "The run was cut short; not checked: " in done.stdout
     assert {failure["card"] for failure in report(tmp_path)["failures"]} == {"Card 1", "Card 7"}
     server.answer("/1.jpg", Reply(body=encoded(seed=1)))
     done = download(server, tmp_path, "--retry-failed")
-    assert (done.returncode, "the last download was broken off" in done.stderr) == (0, True)
+    assert (done.returncode, "the last download was cut short" in done.stderr) == (0, True)
     assert [failure["card"] for failure in report(tmp_path)["failures"]] == ["Card 7"]
 
 
@@ -577,4 +577,4 @@ def test_a_retry_says_that_the_last_download_was_about_something_else(server: Fa
     server.answer("/3.jpg", Reply(404))
     download(server, tmp_path)
     done = download(server, tmp_path, "--retry-failed", "--kind", "all_cards")
-    assert "the last download was another one" in done.stderr
+    assert "the last download had other flags" in done.stderr

@@ -55,7 +55,7 @@ def test_a_worker_that_is_killed_is_named(tmp_path: Path) -> None:
         os.kill(children(process.pid)[0], signal.SIGKILL)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "a process that draws was killed" in stderr
+    assert "a drawing process was killed" in stderr
     assert "Traceback" not in stderr
 
 

@@ -77,7 +77,7 @@ def test_a_query_that_would_not_take_the_same_way_is_refused(
     edited(model, **change)
     done = ask(mine, picture_of(built, 0))
     assert done.returncode == 1
-    assert "a picture would be prepared or embedded differently than the index was" in done.stderr
+    assert "a picture would be preprocessed or embedded differently than the index was" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -112,7 +112,7 @@ def test_a_device_without_memory_is_told_what_to_do(own: Path, words: str, monke
         raise RuntimeError(words)
 
     monkeypatch.setattr(embedder._tower, "forward", full)
-    with pytest.raises(PipelineError, match="memory of the cpu device is full") as caught:
+    with pytest.raises(PipelineError, match="the cpu device is out of memory") as caught:
         embedder.encode(prepared)
     assert "a smaller --batch" in caught.value.problems[0].suggestion
     monkeypatch.setattr(embedder._tower, "forward", lambda _: torch.zeros(0)[1])

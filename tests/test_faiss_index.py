@@ -60,7 +60,7 @@ def test_an_index_with_another_metric_is_a_known_failure(tmp_path: Path) -> None
     other = faiss.IndexHNSWFlat(8, 8)
     other.add(np.eye(8, dtype=np.float32))
     faiss.write_index(other, str(tmp_path / "index"))
-    with pytest.raises(PipelineError, match="is no usable index"):
+    with pytest.raises(PipelineError, match="is not a usable index"):
         CardIndex.load(tmp_path / "index")
 
 
@@ -68,5 +68,5 @@ def test_an_index_with_another_metric_is_a_known_failure(tmp_path: Path) -> None
 def test_a_file_that_is_no_index_is_a_known_failure(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "mtg_cards.faiss"
     path.write_bytes(content)
-    with pytest.raises(PipelineError, match=r"mtg_cards\.faiss is no usable index"):
+    with pytest.raises(PipelineError, match=r"mtg_cards\.faiss is not a usable index"):
         CardIndex.load(path)

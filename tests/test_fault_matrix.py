@@ -265,7 +265,7 @@ def listed_address(url: str) -> Callable[[FaultyServer, str, Run], None]:
 
 
 for name, url in (("file: address", "file:///etc/passwd"), ("climbing address", "{}/a/../../etc/passwd")):
-    cell(name, IMAGE, listed_address(url), 0, COUNT - 1, "1 addresses that are refused (the first: Card 3: ")
+    cell(name, IMAGE, listed_address(url), 0, COUNT - 1, "1 refused addresses (the first: Card 3: ")
 cell("file: address", LIST, listed_address("file:///etc/passwd"), 1, 0, "file:///etc/passwd")
 
 
@@ -289,7 +289,7 @@ def wrong_size(server: FaultyServer, _path: str, _run: Run) -> None:
     offer(server, lines(server), compressed_size=7_777)
 
 
-cell("another size than described", LIST, wrong_size, 1, 0, "of the 7,777 bytes came")
+cell("another size than described", LIST, wrong_size, 1, 0, "of the 7,777 bytes that the server's description promises")
 
 
 def through_proxy(server: FaultyServer, path: str, run: Run) -> Run:

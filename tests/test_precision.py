@@ -76,7 +76,7 @@ def test_auto_takes_a_fast_one_whose_rows_stay_far_from_all_others(fast: Callabl
     fast("bf16")
     chosen, why = settle(0.2)  # a fifth of the way; what all rows have in common must not make it a twentieth
     assert chosen == "bf16"
-    assert re.fullmatch(r"auto: bf16 moves a row by 0\.2\d of the way to its nearest other \(16 pictures\)", why)
+    assert re.fullmatch(r"auto: bf16 moves a row by 0\.2\d of the way to its nearest neighbour \(16 pictures\)", why)
     chosen, why = settle(0.3)
     assert chosen == "fp32"
     assert "bf16 moves a row by 0.3" in why
@@ -100,7 +100,7 @@ def test_auto_takes_fp32_where_a_fast_one_fails_or_can_not_be_tried(fast: Callab
         assert chosen == "fp32"
         assert "too few" in why
     fast()
-    assert settle(0) == ("fp32", "auto: nothing faster is known for this cpu")
+    assert settle(0) == ("fp32", "auto: no faster one is known for this cpu")
 
 
 def test_auto_keeps_to_the_rows_that_are_there(fast: Callable[..., None]) -> None:
@@ -117,7 +117,7 @@ def test_a_slow_precision_is_taken_with_a_word(fast: Callable[..., None], capsys
     for able, wanted, slow in (((), "bf16", True), (("bf16",), "bf16", False), (("bf16",), "fp16", True)):
         fast(*able)
         assert settle(9, wanted)[0] == wanted
-        assert (f"no arithmetic for {wanted}" in capsys.readouterr().err) == slow
+        assert (f"no known hardware support for {wanted}" in capsys.readouterr().err) == slow
 
 
 @pytest.mark.parametrize(("most", "taken"), [(0.9, "bf16"), (0.0001, "fp32")])
@@ -137,7 +137,7 @@ def test_auto_tries_on_the_pictures_of_the_run(
     manifest = json.loads((out / "build_manifest.json").read_text())
     chosen = manifest["embedding"]["precision_chosen"]
     assert manifest["model"]["precision"] == taken
-    assert re.match(r"auto: bf16 moves a row by 0\.\d\d of the way to its nearest other \(16 pictures\)", chosen)
+    assert re.match(r"auto: bf16 moves a row by 0\.\d\d of the way to its nearest neighbour \(16 pictures\)", chosen)
     captured = capsys.readouterr()
     assert (captured.err + captured.out).count(f"Precision: {taken} ({chosen})") == 1  # told once
 

@@ -190,7 +190,7 @@ def remove_model(index: Path, model: Path) -> None:
         (l2_index, "mtg_cards.faiss does not belong to this index"),
         (cut_metadata, "mtg_meta.jsonl does not belong to this index"),
         (remove_manifest, "there is no finished index in"),
-        (change_weights, "the model's weights are not those that the index was built with"),
+        (change_weights, "the model's weights are not the ones the index was built with"),
         (remove_model, "holds no open_clip model"),
     ],
     ids=lambda value: getattr(value, "__name__", None),

@@ -132,15 +132,15 @@ FACE = '{"name": "A", "picture": null}'
         ("nonsense", "line 2"),
         ("[1]", "line 2"),
         ('{"id": "id-1"}', "has no name"),
-        ('{"id": "id-1", "name": "A", "card_faces": ["x"]}', "no list of objects"),
+        ('{"id": "id-1", "name": "A", "card_faces": ["x"]}', "not a list of objects"),
         ('{"id": "id-1", "name": "A", "picture": 7}', "picture of card id-1"),
         ('{"id": "id-1", "name": "A", "picture": "a\\u0000"}', "picture of card id-1"),
         ('{"id": "id-1", "name": "A", "oracle_id": []}', "oracle_id of card id-1"),
         ('{"id": "id-1", "name": "\\ud800"}', "line 2"),
-        ('{"id": "id-0", "name": "again"}', "is there twice"),
-        ('{"id": "日本é", "name": "A"}', "can't be part of an address"),
+        ('{"id": "id-0", "name": "again"}', "is listed twice"),
+        ('{"id": "日本é", "name": "A"}', "can't be part of a URL"),
         ("[" * 100_000, "line 2"),
-        ('{"name": "no id"}', "can't be part of an address"),
+        ('{"name": "no id"}', "can't be part of a URL"),
         ('{"id": "id-1", "name": "A", "picture": "nothing.jpg"}', "No such file"),
         (
             '{"id": "id-1", "name": "A", "card_faces": [' + '{"name": "A", "picture": null}, ' * 2 + FACE + "]}",
@@ -185,9 +185,9 @@ def test_a_table_that_can_not_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"x")
     assert "has no column collector_number, scryfall_id" in refused(tmp_path, "file,name,set\na.jpg,A,s\n")
     assert "No such file" in refused(tmp_path, HEADER + "nothing.jpg,A,s,1,id-1\n")
-    assert "can't be part of an address" in refused(tmp_path, HEADER + "a.jpg,A,s,1,i/1\n")
+    assert "can't be part of a URL" in refused(tmp_path, HEADER + "a.jpg,A,s,1,i/1\n")
     assert "3 sides" in refused(tmp_path, HEADER + "a.jpg,A,s,1,id-1\n" * 3)
-    assert "no regular file" in refused(tmp_path, HEADER + "\n\n,,\n")
+    assert "not a regular file" in refused(tmp_path, HEADER + "\n\n,,\n")
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path, address: str) -> None:
@@ -315,4 +315,4 @@ def test_a_picture_that_can_not_be_read_is_the_server_s_fault(tmp_path: Path) ->
 
 def test_a_fifo_in_the_place_of_a_picture_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jpg")
-    assert "no regular file" in refused(tmp_path, HEADER + "a.jpg,A,s,1,id-1\n")
+    assert "not a regular file" in refused(tmp_path, HEADER + "a.jpg,A,s,1,id-1\n")

@@ -1,12 +1,12 @@
-"""Scryfall's bulk list: fetched once, kept beside the pictures.
+"""Scryfall's bulk list: downloaded once, kept beside the pictures.
 
-Every stage reads the kept list, so that all of them see the very same faces.
+Every stage reads the kept list, so all of them see the same faces.
 Rules: https://scryfall.com/docs/api/bulk-data.
 
 On disk, in the cache directory: `<kind>-<version>.jsonl.gz`, and `<kind>.list.json`, which names it and says when it
-was fetched. The description is replaced last, so it never names a file that is not whole. A list that is still being
-fetched ends in `.part`; the next run resumes it (see resumable). A dump that was put there by hand
-(`<kind>*.json`, `.jsonl`, gzipped or not) is used where there is no description.
+was downloaded. The description is replaced last, so it never names an incomplete file. A partial list ends in `.part`;
+the next run resumes it (see resumable). A dump that was put there by hand (`<kind>*.json`, `.jsonl`, gzipped or not) is
+used if there is no description.
 """
 
 import re
@@ -32,8 +32,8 @@ from helpers.net.throttle import TurnedAway
 from helpers.session import DownloadSession, Http
 from helpers.talk import say, warn
 
-FRESH_FOR = timedelta(hours=24)  # Scryfall asks to keep what was fetched for at least that long
-LOOK_AGAIN_SECONDS = 0.2  # whether another run is done with fetching the list
+FRESH_FOR = timedelta(hours=24)  # Scryfall asks clients to cache data for at least that long
+LOOK_AGAIN_SECONDS = 0.2  # to see whether another run has finished downloading the list
 _DUMP_ENDINGS = (".jsonl.gz", ".json.gz", ".jsonl", ".json")
 
 
@@ -41,7 +41,7 @@ class _Bulk(msgspec.Struct):
     type: str
     updated_at: str | None = None
     jsonl_download_uri: str | None = None
-    compressed_size: int | None = None  # bytes of the file, as it is fetched
+    compressed_size: int | None = None  # bytes of the file as downloaded
     download_uri: str | None = None  # until 2026-07-20
 
 
@@ -50,7 +50,7 @@ class _BulkList(msgspec.Struct):
 
 
 class KeptList(msgspec.Struct):
-    """What is written beside a kept list: where it came from and when it was last found to be the newest."""
+    """The description of a kept list: where it came from and when it was last known to be current."""
 
     kind: str
     file: str
@@ -61,18 +61,18 @@ class KeptList(msgspec.Struct):
     cards: int
 
 
-# ----------------------------------------------------------------------------------------------------------- had, kept
+# ------------------------------------------------------------------------------------------------------ fetched, kept
 
 
 def ensure_card_list(
     cache: Path, kind: str, session: DownloadSession | None, *, refresh: bool, keep_for: timedelta | None
 ) -> Path:
-    """Return the path of the card list of `kind`; fetch it where none is kept. `session` None: never use the network.
+    """Return the path of the card list of `kind`; download it if none is kept. `session` None: never use the network.
 
-    A kept list is used as it is for `keep_for` (None: for ever); after that Scryfall is asked whether `updated_at` has
-    moved. One of another server is fetched again, unless it is kept for ever: then it is what was downloaded, whoever
-    served it. `refresh` fetches the list in any case. Raises PipelineError (Network Error) where no list can be
-    fetched; where an older one is kept, that is used with a warning.
+    A kept list is used as is for `keep_for` (None: for ever); after that, Scryfall is asked whether `updated_at` has
+    changed. A list from another server is replaced, unless kept for ever: then it is the one the pictures came from,
+    whoever served it. `refresh` downloads the list in any case. Raises PipelineError (Network Error) if no list can be
+    downloaded; without `refresh`, an older list of the same server is then used with a warning.
     """
     kept = _kept_description(cache, kind)
     path = cache / kept.file if kept else _newest_dump(cache, kind)
@@ -94,40 +94,40 @@ def ensure_card_list(
     except PipelineError as error:
         if path is None or refresh or foreign or error.category is not Category.NETWORK:
             raise
-        if isinstance(error, TurnedAway):  # for pictures, too
+        if isinstance(error, TurnedAway):  # it would reject requests for pictures, too
             raise
         warn(f"{error}; using the list kept in {path}")
         return path
 
 
 def kept_list(cache: Path, kind: str, http: Http, *, refresh: bool, offline: bool) -> Path:
-    """The list to build of: the one that was downloaded from, whatever its age; fetched only where there is none."""
+    """The list for a build: the one the download used, whatever its age; downloaded only if there is none."""
     session = None if offline else DownloadSession(replace(http, workers=1))
     return ensure_card_list(cache, kind, session, refresh=refresh, keep_for=None)
 
 
 def _other_kinds(cache: Path) -> str:
     there = [kind for kind in LIST_KINDS if _newest_dump(cache, kind)]
-    return f"use --kind {there[0]}, the list that was downloaded there" if there else ""
+    return f"use --kind {there[0]}, which has been downloaded" if there else ""
 
 
 def _is_fresh(path: Path, kind: str, kept: KeptList | None, keep_for: timedelta | None) -> bool:
     if keep_for is None:
         return True
     if kept is None:
-        return not _is_ours(path, kind)  # a dump put there by hand is wanted; of ours, nobody knows the age any more
+        return not _is_ours(path, kind)  # a dump put there by hand is wanted as is; the age of ours is unknown
     return _age(kept) < keep_for
 
 
 def _fetch(cache: Path, kind: str, session: DownloadSession, kept: KeptList | None) -> Path:
-    """Ask for the description of the list, and for the list itself where it is another than the `kept` one."""
+    """Fetch the description of the list, and the list itself if it differs from the `kept` one."""
     api_url = session.http.api_url
     bulk_url = f"{api_url}/bulk-data"
     if not session.reachable(bulk_url):  # not worth half a minute of retries: nothing has begun yet
         raise PipelineError.of(
             Category.NETWORK,
             f"{api_url} can't be reached",
-            details=f"no answer to {bulk_url}",
+            details=f"no answer from {bulk_url}",
             suggestion=f"check the connection and --api-url; with a {kind} list in the cache use --offline; "
             "without a network try the built-in sample: make demo",
         )
@@ -155,7 +155,7 @@ def _fetch(cache: Path, kind: str, session: DownloadSession, kept: KeptList | No
 
 @contextmanager
 def _sole_fetcher(cache: Path) -> Iterator[bool]:
-    """Be the only run that fetches a list into `cache`; yields whether another one was waited for."""
+    """Be the only run that downloads a list into `cache`; yields whether it had to wait for another one."""
     waited = False
     with ExitStack() as held:
         while True:
@@ -171,7 +171,7 @@ def _sole_fetcher(cache: Path) -> Iterator[bool]:
 
 
 def _offer(bulk_url: str, kind: str, session: DownloadSession) -> tuple[_Bulk, str]:
-    """What the server says of its list of `kind`, and the list's address."""
+    """The server's description of its list of `kind`, and the list's address."""
     try:
         entries = msgspec.json.decode(session.get_small(bulk_url), type=_BulkList).data
     except BAD_JSON as error:
@@ -183,7 +183,7 @@ def _offer(bulk_url: str, kind: str, session: DownloadSession) -> tuple[_Bulk, s
         ) from error
     offers = []
     for entry in entries:
-        with suppress(*BAD_JSON):  # of another kind, and of a shape of tomorrow
+        with suppress(*BAD_JSON):  # other kinds may change shape
             offers.append(msgspec.json.decode(entry, type=_Bulk))
     offer = next((offer for offer in offers if offer.type == kind), None)
     url = offer and (offer.jsonl_download_uri or offer.download_uri)
@@ -197,7 +197,7 @@ def _offer(bulk_url: str, kind: str, session: DownloadSession) -> tuple[_Bulk, s
     if not may_be_asked(url):
         raise PipelineError.of(
             Category.NETWORK,
-            f"the address of the {kind} list is none to be asked",
+            f"the address of the {kind} list is not an acceptable one",
             details=f"{bulk_url} offers {url!r}",
             suggestion="check --api-url; with a list in the cache, --offline uses that",
         )
@@ -205,7 +205,7 @@ def _offer(bulk_url: str, kind: str, session: DownloadSession) -> tuple[_Bulk, s
 
 
 def _count_cards(fetched: Resumable) -> int:
-    """Decode a list to its end, before it gets its name; BadBody if it is none."""
+    """Decode a list to its end before it gets its name; BadBody if it is not a whole list."""
     try:
         cards = count_cards(fetched.part, shown_as=fetched.url)
     except PipelineError as error:
@@ -248,12 +248,12 @@ def _dumps(cache: Path, kind: str) -> list[Path]:
 
 
 def _pieces(cache: Path, kind: str) -> list[Path]:
-    """What came so far of lists that are still being fetched."""
+    """Partial downloads of lists."""
     return [path for path in cache.glob(f"{kind}-*{PART_SUFFIX}") if _is_ours(path, kind)]
 
 
 def expected_cards(card_list: Path) -> int | None:
-    """How many cards `card_list` had when it was fetched; None where it was put there by hand."""
+    """How many cards `card_list` had when it was downloaded; None if it was put there by hand."""
     for kind in LIST_KINDS:
         kept = _kept_description(card_list.parent, kind)
         if kept and kept.file == card_list.name:
@@ -262,12 +262,12 @@ def expected_cards(card_list: Path) -> int | None:
 
 
 def kept_lists(cache: Path) -> list[Path]:
-    """Every whole list in `cache`, of all kinds, those that were put there by hand too."""
+    """Every complete list in `cache`, of all kinds, including those put there by hand."""
     return [path for kind in LIST_KINDS for path in _dumps(cache, kind)]
 
 
 def kept_files(cache: Path) -> list[Path]:
-    """The lists that were fetched into `cache`, of all kinds, and their descriptions."""
+    """The lists downloaded into `cache`, of all kinds, whole or partial, and their descriptions."""
     found = [path for kind in LIST_KINDS for path in _dumps(cache, kind) if _is_ours(path, kind)]
     found += [path for kind in LIST_KINDS for path in _pieces(cache, kind)]
     return [*found, *filter(Path.is_file, (_description_path(cache, kind) for kind in LIST_KINDS))]
@@ -286,4 +286,4 @@ def _age(kept: KeptList) -> timedelta:
         age = datetime.now(timezone.utc) - datetime.fromisoformat(kept.checked_at)
     except (ValueError, TypeError):
         return timedelta.max
-    return age if age >= timedelta(0) else timedelta.max  # a clock that was set back
+    return age if age >= timedelta(0) else timedelta.max  # the clock was set back

@@ -1,8 +1,8 @@
 """A card list, read as a stream of card faces.
 
-Two forms are read: one object a line (`*.jsonl.gz`, since 2026-07-20) and the JSON array of before, which has one
-object a line too; either may be gzipped. Rules: https://scryfall.com/docs/api/layouts. A list comes from the network,
-so what it may cost is bounded, and so are the addresses that are taken from it.
+Two formats are read: JSON Lines (`*.jsonl.gz`, since 2026-07-20) and the older JSON array, also one object per line;
+either may be gzipped. Rules: https://scryfall.com/docs/api/layouts. A list comes from the network, so its size is
+bounded and its addresses are checked.
 """
 
 import hashlib
@@ -30,15 +30,15 @@ from helpers.talk import human_bytes, printable, say
 PLACEHOLDER_NAME = "soon.jpg"  # https://errors.scryfall.com/soon.jpg
 MAX_ADDRESS_LENGTH = 2000
 MAX_LINE_BYTES = 4_000_000  # the longest card has 100 KB
-MAX_EXPANSION = 100  # text to gzip; Scryfall's lists expand 8 times
-FREE_TEXT_BYTES = 100_000_000  # a small list may be as repetitive as it likes
+MAX_EXPANSION = 100  # ratio of text to gzip; Scryfall's lists expand 8-fold
+FREE_TEXT_BYTES = 100_000_000  # up to this size, any ratio is allowed
 _SHOWN_KEYS = image_key_order(SHOWN_KEY)
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_DAMAGE: tuple[type[Exception], ...] = (EOFError, BadGzipFile, zlib.error, IsalError)  # type: ignore[assignment]
 
 
 # --------------------------------------------------------------------------------------- the shape of Scryfall's JSON
-# Only what is read is declared, and nearly all of it may be missing or null: layouts come and go, and none may stop us.
+# Only what is read is declared, and nearly all of it may be missing or null: no new layout must stop us.
 
 
 class _Face(msgspec.Struct, gc=False):
@@ -72,7 +72,7 @@ class _Card(msgspec.Struct, gc=False):
 
 @dataclass(slots=True)
 class FaceTally:
-    """What a pass over a list met."""
+    """What a pass over a list found."""
 
     cards: int = 0
     faces: int = 0
@@ -80,9 +80,9 @@ class FaceTally:
     without_picture: int = 0
     repeated_urls: int = 0
     filtered_out: int = 0  # cards
-    refused: int = 0  # addresses that are not asked for, whoever lists them
+    refused: int = 0  # addresses that are never requested
     refused_example: str = ""
-    unreadable: int = 0  # lines that are JSON, but no card as we know it
+    unreadable: int = 0  # lines of valid JSON that don't have the shape of a card
     unreadable_example: str = ""
 
     def __str__(self) -> str:
@@ -91,28 +91,28 @@ class FaceTally:
             f"{self.without_picture:,} without a picture, {self.repeated_urls:,} repeated pictures"
         )
         if self.filtered_out:
-            text += f", {self.filtered_out:,} cards by the filters"
+            text += f", {self.filtered_out:,} cards that don't match the filters"
         if self.refused:
-            text += f", {self.refused:,} addresses that are refused (the first: {self.refused_example})"
+            text += f", {self.refused:,} refused addresses (the first: {self.refused_example})"
         if self.unreadable:
             text += f", {self.unreadable:,} unreadable cards (the first: {self.unreadable_example})"
         return text
 
 
 def iter_faces(path: Path, selection: Selection, tally: FaceTally) -> Iterator[CardFace]:
-    """Yield the selected faces of the list at `path` in its order, counting into `tally` what is left out.
+    """Yield the selected faces of the list at `path`, in its order; `tally` counts what is left out.
 
-    One picture is one face: a URL that was seen before is left out. So is a card of a shape that we don't know: one
-    oddity must not cost the other 100,000. Raises PipelineError (Validation Error) with the line where the list is
-    damaged, or where no card at all can be read.
+    One picture is one face: repeated URLs are left out. So are cards of an unknown shape: one oddity must not cost the
+    other 100,000. Raises PipelineError (Validation Error) with the line number if the list is damaged or no card can be
+    read.
     """
     return islice(_distinct_faces(path, selection, tally), selection.limit)
 
 
 def logged_faces(path: Path, selection: Selection) -> Iterator[CardFace]:
-    """`iter_faces`; logs at the end what the list held and what was left out.
+    """Like `iter_faces`; logs at the end what the list held and what was left out.
 
-    Raises PipelineError where the list is empty or the filters leave nothing of it.
+    Raises PipelineError if the list is empty or no card passes the filters.
     """
     tally = FaceTally()
     yield from iter_faces(path, selection, tally)
@@ -121,7 +121,7 @@ def logged_faces(path: Path, selection: Selection) -> Iterator[CardFace]:
         raise PipelineError.of(
             Category.VALIDATION,
             "the card list is empty",
-            details=f"{path} holds no card",
+            details=f"{path} holds no cards",
             suggestion="fetch it again: download_images.py --refresh",
         )
     if selection.filters and not tally.faces:
@@ -135,9 +135,9 @@ def logged_faces(path: Path, selection: Selection) -> Iterator[CardFace]:
 
 
 def faces_on_disk(path: Path, selection: Selection, folder: Path) -> Records:
-    """`logged_faces`, laid down in `folder` in a file without a name.
+    """Store `logged_faces` in an unnamed temporary file in `folder`.
 
-    A build needs them again when the rows are done, hours later, and a list may be replaced in the meantime.
+    A build needs them again hours later, when the rows are done, and the list may have been replaced by then.
     """
     with disk_errors_named(folder / "faces"), tempfile.TemporaryFile(dir=folder) as file:
         file.writelines(face.to_json() + b"\n" for face in logged_faces(path, selection))
@@ -146,9 +146,9 @@ def faces_on_disk(path: Path, selection: Selection, folder: Path) -> Records:
 
 
 def all_addresses(path: Path, expected_cards: int | None) -> Iterator[str]:
-    """Every address of a picture that the list at `path` names, of whatever key, usable or not.
+    """Every picture address in the list at `path`, of any key, usable or not.
 
-    Raises PipelineError (Validation Error) at the end where it has not `expected_cards`, none, or unreadable ones.
+    Raises PipelineError (Validation Error) at the end if it has no cards, not `expected_cards`, or unreadable ones.
     """
     tally = FaceTally()
     for card in _read_cards(path, tally, shown_as=str(path)):
@@ -159,19 +159,19 @@ def all_addresses(path: Path, expected_cards: int | None) -> Iterator[str]:
         known = "" if expected_cards is None else f" of {expected_cards:,}"
         raise PipelineError.of(
             Category.VALIDATION,
-            "the card list is not whole, so nobody knows all its pictures",
-            details=f"{path.name}: {tally.cards:,}{known} cards, {tally.unreadable:,} unreadable ones",
+            "the card list is incomplete, so it may not name all its pictures",
+            details=f"{path.name}: {tally.cards:,}{known} cards, {tally.unreadable:,} unreadable",
             suggestion="fetch it again: download_images.py --refresh",
         )
 
 
 def count_cards(path: Path, shown_as: str) -> int:
-    """Read the list at `path` to its end; PipelineError (Validation Error) where it is damaged."""
+    """Count the cards in the list at `path`, all read; PipelineError (Validation Error) if it is damaged."""
     return sum(1 for _ in _read_cards(path, FaceTally(), shown_as))
 
 
 def _distinct_faces(path: Path, selection: Selection, tally: FaceTally) -> Iterator[CardFace]:
-    seen: set[bytes] = set()  # digests: 540,000 URLs would be three times the memory
+    seen: set[bytes] = set()  # digests: 540,000 URLs would take three times the memory
     keys = image_key_order(selection.image_key)
     for card in _read_cards(path, tally, shown_as=str(path)):
         tally.cards += 1
@@ -200,7 +200,7 @@ def _passes(card: _Card, filters: Filters) -> bool:
 
 
 def _faces_of(card: _Card, keys: tuple[str, ...], tally: FaceTally) -> Iterator[CardFace]:
-    """One face for each side that has pictures of its own, else one for the card."""
+    """One face for each side that has pictures of its own; if none has, one for the card."""
     sides = [(i, face) for i, face in enumerate(card.card_faces or []) if face.image_uris]
     if not sides:
         yield from _face_of(card, None, card.card_faces or [], keys, tally)
@@ -246,7 +246,7 @@ def _face_of(
 
 
 def _pick(uris: dict[str, Any], keys: tuple[str, ...], tally: FaceTally | None = None, card: str = "") -> str | None:
-    """The address of the best of `keys`; those that are refused are counted into `tally`."""
+    """The address for the best of `keys`; `tally` counts refused ones."""
     for key in keys:
         url = uris.get(key)
         if not isinstance(url, str):
@@ -260,12 +260,12 @@ def _pick(uris: dict[str, Any], keys: tuple[str, ...], tally: FaceTally | None =
 
 
 def may_be_asked(url: str) -> bool:
-    """Whether `url` is to be fetched: of http(s), without steps up its path, and such as urlsplit can take apart."""
+    """Whether `url` may be requested: http(s), no `..` in its path, not too long, and urlsplit can parse it."""
     if not url.startswith(("https://", "http://")) or "/.." in url or "\\" in url:
         return False
     if not url.isprintable() or " " in url or len(url) > MAX_ADDRESS_LENGTH:
         return False
-    if "[" not in url and "]" not in url:  # what urlsplit stumbles over; the test keeps it out of the common way
+    if url.isascii() and "[" not in url and "]" not in url:  # others may make urlsplit fail; this keeps it fast
         return True
     try:
         return bool(urlsplit(url).hostname)
@@ -274,7 +274,7 @@ def may_be_asked(url: str) -> bool:
 
 
 def _read_cards(path: Path, tally: FaceTally, shown_as: str) -> Iterator[_Card]:
-    """Decode the list card by card, counting the unreadable into `tally`."""
+    """Decode the list card by card; `tally` counts unreadable ones."""
     decode = msgspec.json.Decoder(_Card).decode
     number = read = 0
     with _open_list(path) as lines:
@@ -302,22 +302,22 @@ def _read_cards(path: Path, tally: FaceTally, shown_as: str) -> Iterator[_Card]:
         except _TooLarge as error:
             _damaged(shown_as, number + 1, str(error))
         except _GZIP_DAMAGE as error:
-            _damaged(shown_as, number + 1, f"the gzip data is broken off or damaged: {error}")
+            _damaged(shown_as, number + 1, f"the gzip data is truncated or damaged: {error}")
     if tally.unreadable and not read:
         _damaged(shown_as, number, f"no card can be read; {tally.unreadable_example}")
 
 
 @contextmanager
 def _open_list(path: Path) -> Iterator[BinaryIO]:
-    """Open a list, decoding gzip exactly once where the file begins like it, whatever its name says."""
+    """Open a list, decoding gzip exactly once if the file begins like gzip, whatever its name."""
     try:
-        file = open(path, "rb")  # noqa: SIM115  # held by the block below
+        file = open(path, "rb")  # noqa: SIM115  # closed by the block below
     except OSError as error:
         raise PipelineError.of(
             Category.CONFIGURATION,
             "the card list can't be read",
             details=f"{path}: {error.strerror or error}",
-            suggestion="run the same command again; another run may just have replaced it by a newer one",
+            suggestion="run the same command again; another run may just have replaced it with a newer one",
         ) from error
     with file:
         magic = file.read(2)
@@ -330,11 +330,11 @@ def _open_list(path: Path) -> Iterator[BinaryIO]:
 
 
 class _TooLarge(Exception):
-    """A list that would fill the memory, or keep us busy for ever."""
+    """A list that would fill memory, or keep us busy for ever."""
 
 
 def _bounded_lines(lines: BinaryIO, size_bytes: int) -> Iterator[bytes]:
-    """The lines of a list whose file has `size_bytes`; _TooLarge where it is no list but a bomb."""
+    """The lines of a list whose file has `size_bytes`; _TooLarge if it is a decompression bomb."""
     most_bytes = max(FREE_TEXT_BYTES, MAX_EXPANSION * size_bytes)
     count = 0
     while line := lines.readline(MAX_LINE_BYTES + 1):

@@ -1,4 +1,4 @@
-"""What a card face is, which of Scryfall's words choose it and its picture, and the faces of a build."""
+"""Card faces: what one is, how Scryfall's terms select it and its picture, and the faces of a build."""
 
 import mmap
 import os
@@ -15,18 +15,18 @@ from helpers.errors import BAD_JSON
 
 LIST_KINDS = ("unique_artwork", "default_cards", "all_cards", "oracle_cards")
 
-# One row a size, smallest first; within a row the JPEG key and the WebP key of 2026 that is to replace it.
+# One row per size, smallest first: the JPEG key and the WebP key of 2026 that is to replace it.
 _WHOLE_CARD = (("small", "thumb"), ("normal", "grid"), ("large", "display"), ("png",))
 _BORDERLESS = ("border_crop", "crop")
 _ART = ("art_crop", "art")
 IMAGE_KEYS = tuple(key for size in (*_WHOLE_CARD, _BORDERLESS, _ART) for key in size)
 
-PLACEHOLDER_STATUS = ("missing", "placeholder")  # of `image_status`: what is shown is no picture of the card
+PLACEHOLDER_STATUS = ("missing", "placeholder")  # values of `image_status`: the picture does not show the card
 
-FILTERS = ("lang", "set", "layout", "games")  # fields of a card that choose among them
+FILTERS = ("lang", "set", "layout", "games")  # card fields to filter by
 GAMES = ("paper", "arena", "mtgo")
 
-# Scryfall's mean picture in bytes (2026), to tell beforehand how much room a download needs.
+# Scryfall's mean picture size in bytes (2026), to estimate the disk space a download needs.
 MEAN_BYTES = {
     "small": 15_000,
     "thumb": 9_000,
@@ -41,15 +41,15 @@ MEAN_BYTES = {
     "art": 58_000,
 }
 
-# The picture to show to a person: sharp on a high-resolution screen, a tenth of a PNG's bytes.
+# The picture to show to people: sharp on a high-resolution screen, a tenth of the size of a PNG.
 SHOWN_KEY = "large"
 
 
 def image_key_order(wanted: str) -> tuple[str, ...]:
     """Keys to try for `wanted`, best first: itself, its twin in the other format, then the next larger.
 
-    After the largest come the smaller ones: a card in few pixels beats a card that is not there. Only for the crops of
-    the art there is no substitute, since a whole card is another picture.
+    After the largest come the smaller ones: a card in few pixels beats a missing card. Only art crops have no
+    substitute, since a whole card is a different picture.
     """
     if wanted in _ART:
         return _wanted_first(wanted, _ART)
@@ -67,25 +67,25 @@ def _wanted_first(wanted: str, row: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Filters(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Which cards of a list are wanted, by Scryfall's codes, sorted; none means all. A card must pass each of them."""
+    """Which cards of a list are wanted, by Scryfall's codes, sorted; empty means all. A card must pass every filter."""
 
     lang: tuple[str, ...] = ()
     set: tuple[str, ...] = ()
     layout: tuple[str, ...] = ()
-    games: tuple[str, ...] = ()  # it is in one of them
+    games: tuple[str, ...] = ()  # the card is in at least one of them
     exclude_digital: bool = False
 
     def __bool__(self) -> bool:
         return self != Filters()
 
     def __str__(self) -> str:
-        """The flags that make it."""
+        """The equivalent flags."""
         flags = [f"--{name} {','.join(getattr(self, name))}" for name in FILTERS if getattr(self, name)]
         return " ".join([*flags, *(["--exclude-digital"] if self.exclude_digital else [])])
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """Which faces: of which list, with which picture, how many at most, and of which cards."""
+    """Which faces: from which list, with which picture, at most how many, and of which cards."""
 
     kind: str = "unique_artwork"
     image_key: str = "normal"
@@ -93,13 +93,13 @@ class Selection(msgspec.Struct, frozen=True):
     filters: Filters = Filters()
 
     def __str__(self) -> str:
-        """The flags that make it."""
+        """The equivalent flags."""
         limit = "" if self.limit is None else f"--limit {self.limit}"
         flags = [f"--kind {self.kind} --image-key {self.image_key}", limit, str(self.filters)]
         return " ".join(filter(None, flags))
 
     def covers(self, other: "Selection") -> bool:
-        """Whether its faces include all of `other`."""
+        """Whether its faces include all of `other`'s."""
         return (
             (self.kind, self.image_key) == (other.kind, other.image_key)
             and (not self.filters or self.filters == other.filters)
@@ -110,7 +110,7 @@ class Selection(msgspec.Struct, frozen=True):
 class CardFace(msgspec.Struct, frozen=True, gc=False):
     """One printed side of a card that has a picture of its own: one line of metadata, one row of the index.
 
-    `name` is the name of this side (of the whole card where its sides share one picture), `card_name` the card's.
+    `name` is the name of this side (of the whole card if its sides share one picture), `card_name` the card's.
     `image_url` is the picture that is embedded, `card_url` the one to show.
     """
 
@@ -137,12 +137,12 @@ class CardFace(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def from_json(cls, line: bytes) -> "CardFace":
-        """Read what `to_json` wrote; msgspec.ValidationError or DecodeError where it is something else."""
+        """Read what `to_json` wrote; msgspec.ValidationError or DecodeError if it is something else."""
         return msgspec.json.decode(line, type=cls)
 
 
 class Records(Sequence[CardFace]):
-    """Metadata lines, decoded one at a time as they are asked for: half a million would fill the memory."""
+    """Metadata lines, decoded one at a time on access: half a million would fill memory."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         """The lines of `file`, which may be closed or removed afterwards; `path` names it in errors."""
@@ -172,7 +172,7 @@ class Records(Sequence[CardFace]):
 
 
 def _newlines(text: bytes | mmap.mmap) -> NDArray[np.int64]:
-    """Where the lines of `text` end, found piece by piece: a mask over all of it would be as large as the text."""
+    """Where the lines of `text` end, found in pieces: a mask over all of it would be as large as the text."""
     found = [np.empty(0, np.int64)]
     for start in range(0, len(text), 1 << 24):
         piece = np.frombuffer(text, np.uint8, min(1 << 24, len(text) - start), start)

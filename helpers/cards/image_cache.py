@@ -1,4 +1,4 @@
-"""The image cache: one file per picture URL, named by the URL, whole under its name or not there."""
+"""The image cache: one file per picture URL, named after the URL, either whole or absent."""
 
 import hashlib
 import os
@@ -19,16 +19,16 @@ from helpers.validation import is_whole_file
 class ImageCache:
     """A folder of pictures, addressed by URL.
 
-    Files that were last changed before `checked_until_ns` (as time.time_ns) are known to be whole, as far as their two
-    ends tell; younger ones are decoded when they are looked at.
+    Files last modified before `checked_until_ns` (as time.time_ns) are taken to be whole if both their ends look right;
+    newer ones are decoded to check them.
     """
 
     root: Path
     checked_until_ns: int = 0
 
     def require(self, exit_code: int) -> None:
-        """PipelineError (Configuration Error) with `exit_code` where there is no such directory."""
-        if not os.path.isdir(self.root):  # noqa: PTH112  # pathlib's raises where a name is too long or forbidden
+        """Raise PipelineError (Configuration Error) with `exit_code` if there is no such directory."""
+        if not os.path.isdir(self.root):  # noqa: PTH112  # pathlib's raises if a name is too long or forbidden
             raise PipelineError.of(
                 Category.CONFIGURATION,
                 "the image cache does not exist",
@@ -39,13 +39,13 @@ class ImageCache:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Let no download write into the cache meanwhile; PipelineError (Configuration Error) where one does."""
+        """Keep downloads out of the cache during the block; PipelineError (Configuration Error) if one is running."""
         lock = self.root / CACHE_LOCK
         if lock.is_symlink() or (lock.exists() and not (lock.is_file() and lock.stat().st_size == 0)):
             raise PipelineError.of(
                 Category.CONFIGURATION,
                 "this does not look like a cache of downloaded pictures",
-                details=f"{lock} is no lock of ours",
+                details=f"{lock} is not a lock of this tool",
                 suggestion="check --cache; if it is right, move that file away",
             )
         with sole_holder(lock, f"a download is writing into {self.root}"):
@@ -53,32 +53,32 @@ class ImageCache:
 
     @staticmethod
     def name_for(url: str) -> str:
-        """The name of the picture of `url`: its SHA-1, with the ending of its path where that is png or webp."""
-        path = url.partition("#")[0].partition("?")[0]  # urlsplit takes half the time of all there is to do here
+        """The file name for the picture at `url`: the URL's SHA-1 and .png or .webp if its path ends so, else .jpg."""
+        path = url.partition("#")[0].partition("?")[0]  # urlsplit would take half of all the time spent here
         ending = path[path.rfind(".") :].lower() if path.count("/") > 2 else ""
         ending = ending if ending in (".png", ".webp") else ".jpg"
         return hashlib.sha1(url.encode()).hexdigest() + ending
 
     def path_for(self, url: str) -> Path:
-        """Where the picture of `url` lies."""
+        """The path of the picture of `url`."""
         return self.root / self.name_for(url)
 
     def is_ours(self, file: Path) -> bool:
-        """Whether `file` is named as a picture of this cache is."""
+        """Whether `file` is named like a picture of this cache."""
         return re.fullmatch(r"[0-9a-f]{40}", file.stem) is not None and file.suffix in PICTURE_SUFFIXES
 
     def has(self, url: str) -> bool:
-        """Whether a whole picture of `url` is there."""
+        """Whether the picture of `url` is there and whole."""
         return is_whole_file(self.path_for(url), self.checked_until_ns)
 
     def store(self, url: str, data: bytes) -> None:
-        """Keep `data`, found whole, as the picture of `url`; PipelineError where the disk does not take it."""
+        """Store `data`, already checked, as the picture of `url`; PipelineError if it can't be written."""
         atomic_write_bytes(self.path_for(url), data)
 
     def pictures(self) -> Iterator[Path]:
-        """Every file, or link to one that may be gone, that bears a picture's name, in no particular order.
+        """Every file with a picture's name, or link (even a dangling one), in no particular order.
 
-        PipelineError (Configuration Error) where the directory can't be read.
+        Raises PipelineError (Configuration Error) if the directory can't be read.
         """
         try:
             with os.scandir(self.root) as entries:

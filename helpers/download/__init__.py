@@ -1,1 +1,1 @@
-"""Stage 1, card list -> image cache; and whether a cache is whole."""
+"""Stage 1, card list -> image cache; and the check of a cache."""

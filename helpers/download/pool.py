@@ -1,8 +1,8 @@
-"""The threads of a download: some ask the server, others look at what came and keep it.
+"""The threads of a download: some send requests, others check and store what arrives.
 
-Two kinds, so that a connection never waits for a decoder or a disk: with 32 workers and 50 ms of latency that is half
-the rate. A picture that failed goes back to those who ask, and whoever takes it waits its backoff out: a server in
-trouble is asked less by each failure, not just as often for other pictures.
+There are two kinds so that a connection never waits for a decoder or a disk: with 32 workers and 50 ms of latency that
+would halve the rate. A failed picture goes back to the requesting threads, and the one that takes it waits out its
+backoff: each failure slows down requests to a server in trouble, rather than just moving them to other pictures.
 """
 
 import os
@@ -21,23 +21,23 @@ from helpers.net.throttle import Stopped, TurnedAway
 from helpers.session import DownloadSession
 from helpers.validation import BrokenImage, check_image, is_unchanged
 
-AHEAD_PER_WORKER = 3  # pictures under way for each worker: what bounds the memory, since lists are streamed
+AHEAD_PER_WORKER = 3  # pictures in flight per worker; bounds memory, since lists are streamed
 KEEPERS = min(4, usable_cores() + 1)  # one waits for the disk; each may hold a decoded picture of 96 MB
 GRACE_SECONDS = 2.0  # for threads to finish the file they are writing when the run is interrupted
 
 
 @dataclass(slots=True)
 class _Task:
-    """A picture on its way; `body` is what the server sent."""
+    """A picture in flight; `body` is what the server sent."""
 
     wanted: Wanted
     attempts: Attempts = field(default_factory=Attempts)
     body: bytes | None = None
-    broken_file: bool = False  # one that is not whole lies in its place
+    broken_file: bool = False  # a broken file is in its place
 
 
 class FetchPool:
-    """Brings pictures into `cache`: by `session`, `workers` requests at a time, or not at all where there is none.
+    """Downloads pictures into `cache` through `session`, `workers` requests at a time; without one, only checks it.
 
     The threads are daemons, unlike an executor's: one that hangs in a silent connection must not hold up Ctrl-C.
     """
@@ -56,7 +56,7 @@ class FetchPool:
         self._done: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
 
     def outcomes(self, pictures: Iterable[Wanted]) -> Iterator[Outcome]:
-        """Yield what becomes of each picture as it gets known; an exception of a thread ends it all."""
+        """Yield the outcome of each picture as it becomes known; an exception in any thread ends the run."""
         threads = [self._start(partial(self._keep, self._session), self._to_keep) for _ in range(KEEPERS)]
         if self._session:
             ask = partial(self._ask, self._session)
@@ -76,7 +76,7 @@ class FetchPool:
                 outcome = self._done.get()
                 under_way -= 1
                 if isinstance(outcome, Stopped):
-                    most = 0  # another one's exception, which is on its way, is the reason
+                    most = 0  # another thread's exception, which is on its way, is the reason
                     continue
                 if isinstance(outcome, BaseException):
                     self._stop(threads)
@@ -89,7 +89,7 @@ class FetchPool:
             self._stop(threads)
 
     def _at_a_glance(self, wanted: Wanted) -> Outcome | None:
-        """What becomes of a picture, where that can be told at once; else it is handed on."""
+        """The outcome of a picture if it is clear at once; else None, and the picture is queued."""
         path = self._cache.path_for(wanted.url)
         if is_unchanged(path, self._cache.checked_until_ns):
             return Outcome(wanted, Status.PRESENT)
@@ -103,7 +103,7 @@ class FetchPool:
         return _Task(wanted, Attempts(refused_before=wanted.url in self._refused_before))
 
     def _ask(self, session: DownloadSession, task: _Task) -> None:
-        """Ask the server, once."""
+        """Send one request."""
         wanted = task.wanted
         try:
             task.body = session.try_picture(wanted.url, task.attempts)
@@ -119,7 +119,7 @@ class FetchPool:
             self._to_keep.put(task)
 
     def _keep(self, session: DownloadSession | None, task: _Task) -> None:
-        """Look at what came, or at what is there already."""
+        """Check what arrived, or what is already there."""
         if session and task.body is not None:
             self._store(session, task, task.body)
             return
@@ -127,7 +127,7 @@ class FetchPool:
         if self._cache.has(wanted.url):
             self._done.put(Outcome(wanted, Status.PRESENT))
         elif path.is_dir():
-            self._done.put(Outcome(wanted, Status.FAILED, reason="a directory has its name in the cache"))
+            self._done.put(Outcome(wanted, Status.FAILED, reason="a directory of that name is in the cache"))
         elif session:
             task.broken_file = True
             self._to_ask.put(task)
@@ -157,7 +157,7 @@ class FetchPool:
                     do(job)
                 except Stopped as stopped:
                     self._done.put(stopped)
-                except BaseException as error:  # noqa: BLE001  # raised again by whoever takes it from the queue
+                except BaseException as error:  # noqa: BLE001  # re-raised by whoever takes it from the queue
                     self._done.put(error)
                     return
 
@@ -166,7 +166,7 @@ class FetchPool:
         return thread
 
     def _left_over(self) -> Iterator[Outcome]:
-        """What became of pictures that had come when the run was broken off."""
+        """The outcomes of pictures that had arrived when the run was cut short."""
         while not self._done.empty():
             outcome = self._done.get()
             if isinstance(outcome, Outcome):
@@ -174,10 +174,10 @@ class FetchPool:
 
     def _stop(self, threads: list[threading.Thread]) -> None:
         if self._session:
-            self._session.close()  # who is about to ask ends with Stopped
+            self._session.close()  # threads about to send a request end with Stopped
         for jobs in (self._to_ask, self._to_keep):
             for _ in threads:
-                jobs.put(None)  # behind what came already: that is kept
+                jobs.put(None)  # behind what has arrived: that is still stored
         deadline = time.monotonic() + GRACE_SECONDS
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))

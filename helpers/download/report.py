@@ -1,7 +1,7 @@
-"""How a download went: counts, and every failure with its reason; written, and read again by the next run.
+"""The report on a download: counts, and every failure with its reason; the next run reads it.
 
-`download_report.json` in the cache directory. Failures go to a file without a name as they come, so that half a million
-of them cost no memory, and stand in the report one a line.
+It is `download_report.json` in the cache directory. Failures go to an unnamed temporary file as they occur, so half a
+million of them cost no memory; the report lists them one per line.
 """
 
 import os
@@ -26,21 +26,21 @@ from helpers.cards.image_cache import ImageCache
 from helpers.errors import BAD_JSON, Category, PipelineError
 from helpers.talk import human_bytes, percent
 
-_FAILURES = b'  "failures": ['  # each on a line of its own behind this, and nothing else
+_FAILURES = b'  "failures": ['  # followed by one failure per line, and nothing else
 _MAX_LINE = 1_000_000
 
 
 class Status(Enum):
-    """How it ended for one picture."""
+    """How the download of one picture ended."""
 
     PRESENT = "already present"
     FETCHED = "fetched"
-    MISSING = "missing at the server"
+    MISSING = "missing on the server"
     FAILED = "failed"
 
 
 class Wanted(msgspec.Struct, frozen=True, gc=False):
-    """A picture to have in the cache, and of what it is."""
+    """A picture wanted in the cache, and what it shows."""
 
     url: str
     card: str
@@ -49,13 +49,13 @@ class Wanted(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one picture."""
+    """The outcome for one picture."""
 
     wanted: Wanted
     status: Status
     size_bytes: int = 0
     reason: str = ""
-    broken_file: bool = False  # one that is not whole still lies in its place
+    broken_file: bool = False  # a broken file is still in its place
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):
@@ -74,14 +74,14 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """The last complete run: whose pictures were found whole, and when (mtime of files, ns)."""
+    """The last complete run: which pictures it found whole, and when (as an mtime, ns)."""
 
     selection: Selection
     until_ns: int
 
 
 class LastReport(msgspec.Struct, frozen=True):
-    """What an earlier run left, but for its failures, which may be many: see `failures_of`."""
+    """The report of an earlier run, without its failures, which may be many: see `failures_of`."""
 
     kind: str
     image_key: str
@@ -94,12 +94,12 @@ class LastReport(msgspec.Struct, frozen=True):
 
     @property
     def selection(self) -> Selection:
-        """Which pictures it was about."""
+        """Which pictures it covered."""
         return Selection(self.kind, self.image_key, self.limit, self.filters)
 
 
 def read_last(folder: Path) -> LastReport | None:
-    """The head of the report in `folder`; None where there is none that can be read."""
+    """The head of the report in `folder`; None if there is none or it can't be read."""
     head = bytearray()
     try:
         with open(folder / DOWNLOAD_REPORT, "rb") as file:
@@ -111,7 +111,7 @@ def read_last(folder: Path) -> LastReport | None:
 
 
 def failures_of(folder: Path) -> Iterator[Failure]:
-    """What failed in the run whose report lies in `folder`, one at a time; nothing where none can be read."""
+    """The failures in the report in `folder`, one at a time; none if it can't be read."""
     decode = msgspec.json.Decoder(Failure).decode
     with suppress(OSError, *BAD_JSON), open(folder / DOWNLOAD_REPORT, "rb") as file:
         while (line := file.readline(_MAX_LINE)) and not line.startswith(_FAILURES):
@@ -123,7 +123,7 @@ def failures_of(folder: Path) -> Iterator[Failure]:
 
 @dataclass(slots=True)
 class DownloadReport:
-    """Counts outcomes, keeps the failures, and says how it went. `folder` is the cache directory."""
+    """Counts outcomes, keeps the failures, and sums up the run. `folder` is the cache directory."""
 
     folder: Path
     counts: Counter[Status] = field(default_factory=Counter)
@@ -131,10 +131,10 @@ class DownloadReport:
     seconds: float = 0.0
     failures: int = 0
     first_failure: Outcome | None = None
-    broken_files: int = 0  # failures in whose place one lies that is not whole
-    not_reached: int = 0  # because the run was broken off
-    complete: bool = False  # every picture was looked at
-    ended_by: PipelineError | None = None  # what did that, where it is no reason to hide the rest
+    broken_files: int = 0  # failures that left a broken file in place
+    not_reached: int = 0  # because the run was cut short
+    complete: bool = False  # every picture was checked
+    ended_by: PipelineError | None = None  # what cut it short, if the rest is still worth reporting
     _lines: BinaryIO | None = None
 
     def add(self, outcome: Outcome) -> None:
@@ -151,7 +151,7 @@ class DownloadReport:
             )
 
     def carry_over(self, failures: Iterable[Failure], cache: ImageCache) -> None:
-        """Count failures of an earlier run that nobody has come to in this one: neither there now, nor failed again."""
+        """Count failures of an earlier run that this one did not reach: neither in the cache now, nor failed again."""
         failed = {sha1(failure.url.encode()).digest() for failure in self._listed()}
         for failure in failures:
             known = sha1(failure.url.encode()).digest() in failed
@@ -172,12 +172,12 @@ class DownloadReport:
     def _write_line(self, failure: Failure) -> None:
         with disk_errors_named(self.folder / DOWNLOAD_REPORT):
             if self._lines is None:
-                self._lines = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115  # it has no name to be left behind
+                self._lines = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115  # unnamed, so nothing is left behind
             self._lines.write((b",\n    " if self.failures > 1 else b"\n    ") + msgspec.json.encode(failure))
 
     @property
     def total(self) -> int:
-        """Pictures looked at."""
+        """Pictures checked."""
         return self.counts.total()
 
     @property
@@ -193,22 +193,22 @@ class DownloadReport:
         """What the user reads at the end."""
         fetched = self.counts[Status.FETCHED]
         rate = f"{fetched / self.seconds:.1f} pictures/s" if fetched and self.seconds else "N/A"
-        hint = f"Each failure and its reason: {DOWNLOAD_REPORT} in the cache directory; --retry-failed tries them again"
+        hint = f"Failures and their reasons: {DOWNLOAD_REPORT} in the cache directory; --retry-failed retries them"
         return "\n".join(
             [
                 f"Faces: {self.total:,}",
                 f"  already present: {self.counts[Status.PRESENT]:,}",
                 f"  fetched: {fetched:,} ({human_bytes(self.size_bytes)} in {self.seconds:.1f} s, {rate})",
-                f"  missing at the server: {self.counts[Status.MISSING]:,}",
+                f"  missing on the server: {self.counts[Status.MISSING]:,}",
                 f"  failed: {self.counts[Status.FAILED]:,}",
                 f"Success rate: {percent(self.present, self.total + self.not_reached)}",
-                *([f"The run was broken off; not looked at: {self.not_reached:,}"] if self.not_reached else []),
+                *([f"The run was cut short; not checked: {self.not_reached:,}"] if self.not_reached else []),
                 *([hint] if self.failures else []),
             ]
         )
 
     def write(self, selection: Selection, api_url: str, *, complete: bool, checked: Checked | None) -> None:
-        """Write the report file; PipelineError where the disk does not take it."""
+        """Write the report file; PipelineError if it can't be written."""
         fields = {
             "version": VERSION,
             "timestamp": utc_timestamp(),
@@ -234,10 +234,10 @@ class DownloadReport:
 
 
 def nothing_to_retry(folder: Path) -> PipelineError:
-    """For --retry-failed where there is no report."""
+    """The error for --retry-failed without a report."""
     return PipelineError.of(
         Category.CONFIGURATION,
         "there is no report of an earlier download to retry from",
-        details=f"{folder / DOWNLOAD_REPORT} is missing, or of another form",
-        suggestion="leave --retry-failed out: what is there is not fetched again",
+        details=f"{folder / DOWNLOAD_REPORT} is missing or can't be read",
+        suggestion="leave out --retry-failed: pictures already in the cache are not downloaded again",
     )

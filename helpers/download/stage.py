@@ -1,7 +1,7 @@
-"""Stage 1, card list -> image cache: every face's picture that is not there yet, fetched by many workers at once.
+"""Stage 1, card list -> image cache: many workers download the pictures of all faces that are not there yet.
 
-Two runs may share one cache: a file gets its name whole and in one step, so the worst that happens is that both fetch
-the same picture. That is why nobody is locked out of it (the list alone is fetched by one run at a time).
+Two runs may share one cache: each file appears whole and in one step, so at worst both download the same picture. That
+is why runs don't lock each other out (only the list is downloaded by one run at a time).
 """
 
 import os
@@ -44,11 +44,11 @@ MAX_NAME_LENGTH = 200  # of a card, in the report
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run has before it: the pictures, and what is known of them beforehand."""
+    """What a run has to do: the pictures, and what is known about them beforehand."""
 
     selection: Selection
     retry: bool  # only what the last report lists
-    wanted: Callable[[], Iterable[Wanted]]  # streamed anew at each call
+    wanted: Callable[[], Iterable[Wanted]]  # streamed afresh at each call
     total: int
     absent: int  # have no file in the cache
 
@@ -64,9 +64,9 @@ def download(
 ) -> DownloadReport:
     """Fetch the pictures of the selected faces into `cache` and leave a report beside them.
 
-    `refresh` fetches the card list again, `offline` never uses the network, `retry_failed` asks only for what the last
-    report lists. Raises PipelineError (exit 1) where there is no list, no room, or the folder can't be written to.
-    Where the server turns us away, the report says so, for `require_enough`.
+    `refresh` fetches the card list again, `offline` never uses the network, `retry_failed` fetches only what the last
+    report lists. Raises PipelineError (exit 1) if there is no list or no room, or the folder can't be written to.
+    If the server rejects us (TurnedAway), the report records it for `require_enough`.
     """
     folder = writable_folder(cache, "--cache")
     report = DownloadReport(folder)
@@ -98,9 +98,9 @@ def _refused_before(folder: Path) -> frozenset[str]:
 
 
 def require_enough(report: DownloadReport, max_failures: float = 100.0) -> None:
-    """PipelineError (exit 2) where pictures were wanted and none is there, or more than `max_failures` % failed.
+    """Raise PipelineError (exit 2) if pictures were wanted and none is there, or more than `max_failures` % failed.
 
-    And where the server turned us away: exit 2 if nothing is there, else 1.
+    Also if the server rejected us (TurnedAway): exit 2 if nothing is there, else 1.
     """
     if report.ended_by is not None:
         report.ended_by.exit_code = report.ended_by.exit_code if report.present else ExitCode.NO_IMAGES
@@ -127,7 +127,7 @@ def require_enough(report: DownloadReport, max_failures: float = 100.0) -> None:
 
 
 def _list_plan(folder: Path, selection: Selection, session: DownloadSession | None, refresh: bool) -> Plan:
-    """Every selected face of the card list, which is fetched where none is kept."""
+    """Plan every selected face of the card list, which is downloaded if none is kept."""
     card_list = ensure_card_list(folder, selection.kind, session, refresh=refresh, keep_for=FRESH_FOR)
 
     def again() -> Iterator[Wanted]:
@@ -137,20 +137,20 @@ def _list_plan(folder: Path, selection: Selection, session: DownloadSession | No
 
 
 def _retry_plan(folder: Path, selection: Selection, last: LastReport | None) -> Plan:
-    """What the last report lists, as it lists it: no list is read."""
+    """Plan what the last report lists, as it lists it; the card list is not read."""
     if last is None:
         raise nothing_to_retry(folder)
     if last.selection != msgspec.structs.replace(selection, limit=last.limit):
-        warn(f"the last download was another one, and its failures are tried again: {last.selection}")
+        warn(f"the last download had other flags; its failures are retried: {last.selection}")
     if not last.complete:
-        warn("the last download was broken off: run the same command without --retry-failed for the rest")
+        warn("the last download was cut short: run the same command without --retry-failed for the rest")
 
     def wanted() -> Iterator[Wanted]:
         return (failure.wanted for failure in islice(failures_of(folder), selection.limit))
 
     plan = _plan(folder, last.selection, wanted, wanted(), retry=True)
     if not plan.total:
-        say("The last report lists no failure: nothing to try again")
+        say("The last report lists no failures: nothing to retry")
     return plan
 
 
@@ -166,7 +166,7 @@ def _plan(
     *,
     retry: bool = False,
 ) -> Plan:
-    """Count beforehand, in a pass of its own: for the ETA, and for the room on the disk."""
+    """Count the pictures in a separate pass, for the ETA and the disk space."""
     cache = ImageCache(folder)
     total = absent = 0
     for picture in wanted:
@@ -180,7 +180,7 @@ def _plan(
 
 @contextmanager
 def _reported(report: DownloadReport, plan: Plan, last: LastReport | None, api_url: str) -> Iterator[None]:
-    """Write the report when the block ends, however it does; a run that is broken off leaves one too."""
+    """Write the report when the block ends, however it ends: an interrupted run leaves one, too."""
     started = time.monotonic()
     failed = True
     try:
@@ -192,7 +192,7 @@ def _reported(report: DownloadReport, plan: Plan, last: LastReport | None, api_u
     except DiskFull:
         fetched = report.counts[Status.FETCHED]
         mean = report.size_bytes / fetched if fetched else MEAN_BYTES[plan.selection.image_key]
-        require_room(report.folder, max(1, plan.absent - fetched), mean)  # says how much more it takes
+        require_room(report.folder, max(1, plan.absent - fetched), mean)  # says how much more is needed
         raise
     finally:
         report.seconds = time.monotonic() - started
@@ -201,23 +201,23 @@ def _reported(report: DownloadReport, plan: Plan, last: LastReport | None, api_u
         except PipelineError as error:
             if not failed:
                 raise
-            warn(f"no report: {error}")  # what broke the run off is what the user must read
+            warn(f"no report was written: {error}")  # the user must see what ended the run
 
 
 def _write(report: DownloadReport, plan: Plan, last: LastReport | None, api_url: str) -> None:
     if plan.retry and not plan.total:
-        return  # nothing was done that the last report does not say
+        return  # the last report still holds
     complete = last.complete if plan.retry and last else report.complete
     checked = last.checked if last else None
     if plan.retry or (not complete and last and last.selection == plan.selection):
         report.carry_over(failures_of(report.folder), ImageCache(report.folder))
-    elif complete and not report.broken_files:  # else one that was found broken would count as checked
+    elif complete and not report.broken_files:  # else a file found broken would count as checked
         checked = Checked(plan.selection, filesystem_time_ns(report.folder))
     report.write(plan.selection, api_url, complete=complete, checked=checked)
 
 
 def _fetch(plan: Plan, pool: FetchPool, report: DownloadReport) -> None:
-    """Fetch what is not there, and count what becomes of each picture."""
+    """Fetch what is missing, and count the outcome of each picture."""
     report.not_reached = plan.total
     with Progress("Downloading", plan.total, "pictures", report.progress_note) as progress:
         for outcome in pool.outcomes(plan.wanted()):

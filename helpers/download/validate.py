@@ -1,4 +1,4 @@
-"""Is every picture of a cache whole? All cores decode; what is not whole is named, and deleted on request."""
+"""Is every picture in a cache whole? All cores decode; broken pictures are listed, and deleted on request."""
 
 import os
 from contextlib import closing
@@ -16,15 +16,15 @@ from helpers.talk import Progress, percent, say, warn
 from helpers.validation import BrokenImage, UnreadableImage, check_file
 
 REPORT_VERSION = "1.0.0"
-WORKERS = usable_cores()  # Pillow decodes without holding Python's lock
-AHEAD = 16 * WORKERS  # pictures under way: enough to keep all cores busy, few enough to stop at once
+WORKERS = usable_cores()  # Pillow releases the GIL while decoding
+AHEAD = 16 * WORKERS  # pictures in flight: enough to keep all cores busy, few enough to stop at once
 
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """A picture that is not whole. `stat` is what it was when it was looked at, None where it was gone.
+    """A picture that is not whole. `stat` is its state when it was checked, None if it was gone.
 
-    One that could not be read is invalid too, but may be whole: it is not `deletable`.
+    A file that could not be read is invalid, too, but may be whole, so it is not `deletable`.
     """
 
     path: Path
@@ -35,12 +35,12 @@ class Invalid:
 
 @dataclass(slots=True)
 class ValidationReport:
-    """Counts what was looked at, keeps what was invalid, and says how it went."""
+    """Counts the pictures checked, keeps the invalid ones, and sums up."""
 
     cache: Path
     total: int = 0
     invalid: list[Invalid] = field(default_factory=list)
-    orphans: list[Path] | None = None  # no list names them any more; None: not asked for
+    orphans: list[Path] | None = None  # in no list any more; None: not asked for
     removed: int | None = None  # None: not asked for
 
     def progress_note(self) -> str:
@@ -56,17 +56,17 @@ class ValidationReport:
             f"  invalid: {len(self.invalid):,}",
         ]
         if self.orphans is not None:
-            lines.append(f"  orphans, which no list names any more: {len(self.orphans):,}")
+            lines.append(f"  orphans, no longer in any list: {len(self.orphans):,}")
         if self.removed is not None:
             lines.append(f"  deleted: {self.removed:,}")
             if self.invalid:
-                lines.append("Run download_images.py to fetch what was invalid again")
+                lines.append("Run download_images.py to download the invalid ones again")
         elif self.invalid or self.orphans:
-            lines.append("Delete these with --fix; download_images.py fetches what was invalid again")
+            lines.append("Delete these with --fix; download_images.py then downloads the invalid ones again")
         return "\n".join(lines)
 
     def write(self, path: Path) -> None:
-        """Write the report file; PipelineError where the disk does not take it."""
+        """Write the report file; PipelineError if it can't be written."""
         orphans = {} if self.orphans is None else {"orphans": [path.name for path in self.orphans]}
         atomic_write_json(
             path,
@@ -91,9 +91,9 @@ class ValidationReport:
 
 
 def validate(cache: ImageCache) -> ValidationReport:
-    """Look at every picture of `cache`, in the order of their names; each invalid one is named as it is found.
+    """Check every picture in `cache`, in order of name; each invalid one is printed as it is found.
 
-    PipelineError where there is no such directory (exit 2), or it can't be read.
+    Raises PipelineError if there is no such directory (exit 2) or it can't be read.
     """
     cache.require(ExitCode.NO_DIRECTORY)
     paths = sorted(cache.pictures())
@@ -112,18 +112,18 @@ def validate(cache: ImageCache) -> ValidationReport:
 
 
 def find_orphans(cache: ImageCache, report: ValidationReport) -> None:
-    """Look for pictures that none of the lists in `cache` names, under whatever key; each is named.
+    """Find pictures that no list in `cache` names, under any key, and print each.
 
-    A re-scanned picture has a new address, so its old file is one. PipelineError where no list is there to tell, or one
-    is not what it should be: what it does not name any more would be lost.
+    A re-scanned picture has a new address, so its old file is an orphan. Raises PipelineError if there is no list, or
+    one is damaged: pictures that it fails to name would be lost.
     """
     lists = kept_lists(cache.root)
     if not lists:
         raise PipelineError.of(
             Category.CONFIGURATION,
-            "without a card list nobody can tell which pictures are orphans",
-            details=f"{cache.root} holds no list",
-            suggestion="run download_images.py first, or leave --prune out",
+            "orphans can't be found without a card list",
+            details=f"{cache.root} holds no card list",
+            suggestion="run download_images.py first, or leave out --prune",
         )
     by_name = {path.name: path for path in cache.pictures() if cache.is_ours(path)}
     for card_list in lists:
@@ -136,7 +136,7 @@ def find_orphans(cache: ImageCache, report: ValidationReport) -> None:
 
 
 def remove(report: ValidationReport) -> None:
-    """Delete orphans and invalid pictures, but for one that was replaced since: that may be a download's mending."""
+    """Delete orphans and invalid pictures, except any replaced since: a download may have repaired it."""
     report.removed = 0
     orphans = set(report.orphans or ())
     for path in sorted(orphans):
@@ -150,12 +150,12 @@ def remove(report: ValidationReport) -> None:
             if not invalid.deletable:
                 say(f"not deleted: {invalid.path.name} could not be read, so it may be whole")
             elif invalid.path in orphans:
-                pass  # gone already
+                pass  # already deleted
             elif invalid.stat is not None and _same(invalid.stat, invalid.path.lstat()):
                 invalid.path.unlink()
                 report.removed += 1
             else:
-                say(f"not deleted: {invalid.path.name} has changed since it was looked at")
+                say(f"not deleted: {invalid.path.name} has changed since it was checked")
         except OSError as error:
             warn(f"{invalid.path.name} can't be deleted: {error.strerror or error}")
 

@@ -1,1 +1,1 @@
-"""Picture -> vector: the model, how pictures are prepared for it, in which precision it computes."""
+"""Picture -> vector: the model, its preprocessing, its precision."""

@@ -1,6 +1,6 @@
 """open_clip: pictures -> unit rows.
 
-The only user of open_clip. Import it only once there is work for it: that takes seconds.
+The only module here that imports open_clip, which takes seconds: import it only when there is work for it.
 """
 
 import copy
@@ -32,25 +32,25 @@ from helpers.embed.settings import Settings
 from helpers.embed.vectors import unit_rows
 from helpers.errors import Category, PipelineError, first_line
 
-logging.getLogger().addHandler(logging.NullHandler())  # open_clip logs through the root: errors reach us as exceptions
+logging.getLogger().addHandler(logging.NullHandler())  # open_clip uses the root logger; we see errors as exceptions
 TORCH_VERSION = str(torch.__version__)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# On a CPU a large batch only makes large intermediate results: two threads embed 13 images/s with ViT-B/32 in batches
-# of 8 to 32 and 12 in batches of 64, the offline model 40 in batches of 8 and 28 in batches of 64; and a small one is
-# soon given up on Ctrl-C. CUDA: what clip-retrieval takes; that and MPS were not measured. torch.compile with freezing
-# is of no use to ViT-B/32 in fp32: 0.89 of the rate with a batch on each core, after 35 s of compiling.
+# On a CPU large batches only mean large intermediate results: with two threads ViT-B/32 embeds 13 images/s in batches
+# of 8 to 32 and 12 in batches of 64, the offline model 40 in batches of 8 and 28 in batches of 64. Ctrl-C also cancels
+# a small batch sooner. CUDA: as clip-retrieval; that and MPS were not measured. torch.compile with freezing does not
+# help ViT-B/32 in fp32: 0.89 of the rate with a batch on each core, after 35 s of compiling.
 BATCH = {"cpu": 8, "cuda": 256, "mps": 64}
-# One thread stacks and pins a batch while the device works on the other's. On MPS there is but one: torch crashes with
-# more (github.com/pytorch/pytorch/issues/197805).
+# One thread stacks and pins a batch while the device works on the other's. On MPS there is only one: torch crashes
+# with more (github.com/pytorch/pytorch/issues/197805).
 CUDA_MODEL_THREADS = 2
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # CUDA's and MPS's words, and the CPU's
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and MPS word it, and the CPU
 _SPATIAL = (
     transforms.Resize,
     transforms.CenterCrop,
     open_clip_transform.ResizeKeepRatio,
     open_clip_transform.CenterCropOrPad,
 )
-# What open_clip raises on a model or weights that can't be loaded; safetensors' own is a plain Exception.
+# What open_clip raises for a model or weights that can't be loaded; safetensors' error is a plain Exception.
 _LOAD_ERRORS = (
     *(RuntimeError, OSError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError),
     SafetensorError,
@@ -61,7 +61,7 @@ class Embedder:
     """A model's image tower on a device, and the one way from a decoded picture to a vector."""
 
     def __init__(self, source: ModelSource, preparation: Preparation, device: torch.device, model: Any) -> None:
-        """`model` is one of open_clip's, with its weights, in fp32; of it only the image tower is kept."""
+        """`model` is an open_clip model with its weights, in fp32; only its image tower is kept."""
         self.source = source
         self.preparation = preparation
         self.precision = "fp32"
@@ -80,9 +80,9 @@ class Embedder:
 
     @classmethod
     def load(cls, source: ModelSource, preparation: Preparation, device: str, number: int = 0) -> "Embedder":
-        """Load the model with its weights, in fp32, onto the device; PipelineError where one of these can't be had.
+        """Load the model and its weights, in fp32, onto the device; PipelineError if that fails.
 
-        `number` says which of several CUDA devices.
+        `number` selects one of several CUDA devices.
         """
         chosen = _device(device, number)
         try:
@@ -99,11 +99,11 @@ class Embedder:
 
     @property
     def device(self) -> str:
-        """Where it runs: cpu, cuda, mps."""
+        """The device it runs on: cpu, cuda, mps."""
         return self._device.type
 
     def at(self, precision: str) -> "Embedder":
-        """Give a copy with its weights in `precision`: fp32, bf16 or fp16. Rounded ones can't be raised again."""
+        """Return a copy with weights in `precision`: fp32, bf16 or fp16. Rounding can't be undone."""
         other = copy.copy(self)
         if precision != self.precision:
             with _memory_named(self._device):
@@ -112,22 +112,22 @@ class Embedder:
         return other
 
     def use(self, precision: str) -> None:
-        """Hold the weights in `precision` from now on."""
+        """Convert the weights to `precision`."""
         with _memory_named(self._device):
             self._tower.to(DTYPES[precision])
         self.precision = precision
 
     def model_threads(self, cores: int) -> int:
-        """How many threads should `encode` at a time where `cores` are ours, for the most images a second.
+        """How many threads should call `encode` at a time on `cores` cores, for the highest throughput.
 
-        On a CPU one for each core: a batch on each core by itself embeds 13 % more than one batch on both (ViT-B/32),
-        and a loader that takes a core for a moment does not keep the other one waiting at a barrier.
+        On a CPU one per core: a batch on each core embeds 13 % more than one batch across both (ViT-B/32), and a loader
+        that takes a core for a moment does not keep the other one waiting at a barrier.
         """
         return {"cpu": cores, "cuda": CUDA_MODEL_THREADS}.get(self._device.type, 1)
 
     @contextmanager
     def for_many(self) -> Iterator[None]:
-        """For the block, each thread that calls `prepare` or `encode` works by itself, see `model_threads`."""
+        """Within the block, each thread that calls `prepare` or `encode` uses one core, see `model_threads`."""
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
@@ -137,9 +137,9 @@ class Embedder:
 
     @contextmanager
     def can_be_given_up(self) -> Iterator[Callable[[], None]]:
-        """Yields what makes batches that are in the model end at its next layer, by CancelledError, for the block.
+        """Yield a function that cancels batches in the model at its next layer, with CancelledError.
 
-        So that Ctrl-C need not wait for them: with a large model that takes many seconds.
+        So Ctrl-C need not wait for them: with a large model that takes many seconds.
         """
         given_up = threading.Event()
 
@@ -154,42 +154,42 @@ class Embedder:
             hook.remove()
 
     def prepare(self, image: Image.Image) -> torch.Tensor:
-        """A decoded picture -> what `encode` takes, uint8 [3, H, W]; safe to call from several threads."""
+        """A decoded picture -> input for `encode`, uint8 [3, H, W]; thread-safe."""
         prepared: torch.Tensor = self._to_input(self.preparation.apply(image))
         return prepared
 
     def encode(self, prepared: Sequence[torch.Tensor]) -> NDArray[np.float32]:
-        """Prepared pictures -> float32 [B, D], unit rows; safe to call from several threads.
+        """Prepared pictures -> float32 [B, D], unit rows; thread-safe.
 
-        PipelineError (Build Error) where the model's numbers overflow.
+        PipelineError (Build Error) if the model's output overflows.
         """
         with _memory_named(self._device):
             rows = self._features(torch.stack(list(prepared))).float().cpu().numpy()
         if not np.isfinite(rows).all():
             raise PipelineError.of(
                 Category.BUILD,
-                "the model's numbers overflow",
+                "the model's output overflows",
                 details=f"{self.source.display_name} in {self.precision} on {self.device}",
                 suggestion="use --precision fp32",
             )
         return unit_rows(rows)
 
     def _features(self, batch: torch.Tensor) -> torch.Tensor:
-        """Prepared pictures, uint8 [B, 3, H, W] -> what the model makes of them, [B, D], on its device."""
+        """Prepared pictures, uint8 [B, 3, H, W] -> the model's features, [B, D], on its device."""
         pinned = self._device.type == "cuda"
-        # Only what is pinned may be copied while we go on: elsewhere its memory might be given away too early
+        # Only pinned memory may be copied asynchronously: other memory might be reused too early
         # (github.com/pytorch/pytorch/issues/139550)
         batch = (batch.pin_memory() if pinned else batch).to(self._device, non_blocking=pinned).float()
-        # As ToTensor and Normalize do it, for the whole batch at once, where the model is.
+        # ToTensor and Normalize, for the whole batch at once, on the model's device
         batch = batch.div_(255).sub_(self._mean).div_(self._deviation)
         batch = batch.to(DTYPES[self.precision], memory_format=torch.channels_last)
         with torch.inference_mode():
             features: torch.Tensor | tuple[torch.Tensor, ...] = self._tower(batch)
-            return features if isinstance(features, torch.Tensor) else features[0]  # CoCa's gives its tokens, too
+            return features if isinstance(features, torch.Tensor) else features[0]  # CoCa's returns its tokens, too
 
     @property
     def settings(self) -> Settings:
-        """What its rows depend on beside their pictures."""
+        """What its rows depend on besides their pictures."""
         return Settings(
             model=self.source.name,
             weights_sha256=self.fingerprint,
@@ -202,7 +202,7 @@ class Embedder:
 
 
 def _fingerprint(tower: torch.nn.Module) -> str:
-    """SHA-256 over the image tower's weights: two models of one architecture with the same one are the same."""
+    """SHA-256 of the image tower's weights: identifies a model among those of its architecture."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tower.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
@@ -212,7 +212,7 @@ def _fingerprint(tower: torch.nn.Module) -> str:
 
 @contextmanager
 def _memory_named(device: torch.device) -> Iterator[None]:
-    """Raise PipelineError (Build Error), with what to do, where the device's memory is full in the block."""
+    """Raise PipelineError (Build Error), with advice, if the device runs out of memory in the block."""
     try:
         yield
     except RuntimeError as error:
@@ -220,14 +220,14 @@ def _memory_named(device: torch.device) -> Iterator[None]:
             raise
         raise PipelineError.of(
             Category.BUILD,
-            f"the memory of the {device.type} device is full",
+            f"the {device.type} device is out of memory",
             details=first_line(error),
-            suggestion="end what else uses it, or use another --device; a build needs less with a smaller --batch",
+            suggestion="stop other programs on it, or use another --device; a build needs less with a smaller --batch",
         ) from error
 
 
 def _architecture(source: ModelSource) -> str:
-    """SHA-256 over the image tower's configuration: the number of heads, say, is in no weight's name or shape."""
+    """SHA-256 of the image tower's configuration: weights don't show the number of heads, for one."""
     name = source.model if source.names_weights else source.model.replace("/", "-")  # as open_clip reads it
     config = open_clip.get_model_config(name)
     image_side = {name: value for name, value in config.items() if not name.startswith(("text", "multimodal"))}
@@ -237,10 +237,7 @@ def _architecture(source: ModelSource) -> str:
 def _spatial_part(
     preprocessing: open_clip_transform.PreprocessCfg, side: int
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What open_clip's preprocessing does to the canvas, `side` pixels square, before its values are touched.
-
-    For uint8 [3, side, side].
-    """
+    """The geometric steps of open_clip's preprocessing, for a canvas uint8 [3, side, side]."""
     steps = [
         step
         for step in open_clip_transform.image_transform_v2(preprocessing, is_train=False).transforms
@@ -248,7 +245,7 @@ def _spatial_part(
     ]
     composed: Callable[[torch.Tensor], torch.Tensor] = transforms.Compose(
         [
-            # Its own way with tensors goes through float32, which takes three times as long
+            # Its own path for tensors goes through float32, which takes three times as long
             tensor_transforms.Resize(_resized_to(step, side), interpolation=step.interpolation, antialias=True)
             if isinstance(step, (transforms.Resize, open_clip_transform.ResizeKeepRatio))
             else step
@@ -259,7 +256,7 @@ def _spatial_part(
 
 
 def _resized_to(step: transforms.Resize | open_clip_transform.ResizeKeepRatio, side: int) -> int | list[int]:
-    """The size that `step` gives to a square of `side` pixels, which comes first of all steps."""
+    """The size to which `step`, the first of all, resizes a square of `side` pixels."""
     if isinstance(step, transforms.Resize):
         return step.size  # type: ignore[no-any-return]
     height, width = step.get_params(Image.new("1", (side, side)), step.size, step.longest)
@@ -271,7 +268,7 @@ def _device(wanted: str, number: int) -> torch.device:
     if wanted == "auto":
         wanted = next(name for name in ("cuda", "mps", "cpu") if available[name])
     if not available[wanted]:
-        missing = "see nvidia-smi: the driver or the GPU is missing" if wanted == "cuda" and torch.version.cuda else ""
+        missing = "run nvidia-smi: the driver or the GPU is missing" if wanted == "cuda" and torch.version.cuda else ""
         raise PipelineError.of(
             Category.CONFIGURATION,
             f"torch finds no {wanted} device here",
@@ -286,18 +283,18 @@ def _unavailable(source: ModelSource, error: Exception) -> PipelineError:
         near = difflib.get_close_matches(source.model, open_clip.list_models(), n=3)
         return PipelineError.of(
             Category.CONFIGURATION,
-            f"open_clip knows no model {source.model}",
+            f"open_clip has no model {source.model}",
             details=f"received --model {source.model}",
             suggestion=(f"did you mean {', '.join(near)}? " if near else "")
             + 'list them: python -c "import open_clip; print(open_clip.list_models())"; '
-            "a folder that holds a model is --model local-dir:PATH",
+            "for a model in a local folder use --model local-dir:PATH",
         )
     tags = open_clip.list_pretrained_tags_by_model(source.model)
     return PipelineError.of(
         Category.CONFIGURATION,
         f"the weights of {source.model} could not be loaded",
         details=f"--pretrained {source.pretrained}: {error}" if source.pretrained else str(error),
-        suggestion="check the connection to the model hub, or use weights that are here: --pretrained FILE, or --model "
-        "local-dir:PATH (scripts/make_offline_model.py makes a small one for trying out; make demo uses it)"
+        suggestion="check the connection to the model hub, or use local weights: --pretrained FILE, or --model "
+        "local-dir:PATH (scripts/make_offline_model.py makes a small model for testing; make demo uses it)"
         + (f"; tags of this model: {', '.join(tags)}" if tags else ""),
     )

@@ -1,4 +1,4 @@
-"""Which model, from where: what can be said about it before torch is imported, so that a hopeless run ends at once."""
+"""Which model, and from where: what can be checked before importing torch, so that a hopeless run fails at once."""
 
 import os
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from helpers.about import DEFAULT_USER_AGENT
 from helpers.errors import Category, PipelineError
 from helpers.net.probe import probe
 
-LOCAL_DIR = "local-dir:"  # open_clip's own word for a folder with open_clip_config.json and weights
-HUB = "hf-hub:"  # open_clip's own word for a repository on the model hub that holds both
+LOCAL_DIR = "local-dir:"  # open_clip's prefix for a folder with open_clip_config.json and weights
+HUB = "hf-hub:"  # open_clip's prefix for a repository on the model hub that holds both
 HUB_ADDRESS = "https://huggingface.co"
 
 
@@ -22,19 +22,19 @@ class ModelSource:
 
     @property
     def names_weights(self) -> bool:
-        """Whether `model` names its weights too."""
+        """Whether `model` implies its weights."""
         return self.model.startswith((LOCAL_DIR, HUB))
 
     @property
     def is_local(self) -> bool:
-        """Whether its weights lie on this machine."""
+        """Whether its weights are on this machine."""
         return self.model.startswith(LOCAL_DIR) or (
             self.pretrained is not None and not self.model.startswith(HUB) and _is_file(Path(self.pretrained))
         )
 
     @property
     def name(self) -> str:
-        """`model`, wherever a local folder lies: the folders above are nobody's business."""
+        """`model`, without the parents of a local folder: they are nobody's business."""
         return (
             LOCAL_DIR + Path(self.model.removeprefix(LOCAL_DIR)).name
             if self.model.startswith(LOCAL_DIR)
@@ -51,9 +51,9 @@ class ModelSource:
 
 
 def find_model(model: str, pretrained: str) -> ModelSource:
-    """Say where the model comes from, with local paths made absolute so that a query finds it from anywhere.
+    """Find the model; local paths become absolute, so that a query finds it from any directory.
 
-    Raises PipelineError (Configuration Error) where a local one is not there.
+    Raises PipelineError (Configuration Error) if a local one does not exist.
     """
     if model.startswith(LOCAL_DIR):
         folder = Path(model.removeprefix(LOCAL_DIR)).absolute()
@@ -61,16 +61,16 @@ def find_model(model: str, pretrained: str) -> ModelSource:
             raise PipelineError.of(
                 Category.CONFIGURATION,
                 f"{folder} holds no open_clip model",
-                details=f"there is no {folder / 'open_clip_config.json'}",
-                suggestion="name the folder with --model local-dir:PATH, or restore the one that the index was built "
-                "with; scripts/make_offline_model.py --out makes one for trying out",
+                details=f"{folder / 'open_clip_config.json'} does not exist",
+                suggestion="pass the model's folder as --model local-dir:PATH, or restore the one that the index was "
+                "built with; scripts/make_offline_model.py --out makes one for testing",
             )
         return ModelSource(f"{LOCAL_DIR}{folder}", None)
     if os.sep in model and _is_file(Path(model) / "open_clip_config.json"):
         raise PipelineError.of(
             Category.CONFIGURATION,
-            f"open_clip knows no model {model}",
-            details="there is a folder of that name which holds one",
+            f"open_clip has no model {model}",
+            details="a folder of that name holds one",
             suggestion=f"use --model {LOCAL_DIR}{model}",
         )
     if model.startswith(HUB):
@@ -79,9 +79,9 @@ def find_model(model: str, pretrained: str) -> ModelSource:
 
 
 def prefer_cached_weights(source: ModelSource, *, offline: bool) -> None:
-    """Tell open_clip to look only into its own cache where the model hub can't be reached, or must not be.
+    """Set HF_HUB_OFFLINE, so that open_clip uses only its cache, if `offline` or the model hub can't be reached.
 
-    It would retry for most of a minute. Call before torch and open_clip are imported.
+    Otherwise it would retry for most of a minute. Call before importing torch and open_clip.
     """
     if source.is_local:
         return
@@ -90,4 +90,4 @@ def prefer_cached_weights(source: ModelSource, *, offline: bool) -> None:
 
 
 def _is_file(path: Path) -> bool:
-    return os.path.isfile(path)  # noqa: PTH113  # pathlib's raises where a name is too long or forbidden
+    return os.path.isfile(path)  # noqa: PTH113  # pathlib's raises if a name is too long or forbidden

@@ -1,4 +1,4 @@
-"""In which precision the model computes: the fastest of the device, if it tells cards apart as well as fp32."""
+"""The model's precision: the fastest of the device, if it tells cards apart as well as fp32."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,46 +10,46 @@ from helpers.embed.embedder import Embedder
 from helpers.errors import PipelineError, first_line
 from helpers.talk import warn
 
-SAMPLE = 16  # pictures that are embedded both ways
-MAX_SHIFT = 0.25  # of a row by rounding, as a share of the distance to its nearest other
+SAMPLE = 16  # pictures embedded in both precisions
+MAX_SHIFT = 0.25  # of a row by rounding, as a share of the distance to its nearest neighbour
 
 
 def settle_precision(
     embedder: Embedder, wanted: str, rows_there: Sequence[str], sample: Callable[[], Sequence[torch.Tensor]]
 ) -> str:
-    """Let `embedder` use the `wanted` precision, or for `auto` one that serves; return why it is that one.
+    """Set `embedder` to the `wanted` precision, or for `auto` to a suitable one; return the reason for it.
 
-    `auto` takes the first of those that `rows_there` have, which could not be used else, that is fp32 or fast here.
-    Otherwise `sample` gives a few prepared pictures to try the fast ones on.
+    `auto` takes the first of the existing rows' precisions (`rows_there`) that is fp32 or fast here, so that the rows
+    can be reused. Otherwise it tries the fast ones on a few prepared pictures from `sample`.
     """
     fast = fast_precisions(embedder.device)
     if wanted != "auto":
         if embedder.device == "cpu" and wanted not in ("fp32", *fast):
-            warn(f"this CPU has no arithmetic for {wanted} that we know of: expect a tenth of the speed of fp32")
+            warn(f"this CPU has no known hardware support for {wanted}: expect a tenth of the speed of fp32")
         embedder.use(wanted)
         return f"--precision {wanted}"
     for there in rows_there:
         if there in ("fp32", *fast):
             embedder.use(there)
-            return "auto: the rows already there have it"
+            return "auto: the existing rows have it"
     if not fast:
-        return f"auto: nothing faster is known for this {embedder.device}"
+        return f"auto: no faster one is known for this {embedder.device}"
     return _tried(embedder, fast, sample())
 
 
 def _tried(embedder: Embedder, fast: Sequence[str], pictures: Sequence[torch.Tensor]) -> str:
-    """Let `embedder` use the first of the `fast` precisions whose rows of `pictures` will do; return what was found."""
+    """Set `embedder` to the first of the `fast` precisions that is exact enough on `pictures`; return the findings."""
     exact = embedder.encode(pictures) if pictures else np.empty((0, 1), np.float32)
     found = []
     for precision in fast:
         try:
             shift = largest_shift(exact, embedder.at(precision).encode(pictures)) if len(exact) else None
-        except (RuntimeError, PipelineError) as error:  # the device can't compute so, or its numbers overflow
+        except (RuntimeError, PipelineError) as error:  # not supported by the device, or it overflows
             found.append(f"{precision} fails here ({first_line(error)})")
             continue
         if shift is None:
-            return "auto: too few different pictures to try another on"
-        found.append(f"{precision} moves a row by {shift:.2f} of the way to its nearest other")
+            return "auto: too few different pictures to try another one on"
+        found.append(f"{precision} moves a row by {shift:.2f} of the way to its nearest neighbour")
         if shift <= MAX_SHIFT:
             embedder.use(precision)
             break
@@ -57,19 +57,19 @@ def _tried(embedder: Embedder, fast: Sequence[str], pictures: Sequence[torch.Ten
 
 
 def precision_of_query(device: str, precision: str) -> str:
-    """The precision to ask an index with whose rows have `precision`: that, if the device is fast with it; else fp32.
+    """The precision for querying an index in `precision`: the same if the device is fast in it, else fp32.
 
-    Rows are near enough to fp32's for that, or the build would not have taken another precision by itself.
+    Its rows are close enough to fp32's for that, or `auto` would not have chosen another precision.
     """
     return precision if precision in fast_precisions(device) else "fp32"
 
 
 def fast_precisions(device: str) -> tuple[str, ...]:
-    """The precisions in which `device` computes faster than in fp32, as far as we know; the most exact first.
+    """The precisions known to be faster than fp32 on `device`; the most exact first.
 
-    bf16 weights are twice as fast as fp32 on CPUs with arithmetic for them (AVX512-BF16, AMX); without it they are
+    bf16 weights are twice as fast as fp32 on CPUs with hardware support (AVX512-BF16, AMX); without it they are
     emulated, seven times as slow. CUDA has fp16 on tensor cores from Volta on, three bits more than bf16, and bf16,
-    which can't overflow, from Ampere on. On MPS nothing was measured.
+    which can't overflow, from Ampere on. MPS was not measured.
     """
     if device == "cpu":
         able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
@@ -81,10 +81,10 @@ def fast_precisions(device: str) -> tuple[str, ...]:
 
 
 def largest_shift(exact: NDArray[np.float32], other: NDArray[np.float32]) -> float | None:
-    """How far rounding moves a row at most, as a share of the distance to the nearest other row of the sample.
+    """How far rounding moves a row at most, as a share of the distance to its nearest neighbour in the sample.
 
-    `exact` and `other` are rows of the same pictures, float32 [N, D]. Both are compared less the mean of `exact` and
-    brought to length 1 again: what all cards have in common would hide the rest. None where rows hardly differ.
+    `exact` and `other` are rows of the same pictures, float32 [N, D]. The mean of `exact` is subtracted from both and
+    they are normalised again: what all cards have in common would hide the rest. None if rows hardly differ.
     """
     if len(exact) < 2:
         return None

@@ -1,4 +1,4 @@
-"""Picture -> square RGB canvas: the way every picture takes to the model, in the index and in a query alike."""
+"""Picture -> square RGB canvas: the same for every picture, in the index and in queries."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Preparation:
     fit: str  # "pad": the whole card between black bars; "crop": its centre square
 
     def apply(self, image: Image.Image) -> torch.Tensor:
-        """Return `image` upright and opaque on the canvas, uint8 [3, size, size], its memory in the order of pixels.
+        """Return `image` upright and opaque on the canvas, uint8 [3, size, size], channels last in memory.
 
-        Resized bicubically with antialiasing by torch: in a third of Pillow's time and within 1 of its values where a
-        scan gets smaller, within 10 where a thumbnail gets larger.
+        torch resizes it, bicubic with antialiasing: in a third of Pillow's time and within 1 of its values when
+        shrinking a scan, within 10 when enlarging a thumbnail.
         """
-        import torch  # seconds, and readers of a manifest need this class without it
+        import torch  # takes seconds; readers of a manifest need this class without it
 
         pixels = torch.from_numpy(_rgb_pixels(image))
         height, width = pixels.shape[:2]
@@ -52,7 +52,7 @@ class Preparation:
 
 @lru_cache(1)
 def _empty_canvas(size: int) -> torch.Tensor:
-    """The background, uint8 [size, size, 3]: to fill it anew takes longer than to resize a card."""
+    """The background, uint8 [size, size, 3]: filling it anew takes longer than resizing a card."""
     import torch
 
     return torch.tensor(BACKGROUND, dtype=torch.uint8).repeat(size, size, 1)
@@ -73,7 +73,7 @@ def _rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF data says; as it is where those are damaged: that is no reason to lose a picture."""
+    """Rotated as its EXIF data says; as it is if those are damaged: no reason to lose a picture."""
     try:
         if image.getexif().get(_ORIENTATION, 1) == 1:
             return image  # exif_transpose would copy it

@@ -1,4 +1,4 @@
-"""What a row is, and what it depends on beside its picture."""
+"""What a row is, and what it depends on besides its picture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from helpers.cards.pictures import PICTURE
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a row depends on beside its picture: rows made with other settings can't be mixed with ours."""
+    """What a row depends on besides its picture: rows with different settings can't be mixed."""
 
     model: str
     weights_sha256: str
@@ -25,9 +25,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     architecture_sha256: str = ""  # of the image tower's configuration
 
     def differences(self, ours: Settings) -> list[str]:
-        """What differs from `ours`, for people; rows can be shared where nothing does.
+        """What differs from `ours`, as messages; rows can be shared if nothing does.
 
-        What an older index does not say ("") is not compared.
+        Fields that an older index lacks ("") are not compared.
         """
         names = ((name, getattr(self, name), getattr(ours, name)) for name in Settings.__struct_fields__)
         return [f"{name} was {theirs}, now {our}" for name, theirs, our in names if theirs not in ("", our)]
@@ -40,14 +40,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """N rows, by column: `Rows.columns()` of an index and of a checkpoint are a .npy file each.
+    """N rows, by column; indexes and checkpoints keep each column in a .npy file.
 
-    Another column is another field here, which the embedder has to fill; what keeps, finds and writes rows goes by the
+    To add a column, add a field here and fill it in the embedder: code that keeps, finds and writes rows goes by the
     fields.
     """
 
     embeddings: NDArray[np.float32]  # [N, D], unit rows
-    pictures: NDArray[Any]  # PICTURE [N]: what each was made of
+    pictures: NDArray[Any]  # PICTURE [N]: what each was made from
 
     @classmethod
     def empty(cls, count: int = 0, width: int = 0) -> Rows:
@@ -67,5 +67,5 @@ class Rows:
         return {name: getattr(self, name) for name in Rows.names()}
 
     def take(self, which: NDArray[np.int64]) -> Rows:
-        """The rows with the numbers `which`."""
+        """The rows numbered `which`."""
         return Rows(**{name: column[which] for name, column in self.columns().items()})

@@ -1,8 +1,8 @@
-"""Pictures -> rows: loaders read, decode and prepare ahead, the model's threads call it, rows come in order.
+"""Pictures -> rows: loaders read, decode and prepare ahead, model threads embed, rows come in order.
 
-Each picture is read once and decoded once, for its validation, its hash and its row alike. Threads serve for both:
-Pillow, hashlib, torch's resizing and the model let others run meanwhile. What lies ready is bounded, so that the memory
-it takes does not depend on how many pictures there are.
+Each picture is read and decoded once, for validation, hash and row alike. Threads are enough for both: Pillow, hashlib,
+torch's resizing and the model release the GIL. The number of prepared pictures is bounded, so that memory use does not
+depend on the number of pictures.
 """
 
 import threading
@@ -31,19 +31,19 @@ MAX_LOADERS = 32
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlan:
-    """Who works how much at a time."""
+    """Batch size and thread counts."""
 
-    batch: int  # pictures per call of the model
-    loaders: int  # threads
-    model_threads: int  # that call the model
+    batch: int  # pictures per model call
+    loaders: int  # threads that read, decode and prepare
+    model_threads: int  # threads that call the model
 
 
 def plan_workers(
     embedder: Embedder, batch: int | None = None, loaders: int | None = None, *, processes: int = 1
 ) -> WorkerPlan:
-    """What was asked for, or what serves the device; `processes` share this machine's cores.
+    """What was requested, or defaults for the device; `processes` share this machine's cores.
 
-    On a CPU loaders take time from the model, whatever their number, so a few serve. With a GPU they are the limit.
+    On a CPU loaders take time from the model, whatever their number, so a few will do. With a GPU they are the limit.
     """
     cores = max(1, usable_cores() // processes)
     enough = max(2, cores // 2) if embedder.device == "cpu" else min(MAX_LOADERS, max(2, cores))
@@ -58,22 +58,22 @@ class Prepared(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What the model made of a few pictures, and how busy it was until then."""
+    """The rows of a few pictures, and how busy the model was so far."""
 
     rows: Rows
-    busy_seconds: float  # with something to do
-    seconds: float  # in all
+    busy_seconds: float  # with a batch in the model
+    seconds: float  # in total
 
 
 class LeftOut(NamedTuple):
-    """A face that gets no row: its picture is not there (`reason` None), or broken."""
+    """A face without a row: its picture is missing (`reason` None) or broken."""
 
     face: CardFace
     reason: str | None
 
 
 class _Busy:
-    """How long the model had something to do; where it works on several batches at a time, on the mean of them."""
+    """How long the model was busy; the mean if it works on several batches at a time."""
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
@@ -83,7 +83,7 @@ class _Busy:
 
     @contextmanager
     def with_a_batch(self) -> Iterator[None]:
-        """For the block, another batch is in the model."""
+        """Within the block, another batch is in the model."""
         self._change(1)
         try:
             yield
@@ -98,7 +98,7 @@ class _Busy:
             self._batches += by
 
     def so_far(self) -> tuple[float, float]:
-        """Seconds with something to do, and seconds in all."""
+        """Busy seconds, and seconds in total."""
         self._change(0)
         return self._seconds, self._since - self._started
 
@@ -108,10 +108,10 @@ def embed(
 ) -> Generator[Batch | LeftOut, None, None]:
     """Yield the rows of the faces' pictures in `cache`, in batches and in order, and the faces that get none.
 
-    `verify` looks at a file's own structure, too, before it is decoded. Close it where it is left early.
+    `verify` also checks a file's structure before decoding it. Close the generator to stop early.
     """
     left_out: deque[LeftOut] = deque()
-    busy = _Busy(workers.model_threads if embedder.device == "cpu" else 1)  # of a GPU's two, one only waits its turn
+    busy = _Busy(workers.model_threads if embedder.device == "cpu" else 1)  # one of a GPU's two only waits its turn
 
     def encode(batch: list[Prepared]) -> Rows:
         with busy.with_a_batch():
@@ -124,7 +124,7 @@ def embed(
         closing(_loaded(faces, cache, embedder, workers, verify, left_out.append)) as loaded,
     ):
         batches = iter(lambda: list(islice(loaded, workers.batch)), [])
-        # One more than are at work: it is ready when the first of them is done
+        # One more than in the model: it is ready when the first of them is done
         threads = workers.model_threads
         with closing(in_order(encode, batches, workers=threads, ahead=threads + 1, give_up=give_up)) as coming:
             for _, future in coming:
@@ -135,7 +135,7 @@ def embed(
 
 
 def sample(faces: Sequence[CardFace], cache: ImageCache, embedder: Embedder, count: int) -> list[torch.Tensor]:
-    """Up to `count` prepared pictures of the faces, spread over them."""
+    """Up to `count` prepared pictures of the faces, evenly spread."""
 
     def loaded() -> Iterator[torch.Tensor]:
         for place in dict.fromkeys(np.linspace(0, len(faces) - 1, min(4 * count, len(faces))).astype(int).tolist()):

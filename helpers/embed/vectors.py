@@ -39,7 +39,7 @@ def check_unit_rows(rows: NDArray[np.float32], source: str) -> None:
 
 
 def off_unit_rows(rows: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Which rows of float32 [N, D], which may be memory-mapped, are not finite or not of norm 1: their numbers."""
+    """The numbers of the rows of float32 [N, D] (may be memory-mapped) that are not finite or not of norm 1."""
     off = [np.empty(0, np.int64)]
     for start in range(0, len(rows), 1024):
         norms = np.linalg.norm(rows[start : start + 1024].astype(np.float64), axis=1)
@@ -67,5 +67,5 @@ def _broken(source: str, details: str) -> PipelineError:
         Category.VALIDATION,
         f"{source} does not hold unit vectors",
         details=details,
-        suggestion="build the index again with build_embeddings.py",
+        suggestion="rebuild the index with build_embeddings.py",
     )

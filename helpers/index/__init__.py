@@ -1,1 +1,1 @@
-"""A finished index folder: FAISS, manifest, metadata, the browser's files."""
+"""A finished index folder: FAISS, manifest, metadata, browser files."""

@@ -1,7 +1,7 @@
 """Stage 3, vectors + metadata -> the browser's two files, format 1.0.
 
-`embeddings.i8bin` is int8 [N, D], row-major, without a header; `meta.json` says its shape and how it was quantised, and
-holds the N records. The quantisation itself is in `vectors`.
+`embeddings.i8bin` is int8 [N, D], row-major, without a header; `meta.json` has its shape, how it was quantised, and the
+N records. The quantisation itself is in `vectors`.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from helpers.talk import human_bytes
 def write_browser_files(stored: StoredIndex, target: IndexFolder) -> str:
     """Write the browser files of `stored` into `target`; return a summary for the user.
 
-    Raises PipelineError where the index's files disagree with each other.
+    Raises PipelineError if the index's files disagree with each other.
     """
     rows, records = stored.vectors(), stored.records()
     check_unit_rows(rows, str(stored.folder.column("embeddings")))
@@ -35,7 +35,7 @@ def write_browser_files(stored: StoredIndex, target: IndexFolder) -> str:
 
 
 def _metadata_json(stored: StoredIndex, records: Records) -> Iterator[bytes]:
-    """The pieces of meta.json: the records are copied one by one, never held together."""
+    """The pieces of meta.json: the records are streamed, never all in memory."""
     manifest = stored.manifest
     header = {
         "version": BROWSER_FORMAT_VERSION,

@@ -1,7 +1,7 @@
-"""The HNSW index over the rows: built, tuned, saved, loaded, asked. Only user of faiss.
+"""The HNSW index over the rows: build, tune, save, load, search. The only module that imports faiss.
 
-Row numbers are the ids. Inner product over unit rows is the cosine. FAISS saves efSearch in the file and would leave
-it at 16, which finds only 95 % of the true ten nearest; here it is chosen by measurement when the index is built.
+Row numbers are the ids. The inner product of unit rows is the cosine. FAISS saves efSearch in the file, by default 16,
+which reaches a recall@10 of only 95 %; here it is chosen by measurement when the index is built.
 """
 
 import os
@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 if sys.platform == "darwin":
-    # torch and faiss-cpu each bring an OpenMP library of their own, and the second to load ends the process or crashes
-    # in a parallel search (github.com/faiss-wheels/faiss-wheels/issues/73): allow both, and let faiss use one thread.
+    # torch and faiss-cpu each bundle an OpenMP library, and the second to load aborts the process or crashes in a
+    # parallel search (github.com/faiss-wheels/faiss-wheels/issues/73): allow both, and let faiss use one thread.
     os.environ.setdefault("KMP_DUPLICATE_LIB_OK", "TRUE")
 
 import faiss
@@ -26,14 +26,14 @@ FAISS_VERSION: str = faiss.__version__
 EF_SEARCH_LADDER = (32, 64, 128, 256, 512, 1024)
 TARGET_RECALL_AT_10 = 0.999
 SAMPLE_QUERIES = 256
-QUERY_COSINE = 0.85  # how far a tuning query lies from the row it was made of: about as far as a photograph does
+QUERY_COSINE = 0.85  # of a tuning query with the row it was made from: about that of a photograph
 if sys.platform == "darwin":
     faiss.omp_set_num_threads(1)
-_TIE = 1e-6  # scores closer than this are the same score: identical twins may come in either order
+_TIE = 1e-6  # scores closer than this are equal: identical twins may come in either order
 
 
 def use_threads(count: int) -> None:
-    """Let faiss use `count` threads: torchrun tells every process to use one, and one of them builds the graph."""
+    """Let faiss use `count` threads: torchrun limits every process to one, yet only one of them builds the graph."""
     if sys.platform != "darwin":  # see above
         faiss.omp_set_num_threads(count)
 
@@ -54,7 +54,7 @@ class CardIndex:
 
     @classmethod
     def load(cls, path: Path) -> "CardIndex":
-        """Read an index that `save` wrote; PipelineError (Validation Error) where it is something else."""
+        """Read an index that `save` wrote; PipelineError (Validation Error) if it is something else."""
         try:
             index = faiss.read_index(str(path))
         except RuntimeError as error:
@@ -65,7 +65,7 @@ class CardIndex:
 
     @classmethod
     def of(cls, stored: StoredIndex) -> "CardIndex":
-        """Read the index of `stored`; PipelineError (Validation Error) where it does not fit the manifest."""
+        """Read the index of `stored`; PipelineError (Validation Error) if it does not match the manifest."""
         index = cls.load(stored.index_path())
         if (len(index), index.width) != (stored.count, stored.width):
             found, expected = f"[{len(index)}, {index.width}]", f"[{stored.count}, {stored.width}]"
@@ -73,7 +73,7 @@ class CardIndex:
         return index
 
     def save(self, path: Path) -> None:
-        """Write the index, its efSearch included; OSError where the disk does not take it."""
+        """Write the index, its efSearch included; OSError if it can't be written."""
         try:
             faiss.write_index(self._hnsw, str(path))
         except RuntimeError as error:
@@ -83,7 +83,7 @@ class CardIndex:
         return int(self._hnsw.ntotal)
 
     def row(self, number: int) -> NDArray[np.float32]:
-        """The vector that the index has under id `number`, float32 [D]."""
+        """The vector with the id `number`, float32 [D]."""
         return np.asarray(self._hnsw.reconstruct(number))
 
     @property
@@ -93,7 +93,7 @@ class CardIndex:
 
     @property
     def ef_search(self) -> int:
-        """Candidates looked at in a search."""
+        """Candidates per search."""
         return int(self._hnsw.hnsw.efSearch)
 
     @ef_search.setter
@@ -106,7 +106,7 @@ class CardIndex:
         Unit rows float32 [Q, D] -> cosines float32 [Q, k], row numbers int64 [Q, k].
         """
         k = min(k, len(self))
-        # HNSW returns no more than efSearch rows: asking for more than that must widen the search.
+        # HNSW returns no more than efSearch rows: a larger k must widen the search.
         parameters = faiss.SearchParametersHNSW(  # type: ignore[attr-defined]  # missing in faiss's stubs
             efSearch=max(self.ef_search, k)
         )
@@ -116,8 +116,8 @@ class CardIndex:
     def tune_ef_search(self, rows: NDArray[np.float32]) -> dict[int, float]:
         """Set efSearch to the smallest of the ladder that reaches the target recall; return recall@10 of each tried.
 
-        The queries are rows moved to a cosine of 0.85 by seeded noise, the truth is exact search over all rows, float32
-        [N, D]. With few rows ten neighbours mean nothing much, and the smallest efSearch serves.
+        The queries are rows moved to a cosine of 0.85 by seeded noise; the ground truth is exact search over all rows,
+        float32 [N, D]. With few rows recall@10 means little, and the smallest efSearch will do.
         """
         rng = np.random.default_rng(0)
         picked = rows[rng.choice(len(rows), min(SAMPLE_QUERIES, len(rows)), replace=False)]
@@ -138,7 +138,7 @@ class CardIndex:
 def exact_search(
     queries: NDArray[np.float32], rows: NDArray[np.float32], k: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The `k` nearest of all `rows` float32 [N, D] for each query float32 [Q, D], by looking at every row.
+    """The `k` nearest of all `rows` float32 [N, D] for each query float32 [Q, D], by brute force.
 
     Returns cosines float32 [Q, k], best first, and row numbers int64 [Q, k].
     """
@@ -149,7 +149,7 @@ def exact_search(
 def _unusable(path: Path, details: str) -> PipelineError:
     return PipelineError.of(
         Category.VALIDATION,
-        f"{path} is no usable index",
+        f"{path} is not a usable index",
         details=details,
-        suggestion="build it again with build_embeddings.py",
+        suggestion="rebuild it with build_embeddings.py",
     )

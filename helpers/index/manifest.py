@@ -1,4 +1,4 @@
-"""build_manifest.json: the provenance of an index, and what a query must know of it."""
+"""build_manifest.json: the provenance of an index, and what a query needs to know."""
 
 import platform
 import subprocess
@@ -16,7 +16,7 @@ MANIFEST_VERSION = "1.0.0"
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
-    """What the build was asked for, and the efSearch that it chose."""
+    """The build's parameters, and the efSearch that it chose."""
 
     kind: str
     batch_size: int
@@ -27,12 +27,12 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     image_key: str
     fit: str
     limit: int | None
-    validate_cache: bool = False  # older indexes don't say
-    filters: Filters = Filters()  # older indexes have none
+    validate_cache: bool = False  # older indexes lack it
+    filters: Filters = Filters()  # older indexes lack them
 
     @property
     def selection(self) -> Selection:
-        """Which faces it is of."""
+        """Which faces it covers."""
         return Selection(self.kind, self.image_key, self.limit, self.filters)
 
 
@@ -59,7 +59,7 @@ class Environment(msgspec.Struct, frozen=True):
 
     @classmethod
     def here(cls, torch_version: str, faiss_version: str, clip_model: str, device: str) -> "Environment":
-        """What this process runs."""
+        """The environment of this process."""
         return cls(platform.python_version(), np.__version__, torch_version, faiss_version, clip_model, device)
 
 
@@ -71,12 +71,12 @@ class Model(msgspec.Struct, frozen=True):
     weights_sha256: str
     embedding_dim: int
     precision: str = "fp32"
-    preprocessing: str = ""  # open_clip's own; older indexes don't say
-    architecture_sha256: str = ""  # of the image tower's configuration; older indexes don't say
+    preprocessing: str = ""  # open_clip's own; older indexes lack it
+    architecture_sha256: str = ""  # of the image tower's configuration; older indexes lack it
 
     @classmethod
     def of(cls, source: ModelSource, settings: Settings, width: int) -> "Model":
-        """The model of `source`, which makes rows of `width` with `settings`."""
+        """The model of `source`, whose rows have `width` dimensions and `settings`."""
         return cls(
             source.model,
             source.pretrained,
@@ -89,18 +89,18 @@ class Model(msgspec.Struct, frozen=True):
 
 
 class Embedding(msgspec.Struct, frozen=True, kw_only=True):
-    """How the rows came about, and how fast."""
+    """Where the rows came from, and how fast."""
 
-    ranks: int  # processes, by torchrun
-    loaders: int  # threads that read, decode and prepare, in each
-    encoders: int  # threads that call the model, in each
-    precision_chosen: str  # asked for, or why it is what it is
-    reused: int  # rows of the earlier index
+    ranks: int  # processes (torchrun)
+    loaders: int  # threads per rank that read, decode and prepare
+    encoders: int  # threads per rank that call the model
+    precision_chosen: str  # as requested, or why it was chosen
+    reused: int  # rows of the previous index
     resumed: int  # rows of interrupted builds
     embedded: int  # rows made by this run
-    waiting_for_loaders: float  # share of the embedding in which the model (on a CPU: a core of its) had no batch, 0..1
+    waiting_for_loaders: float  # share of the embedding in which the model (on a CPU: a core) had no batch, 0..1
     images_per_second: dict[str, float]  # by phase
-    dropped: int = 0  # rows of the earlier index whose pictures are not in the list any more
+    dropped: int = 0  # rows of the previous index whose pictures are no longer in the list
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,7 +119,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     seconds: dict[str, float]  # by phase
     images_per_second: float  # of the phase "embedding"
     sha256: dict[str, str]  # by file name
-    embedding: Embedding | None = None  # older indexes have none
+    embedding: Embedding | None = None  # older indexes lack it
 
     @property
     def source(self) -> ModelSource:
@@ -133,7 +133,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def settings(self) -> Settings:
-        """What the rows depend on beside their pictures."""
+        """What the rows depend on besides their pictures."""
         return Settings(
             model=self.source.name,
             weights_sha256=self.model.weights_sha256,
@@ -146,7 +146,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def git_commit() -> str | None:
-    """The commit of this tool, where it runs from a checkout."""
+    """The commit of this tool, if it runs from a checkout."""
     here = Path(__file__).parent
     try:
         answer = subprocess.run(

@@ -1,8 +1,8 @@
-"""Does a new index recognise its own pictures? Asked of the files as they lie on the disk, before they replace others.
+"""Does a new index recognise its own pictures? Checked on the files on disk, before they replace older ones.
 
-Counts, widths and SHA-256 are compared by the very readers that a query uses. Then some rows are asked the way a user
-would: the picture that a row's metadata names is embedded again and must come out first by exact search, or tie with
-an identical twin. That finds what counts can't: rows and names that have drifted apart.
+Counts, widths and SHA-256 are compared by the same readers that a query uses. Then some rows are queried as a user
+would: the picture that a row's metadata names is embedded again and must come first in exact search, or tie with an
+identical twin. That finds what counts can't: rows and names that have drifted apart.
 """
 
 from contextlib import suppress
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 SAMPLE = 16  # rows, a second or two of the model's time
 MIN_COSINE = 0.99
-TIE = {"fp32": 1e-5}  # what the rounding of another batch can move a cosine between twins
+TIE = {"fp32": 1e-5}  # how far rounding in another batch can move a cosine between twins
 COARSE_TIE = 1e-3  # the same in bf16 and fp16
 
 
 def check_index(stored: StoredIndex, cache: ImageCache, embedder: Embedder) -> None:
-    """PipelineError where the files of `stored` disagree (Validation Error) or misname a picture (Build Error)."""
+    """PipelineError if the files of `stored` disagree (Validation Error) or misname a picture (Build Error)."""
     rows, records, index = stored.vectors(), stored.records(), CardIndex.of(stored)
     check_unit_rows(rows, str(stored.folder.column("embeddings")))
     asked: list[int] = []
@@ -36,7 +36,7 @@ def check_index(stored: StoredIndex, cache: ImageCache, embedder: Embedder) -> N
     for row in np.random.default_rng(len(rows)).choice(len(rows), min(SAMPLE, len(rows)), replace=False).tolist():
         if not np.array_equal(index.row(row), rows[row]):
             raise _failed(f"id {row} of the index is not row {row} of the vectors")
-        with suppress(FileNotFoundError, BrokenImage):  # gone since it was embedded: nothing to ask with
+        with suppress(FileNotFoundError, BrokenImage):  # gone since it was embedded: nothing to query with
             pictures.append(embedder.prepare(read_image(cache.path_for(records[row].image_url))))
             asked.append(row)
     if not asked:
@@ -57,5 +57,5 @@ def _failed(details: str) -> PipelineError:
         Category.BUILD,
         "the new index does not recognise its own pictures",
         details=details,
-        suggestion="build again with --rebuild --no-resume; an index that was there before is untouched",
+        suggestion="build again with --rebuild --no-resume; the existing index, if any, is untouched",
     )

@@ -18,8 +18,8 @@ from helpers.index.manifest import MANIFEST_VERSION, Manifest
 class StoredIndex:
     """The files of an index folder that has a manifest; each is checked against it when it is read.
 
-    Raises PipelineError: Validation Error where a file does not fit the manifest, Configuration Error where there is no
-    manifest, or the disk does not give a file.
+    Raises PipelineError: Validation Error if a file does not match the manifest, Configuration Error if there is no
+    manifest or a file can't be read.
     """
 
     def __init__(self, folder: IndexFolder) -> None:
@@ -32,7 +32,7 @@ class StoredIndex:
                 f"there is no finished index in {folder.root}",
                 details=f"{folder.manifest.name} is missing",
                 suggestion="build one with build_embeddings.py (the same command resumes an interrupted build), or "
-                "name the directory of one (make demo: demo/index_out)",
+                "pass the directory of one (make demo: demo/index_out)",
             ) from error
         except BAD_JSON as error:
             raise disagreement(folder.manifest, str(error)) from error
@@ -80,11 +80,11 @@ class StoredIndex:
         return np.asarray(found)
 
     def index_path(self) -> Path:
-        """The FAISS index's file, found as the build left it."""
+        """The FAISS index file, checked to be as the build left it."""
         return self._unchanged(self.folder.index)
 
     def _unchanged(self, path: Path) -> Path:
-        """`path`, if its content is what the manifest says; counts alone would not tell two builds apart."""
+        """`path`, if its content matches the manifest; counts alone would not tell two builds apart."""
         try:
             digest = sha256_of(path)
         except FileNotFoundError as error:

@@ -1,1 +1,1 @@
-"""How to ask a server: whose turn it is, what its answers mean, large files in pieces."""
+"""Talking to servers: throttling, what their answers mean, resumable downloads."""

@@ -1,6 +1,6 @@
-"""What a server's answer means: which are final, which may be mended by another try, and when that is due.
+"""What a server's answer means: whether it is final or worth a retry, and when to retry.
 
-Scryfall's rules: https://scryfall.com/docs/api (10 requests a second; 429 means to stop for a while).
+Scryfall's rules: https://scryfall.com/docs/api (10 requests a second; 429 means pause).
 """
 
 import email.utils
@@ -17,12 +17,12 @@ from helpers.net.throttle import MAX_PAUSE_SECONDS
 PASSING_STATUS = frozenset({500, 502, 503, 504})
 GONE_STATUS = frozenset({404, 410})
 REFUSED_STATUS = frozenset({400, 401, 403})
-REFUSALS = frozenset(f"HTTP {status}" for status in REFUSED_STATUS)  # as FetchFailed says it
-PLACEHOLDER_HOST = "errors.scryfall.com"  # where Scryfall redirects to for a picture it does not have
+REFUSALS = frozenset(f"HTTP {status}" for status in REFUSED_STATUS)  # as FetchFailed words it
+PLACEHOLDER_HOST = "errors.scryfall.com"  # Scryfall redirects there for a picture it does not have
 
 MAX_BACKOFF_SECONDS = 60.0
-PAUSE_SECONDS = 30.0  # after a 429 that does not say how long
-MIN_PAUSE_SECONDS = 1.0  # "Retry-After: 0" is no leave to hammer
+PAUSE_SECONDS = 30.0  # after a 429 without a usable Retry-After
+MIN_PAUSE_SECONDS = 1.0  # "Retry-After: 0" is no licence to hammer
 
 
 class MissingPicture(Exception):
@@ -34,25 +34,25 @@ class FetchFailed(Exception):
 
 
 class Refused(FetchFailed):
-    """400, 401, 403: it is about who asks."""
+    """400, 401, 403: the server objects to the client rather than to the URL."""
 
 
 class BadBody(Exception):
-    """Raised by a caller's `accept`: the bytes came, but they are not what was asked for."""
+    """Raised by a caller's `accept`: the body arrived, but is not what was requested."""
 
 
 class TryAgain(Exception):
-    """A try failed; another one may help, when it is due."""
+    """An attempt failed; a retry may help, once it is due."""
 
 
 class Passing(Exception):
-    """A failure that another try may mend."""
+    """A transient failure: a retry may help."""
 
-    got_further = False  # it came after a good part of a large file, so it does not count as a try
+    got_further = False  # a good part of a large file arrived first, so earlier tries no longer count
 
 
 class BadRange(Passing):
-    """The rest of a file can't be had; all of it may be."""
+    """The download can't be resumed; starting over may work."""
 
 
 class PauseWanted(Exception):
@@ -64,16 +64,16 @@ class PauseWanted(Exception):
 
 @dataclass(slots=True)
 class Attempts:
-    """What has been tried for one URL, and when the next try is due (monotonic seconds)."""
+    """The attempts made for one URL, and when the next is due (monotonic seconds)."""
 
     tries: int = 0
     pauses: int = 0
     not_before: float = -float("inf")
-    refused_before: bool = False  # by an earlier run: that says nothing about this one
+    refused_before: bool = False  # in an earlier run, so another refusal is no news about the server
 
 
 def judge(response: urllib3.BaseHTTPResponse) -> None:
-    """Raise what the status means, unless it is an answer with the bytes that were asked for."""
+    """Raise the exception that the status stands for; return if the body is what was requested."""
     status = response.status
     if status in (200, 206):
         return
@@ -83,10 +83,10 @@ def judge(response: urllib3.BaseHTTPResponse) -> None:
         raise PauseWanted(pause, "429 Too Many Requests", is_try=False)  # the picture is not to blame
     if status == 416:
         raise BadRange("HTTP 416")
-    if status == 503 and asked and asked <= MAX_PAUSE_SECONDS:  # a longer one is about that picture, not about us
+    if status == 503 and asked and asked <= MAX_PAUSE_SECONDS:  # a longer one concerns that picture, not us
         raise PauseWanted(max(MIN_PAUSE_SECONDS, asked), "503 Service Unavailable", is_try=True)
     if status < 200:
-        raise Passing(f"HTTP {status}")  # the answer itself is behind it, where http.client does not look
+        raise Passing(f"HTTP {status}")  # the real response follows it, but http.client does not read that
     if status in GONE_STATUS:
         raise MissingPicture(f"HTTP {status}")
     if status in REFUSED_STATUS:
@@ -95,23 +95,23 @@ def judge(response: urllib3.BaseHTTPResponse) -> None:
 
 
 def continues(response: urllib3.BaseHTTPResponse, start: int) -> bool:
-    """Whether this is the part from byte `start` to the end; else it is the whole file. BadRange for another part."""
+    """Whether this is the file from byte `start` on (else it is the whole file). Raises BadRange for any other part."""
     if response.status != 206:
         return False
     where = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     if not where or int(where[1]) != start:
-        raise BadRange(f"asked for the bytes from {start:,}, got {response.headers.get('Content-Range')!r}")
+        raise BadRange(f"requested bytes from {start:,}, got {response.headers.get('Content-Range')!r}")
     return True
 
 
 def next_hop(url: str, location: str) -> str:
-    """Where a redirect leads; MissingPicture where that is the placeholder, FetchFailed where it is not followed."""
+    """Return a redirect's target; MissingPicture if it is the placeholder, FetchFailed if it must not be followed."""
     try:
         target = urljoin(url, location)
         parts = urlsplit(target)
         host = parts.hostname
     except ValueError as error:
-        raise FetchFailed(f"redirected to no address: {error}") from error
+        raise FetchFailed(f"redirected to an invalid address: {error}") from error
     if host == PLACEHOLDER_HOST:
         raise MissingPicture("redirected to Scryfall's placeholder")
     if parts.scheme != urlsplit(url).scheme:
@@ -120,17 +120,17 @@ def next_hop(url: str, location: str) -> str:
 
 
 def backoff_seconds(failures: int) -> float:
-    """How long to wait after the `failures`-th failure in a row: 1, 2, 4, 8, 16 … 60 s, and up to a quarter more.
+    """Backoff after the `failures`-th failure in a row: 1, 2, 4, 8, 16 … s plus up to 25 % jitter, at most 60 s.
 
-    The jitter keeps workers that failed together from coming back together.
+    The jitter keeps workers that failed together from retrying together.
     """
     return min(float(2 ** min(failures - 1, 6)) * (1 + random.random() / 4), MAX_BACKOFF_SECONDS)
 
 
 def retry_after_seconds(header: str | None, date: str | None = None) -> float | None:
-    """Read a Retry-After header, seconds or an HTTP date (RFC 9110, 10.2.3); None where it says nothing usable.
+    """Parse a Retry-After header, seconds or an HTTP date (RFC 9110, 10.2.3); None if it is unusable.
 
-    A date is compared with the answer's own `date`, if it has one: this machine's clock may be wrong, or jump.
+    A date is compared with the response's own `date`, if it has one: this machine's clock may be wrong, or jump.
     """
     if not header:
         return None
@@ -148,14 +148,14 @@ def retry_after_seconds(header: str | None, date: str | None = None) -> float | 
 
 
 def reason(error: Exception) -> str:
-    """The innermost cause in a few words; requests wraps it three times over."""
+    """The innermost cause in a few words; requests wraps it in three layers."""
     inner = innermost(error)
     text = str(inner) if len(str(inner)) < 200 else str(inner)[:200] + "…"
     return f"{type(inner).__name__}: {text}" if text else type(inner).__name__
 
 
 def innermost(error: BaseException) -> BaseException:
-    """What first went wrong."""
+    """The root cause."""
     while True:
         cause = getattr(error, "reason", None) or next((a for a in error.args if isinstance(a, BaseException)), None)
         if not isinstance(cause, BaseException):

@@ -1,7 +1,7 @@
-"""Answers that must get somewhere: a server that only keeps the line busy is cut off.
+"""A deadline for progress: a server that merely keeps the connection busy is cut off.
 
-A socket's timeout is about silence. A server that goes on sending headers, `100 Continue` or the trimmings of chunks
-keeps http.client reading for ever, where nobody of ours can look at the clock. So each read from the socket does.
+A socket's timeout only catches silence. A server that keeps sending headers, `100 Continue` or chunk framing keeps
+http.client reading for ever, out of reach of our code. So every read from the socket checks the clock.
 """
 
 import http.client
@@ -12,20 +12,20 @@ from typing import Any
 
 import urllib3
 
-MAX_SILENCE_SECONDS = 60.0  # without a byte of what was asked for
+MAX_SILENCE_SECONDS = 60.0  # without a byte of the body
 _thread = threading.local()
 
 
 def wait_anew() -> None:
-    """Give the calling thread's server another MAX_SILENCE_SECONDS to send something that was asked for."""
+    """Reset the calling thread's deadline: its server has MAX_SILENCE_SECONDS to send (more of) the body."""
     _thread.deadline = time.monotonic() + MAX_SILENCE_SECONDS
 
 
 def make_patient(pool: urllib3.HTTPConnectionPool) -> None:
-    """Let the answers that come through `pool` heed the deadline of the thread that reads them."""
+    """Make responses from `pool` observe the deadline of the thread that reads them."""
     connection: Any = pool.ConnectionCls
     if connection.response_class is not _Response:
-        # The name stays, since it shows in messages
+        # Keep the class name: it appears in error messages
         pool.ConnectionCls = type(connection.__name__, (connection,), {"response_class": _Response})
 
 
@@ -36,7 +36,7 @@ class _Response(http.client.HTTPResponse):
 
 
 class _Clocked(io.RawIOBase):
-    """A socket's bytes, as long as the thread's deadline has not passed."""
+    """A socket's bytes; a read after the thread's deadline raises TimeoutError."""
 
     def __init__(self, raw: io.RawIOBase) -> None:
         self._raw = raw
@@ -46,7 +46,7 @@ class _Clocked(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         if time.monotonic() > _thread.deadline:
-            raise TimeoutError("nothing that was asked for came")
+            raise TimeoutError("no part of the body arrived in time")
         return self._raw.readinto(buffer)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What can be known of a server before anything is asked of it: is it there, and is it this very machine?"""
+"""What to find out about a server before using it: is it there, and is it this machine?"""
 
 import ipaddress
 import queue
@@ -19,11 +19,11 @@ def probe(
     connect_timeout: float = PROBE_TIMEOUT_SECONDS,
     within: float = PROBE_TIMEOUT_SECONDS,
 ) -> int | None:
-    """The HTTP status that the server of `url` answers one HEAD with; 0 where it is there but does not answer well.
+    """Send one HEAD to `url` and return the HTTP status; 0 if a server is there but does not answer properly.
 
-    None where its name is unknown, nobody listens there, or nothing is known after `within` seconds: a silent name
-    server, or several silent addresses, would hold requests up for longer than any timeout of their own. One try, so
-    that a run that can't work ends within seconds.
+    None if its name is unknown, nothing listens there, or there is no result within `within` seconds: a silent name
+    server, or several silent addresses, would block requests for longer than any timeout of their own. There is no
+    retry, so that a run that can't work ends within seconds.
     """
     answers: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     timeout = (connect_timeout, PROBE_TIMEOUT_SECONDS)
@@ -48,9 +48,9 @@ def _head_status(url: str, user_agent: str, timeout: tuple[float, float]) -> int
 
 
 def leads_home(host: str, *, look_up: bool) -> bool:
-    """Whether `host` is this machine, or a link-local address, where clouds keep their credentials.
+    """Whether `host` is this machine, or a link-local address, where clouds serve credentials.
 
-    A name is looked up unless a proxy will do that; one that is unknown leads nowhere.
+    `look_up` resolves names; a proxy, if there is one, does that itself. An unknown name is neither.
     """
     try:
         found = socket.getaddrinfo(host, None, flags=0 if look_up or host == "localhost" else socket.AI_NUMERICHOST)

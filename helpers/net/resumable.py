@@ -1,7 +1,7 @@
-"""A large file that is fetched in pieces, over several runs if need be.
+"""A large file downloaded in pieces, over several runs if need be.
 
-On disk, beside its later name: `<name>.part`, the bytes so far, and `<name>.origin.part`, which says of what they are:
-the URL and the ETag that the server gave. Bytes of unknown origin are not used.
+On disk, beside the final name: `<name>.part`, the bytes so far, and `<name>.origin.part`, the URL and ETag that they
+came from. Bytes of unknown origin are not used.
 """
 
 import os
@@ -21,9 +21,9 @@ class _Origin(msgspec.Struct):
 
 
 class Resumable:
-    """The pieces of `final`, which are of `url`. For one process at a time: whoever uses it holds a lock.
+    """A partial download of `url` that is to become `final`. For one process at a time: the caller holds a lock.
 
-    Raises PipelineError (Configuration Error) where the disk does not take it.
+    Raises PipelineError (Configuration Error) if the disk can't be written to.
     """
 
     def __init__(self, final: Path, url: str) -> None:
@@ -32,10 +32,10 @@ class Resumable:
         self._origin = final.with_name(f"{final.name}.origin{PART_SUFFIX}")
         self._file: BinaryIO | None = None
         self.size = self.part.stat().st_size if self.part.is_file() else 0  # bytes so far
-        self.furthest = self.size  # the most there ever were, in this run
+        self.furthest = self.size  # the largest `size` in this run
 
     def etag(self) -> str | None:
-        """The version that the bytes so far are of; None where there are none, or nobody knows."""
+        """The ETag of the version that the bytes so far belong to; None if there are none or it is unknown."""
         try:
             origin = msgspec.json.decode(self._origin.read_bytes(), type=_Origin)
         except (OSError, *BAD_JSON):
@@ -43,7 +43,7 @@ class Resumable:
         return origin.etag if origin.url == self.url and self.size else None
 
     def begin(self, etag: str | None) -> None:
-        """Start with the first byte of the version `etag`; only a strong one can be resumed (RFC 9110, 13.1.5)."""
+        """Start over with version `etag`; only a strong ETag allows resuming (RFC 9110, 13.1.5)."""
         self.discard()
         if etag and not etag.startswith("W/"):
             atomic_write_json(self._origin, _Origin(self.url, etag))
@@ -58,14 +58,14 @@ class Resumable:
         self.furthest = max(self.furthest, self.size)
 
     def pause(self) -> None:
-        """What was written is handed to the disk; more may follow."""
+        """Close the file; a later `write` appends to it."""
         if self._file is not None:
             with disk_errors_named(self.final):
                 file, self._file = self._file, None
                 file.close()
 
     def discard(self) -> None:
-        """Forget what came so far."""
+        """Delete what has arrived so far."""
         self.pause()
         self.size = 0
         with disk_errors_named(self.part):
@@ -73,7 +73,7 @@ class Resumable:
             self._origin.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """The file is whole: it gets its name."""
+        """Give the complete file its final name."""
         self.pause()
         with disk_errors_named(self.final):
             fsync(self.part)

@@ -1,10 +1,9 @@
-"""One brain for all workers: who may send a request now.
+"""One throttle for all workers: it decides when a request may be sent.
 
-A server that asks for a pause gets one, from everybody. Afterwards requests come back gently: first one alone, then
-one more at a time for each answer (slow start, as TCP has it: RFC 5681, 3.1), so that a server that is still unwell
-meets a single request and not all workers at the same instant. Silence lets one more ask, too, but late. A run begins
-likewise, with a few. urllib3's Retry can't do that: it knows one request, and each worker would sit out a pause by
-itself while the others go on and earn a ban.
+If a server asks for a pause, every worker pauses. Afterwards requests resume gently: one alone, then one more at a time
+for each answer (slow start, as in TCP: RFC 5681, 3.1), so that a server still in trouble meets a single request and not
+all workers at once. Silence allows one more, too, but later. A run begins the same way, with a few. urllib3's Retry
+can't do that: it knows only one request, so each worker would pause by itself while the others carry on and earn a ban.
 """
 
 import threading
@@ -20,27 +19,27 @@ MAX_PAUSE_SECONDS = 600.0
 MAX_PAUSES_IN_A_ROW = 10  # a server that answers nothing but 429 ends the run
 MAX_OWN_PAUSE_SECONDS = 60.0
 SILENCE_SECONDS = 0.25
-MAX_REFUSALS_IN_A_ROW = 5  # 400, 401, 403 without an answer in between: one may be about a picture, more are about us
+MAX_REFUSALS_IN_A_ROW = 5  # 400, 401, 403 without an answer in between: one may concern a picture, more concern us
 
 NAME_YOURSELF = (
-    'say who asks, with a contact: --user-agent "MyTool/1.0 (me@example.org)"; if that does not help, the network you '
-    "are in may be blocked. What was fetched is kept"
+    'identify yourself, with a contact: --user-agent "MyTool/1.0 (me@example.org)"; if that does not help, your '
+    "network may be blocked. What was downloaded is kept"
 )
 
 
 class Stopped(Exception):
-    """The run ended while a request was waiting or under way."""
+    """The run ended while a request was waiting or in flight."""
 
 
 class TurnedAway(PipelineError):
-    """The server wants no more requests of ours (Network Error); the whole run ends."""
+    """The server rejects our requests, or wants too long a pause (Network Error); the whole run ends."""
 
 
 class Throttle:
-    """Lets at most `workers` requests be under way at a time, fewer after a pause, none during one.
+    """Allows at most `workers` requests in flight, fewer after a pause, none during one.
 
-    Times are in seconds by a monotonic clock, so that a clock that is set leaves pauses as they are; `now` and `sleep`
-    are there for tests.
+    Times are seconds of a monotonic clock, so setting the system clock does not affect pauses; `now` and `sleep` are
+    there for tests.
     """
 
     def __init__(
@@ -49,9 +48,9 @@ class Throttle:
         self._workers, self._now, self._sleep = workers, now, sleep
         self._changed = threading.Condition()
         self._stopped = False
-        self._window = min(FIRST_REQUESTS, workers)  # requests that may be under way
+        self._window = min(FIRST_REQUESTS, workers)  # requests that may be in flight
         self._grown_at = now()
-        self._under_way = 0  # of this round: a request from before a pause is nobody's hindrance after it
+        self._under_way = 0  # in this round: requests sent before a pause no longer count after it
         self._round = 0
         self._paused_until = -float("inf")
         self._pauses_in_a_row = 0
@@ -59,7 +58,7 @@ class Throttle:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait until a request may begin, and be counted as under way until the block ends; Stopped ends the wait."""
+        """Wait until a request may be sent; it is in flight until the block ends. Raises Stopped once the run ends."""
         entered = self._enter()
         try:
             yield
@@ -85,16 +84,16 @@ class Throttle:
             self._sleep(pause)
 
     def _grow_in_silence(self) -> None:
-        """Where nothing is answered at all, one request more may be tried now and then: a few may just hang."""
+        """If nothing is answered at all, allow one more request now and then: a few may just hang."""
         now = self._now()
         if self._under_way >= self._window and now - max(self._grown_at, self._paused_until) >= SILENCE_SECONDS:
             self._window = min(self._window + 1, self._workers)
             self._grown_at = now
 
     def answered(self) -> None:
-        """The server answered as servers should: one request more may be under way.
+        """Note a normal answer: one more request may be in flight.
 
-        Not so in a pause: that is the answer to a request from before it.
+        During a pause it is ignored: it answers a request sent before the pause.
         """
         with self._changed:
             if self._now() < self._paused_until:
@@ -105,13 +104,13 @@ class Throttle:
             self._changed.notify()
 
     def pause(self, seconds: float, why: str) -> None:
-        """Nobody asks for `seconds`, or longer where pauses before did not help; TurnedAway where nothing does."""
+        """Pause every worker for `seconds`, longer if earlier pauses did not help; TurnedAway if that is too much."""
         if seconds > MAX_PAUSE_SECONDS:
             self.stop()
             raise _turned_away(f"it asks for a pause of {seconds:.0f} s ({why} with Retry-After)")
         with self._changed:
             now = self._now()
-            if now >= self._paused_until:  # the first worker to be told; the others were already on their way
+            if now >= self._paused_until:  # only the first worker: the others' requests were already in flight
                 seconds = max(seconds, min(2.0**self._pauses_in_a_row, MAX_OWN_PAUSE_SECONDS))
                 self._pauses_in_a_row += 1
                 warn(f"{why}: every worker pauses for {seconds:.0f} s")
@@ -120,10 +119,10 @@ class Throttle:
             self._round += 1
             if self._pauses_in_a_row > MAX_PAUSES_IN_A_ROW:
                 self.stop()
-                raise _turned_away(f"{MAX_PAUSES_IN_A_ROW} pauses in a row ended in another one ({why})")
+                raise _turned_away(f"{MAX_PAUSES_IN_A_ROW} pauses in a row, and it asks for another ({why})")
 
     def refused(self, why: str) -> None:
-        """The server refuses a request; TurnedAway where it refuses one after the other."""
+        """Note a refused request; TurnedAway after too many in a row."""
         with self._changed:
             self._refusals_in_a_row += 1
             if self._refusals_in_a_row < MAX_REFUSALS_IN_A_ROW:
@@ -137,7 +136,7 @@ class Throttle:
         )
 
     def stop(self) -> None:
-        """Wake all who wait; they end with Stopped."""
+        """Wake all waiting workers; they raise Stopped."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -148,5 +147,5 @@ def _turned_away(details: str) -> TurnedAway:
         Category.NETWORK,
         "the server does not want more requests for now",
         details=details,
-        suggestion="run the same command again later, with fewer --workers; what was fetched is kept",
+        suggestion="run the same command again later, with fewer --workers; what was downloaded is kept",
     )

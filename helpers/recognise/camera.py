@@ -1,8 +1,8 @@
-"""A card as a camera sees it: what a photograph does to a picture, drawn by a seed.
+"""A card as a camera sees it: simulated photographs, reproducible from a seed.
 
-For the demo's questions and for measuring how well an index recognises. A card is a plane before a pinhole camera:
-turned in its own plane, tilted away from the camera, lying on a table, lit unevenly, with a reflection, out of focus,
-noisy, and saved as a JPEG. Where its corners went is known, so that detectors can be measured too.
+For the demo's queries and for measuring recognition rates. A card is a plane in front of a pinhole camera: rotated in
+its own plane, tilted away from the camera, lying on a table, unevenly lit, with a reflection, out of focus, noisy, and
+saved as a JPEG. Where its corners end up is known, so that detectors can be measured too.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from PIL import Image, ImageDraw, ImageFilter
 CORNER_SHARE = 0.045  # radius of a card's corners, as a share of its width
 CARD_ASPECT = 63 / 88  # width to height of a Magic card, mm
 CUT_OUT_PIXELS = (488, 680)  # width, height: as Scryfall's `normal`
-FOCAL_LENGTHS = 1.2  # focal length, in widths of the sensor's longer side: a phone's main camera
-_FINE = 2  # the card is projected at this multiple of the photograph's pixels and then reduced: no jagged edges
+FOCAL_LENGTHS = 1.2  # focal length, as a multiple of the sensor's longer side: a phone's main camera
+_FINE = 2  # the card is projected at this multiple of the photograph's pixels, then downsampled: no jagged edges
 
 Quad = tuple[tuple[float, float], ...]  # top left, top right, bottom right, bottom left; pixels of the photograph
 Pixels = NDArray[np.floating[Any]]  # [height, width, 3], 0..255
@@ -29,17 +29,15 @@ Pixels = NDArray[np.floating[Any]]  # [height, width, 3], 0..255
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """How bad a photograph may be: each draws its own values up to these, but for noise and quality, which are so."""
+    """How bad a photograph may be: each draws its own values up to these; noise and quality are fixed."""
 
     width: int = 720  # pixels
     height: int = 960
-    fill: float = (
-        0.95  # share of the frame that the card spans in the direction where it fits worse, down to 0.93 of it
-    )
+    fill: float = 0.95  # share of the frame that the card spans in its tighter direction, down to 0.93 of that
     rotation_degrees: float = 5.0  # in the plane, either way
     tilt_degrees: float = 10.0  # of the card away from the camera's plane, about a random axis: the perspective
     blur_pixels: float = 1.5  # sigma
-    light: float = 0.25  # how uneven the light is, 0..1: up to so much between sides, and less for corners and exposure
+    light: float = 0.25  # how uneven the light is, 0..1: up to this between sides, less for corners and exposure
     glare: float = 0.35  # white that a reflection adds at its brightest
     noise: float = 4.0  # sigma, of 255
     jpeg_quality: int = 60
@@ -47,13 +45,13 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Photograph:
-    """A photograph of one card: the JPEG file's bytes, and where the card's corners are."""
+    """A photograph of one card: the JPEG file's bytes, and the card's corners."""
 
     jpeg: bytes
     quad: Quad
 
     def cut_out(self, size: tuple[int, int] = CUT_OUT_PIXELS) -> Image.Image:
-        """The card alone, straightened: what a detector that finds its corners exactly hands on."""
+        """The card alone, rectified: what a detector that finds its corners exactly would return."""
         flat = _rectangle(*size)
         seen = Image.open(BytesIO(self.jpeg))
         return seen.transform(
@@ -83,7 +81,7 @@ def photograph(card: Image.Image, rng: np.random.Generator, conditions: Conditio
 
 
 def _projected(rng: np.random.Generator, wanted: Conditions) -> Quad:
-    """Where the corners of a card land: turned, tilted, seen through a pinhole, then scaled and shifted to fit."""
+    """Where the corners of a card land: rotated, tilted, seen through a pinhole, then scaled and shifted to fit."""
     roll = math.radians(rng.uniform(-wanted.rotation_degrees, wanted.rotation_degrees))
     tilt = math.radians(rng.uniform(0.3, 1.0) * wanted.tilt_degrees)
     axis = rng.uniform(0.0, 2 * math.pi)
@@ -110,7 +108,7 @@ def _turn(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
 
 @functools.lru_cache(maxsize=8)
 def card_mask(size: tuple[int, int]) -> Image.Image:
-    """Where a card that fills a picture of `size` (width, height) is: mode L, 255 but for its rounded corners."""
+    """Mask of a card that fills a picture of `size` (width, height): mode L, 255 except at its rounded corners."""
     fine = Image.new("L", (size[0] * _FINE, size[1] * _FINE), 0)
     box = (0, 0, fine.width - 1, fine.height - 1)
     ImageDraw.Draw(fine).rounded_rectangle(box, CORNER_SHARE * fine.width, fill=255)
@@ -122,7 +120,7 @@ def _rectangle(width: float, height: float) -> Quad:
 
 
 def homography(source: Quad, target: Quad) -> NDArray[np.float64]:
-    """The eight coefficients that Pillow's PERSPECTIVE wants: they take points of `target` to points of `source`."""
+    """The eight coefficients for Pillow's PERSPECTIVE, which map points of `target` to points of `source`."""
     rows, values = [], []
     for (u, v), (x, y) in zip(source, target, strict=True):
         rows += [(x, y, 1, 0, 0, 0, -u * x, -u * y), (0, 0, 0, x, y, 1, -v * x, -v * y)]

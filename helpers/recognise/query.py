@@ -1,4 +1,4 @@
-"""Picture -> the nearest faces, prepared and embedded the way the index was, which its manifest says."""
+"""Picture -> the nearest faces, prepared and embedded as the index's manifest says."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A face and how near it is: `score` is the cosine."""
+    """A face and its similarity: `score` is the cosine."""
 
     rank: int
     score: float
@@ -31,7 +31,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was found for one picture: matches, best first, or the reason why there are none."""
+    """The result for one picture: matches, best first, or the reason why there are none."""
 
     image: str
     matches: tuple[Match, ...] = ()
@@ -43,7 +43,7 @@ def _model_of(stored: StoredIndex) -> ModelSource:
 
 
 def embedder_of(stored: StoredIndex, device: str) -> "Embedder":
-    """Load the model of an index; PipelineError where that would make other rows of a picture than the index has."""
+    """Load the model of an index; PipelineError if it would embed a picture differently than the index was."""
     from helpers.embed.embedder import Embedder  # torch: seconds
     from helpers.embed.precision import precision_of_query
 
@@ -52,19 +52,19 @@ def embedder_of(stored: StoredIndex, device: str) -> "Embedder":
     if embedder.fingerprint != manifest.model.weights_sha256:
         raise PipelineError.of(
             Category.CONFIGURATION,
-            "the model's weights are not those that the index was built with",
+            "the model's weights are not the ones the index was built with",
             details=f"{manifest.model.name}, {manifest.model.pretrained or 'its own weights'}",
-            suggestion="restore the old weights, or build the index again with build_embeddings.py",
+            suggestion="restore the old weights, or rebuild the index with build_embeddings.py",
         )
     built = manifest.settings
     differs = built.differences(replace(embedder.settings, precision=built.precision))
     if differs:
         raise PipelineError.of(
             Category.CONFIGURATION,
-            "a picture would be prepared or embedded differently than the index was",
+            "a picture would be preprocessed or embedded differently than the index was",
             details="; ".join(differs),
-            suggestion="restore the model's configuration, or the open_clip that it was built with, or build the index "
-            "again with build_embeddings.py",
+            suggestion="restore the model's configuration, or the open_clip version the index was built with, or "
+            "rebuild it with build_embeddings.py",
         )
     embedder.use(precision_of_query(embedder.device, built.precision))
     return embedder
@@ -80,15 +80,15 @@ class QueryEngine:
 
     @classmethod
     def load(cls, folder: IndexFolder, *, ef_search: int | None, device: str) -> "QueryEngine":
-        """Load the index of `folder` and its model; PipelineError where a file does not fit the others.
+        """Load the index of `folder` and its model; PipelineError if the files disagree.
 
-        `ef_search` replaces the efSearch that the index carries.
+        `ef_search` overrides the index's own.
         """
         stored = StoredIndex(folder)
         records = stored.records()
         prefer_cached_weights(_model_of(stored), offline=False)
         say(f"Loading {stored.manifest.source.display_name} and {stored.count:,} rows")
-        from helpers.index.faiss_index import CardIndex  # faiss and torch: seconds, so only once the files are in order
+        from helpers.index.faiss_index import CardIndex  # faiss and torch: seconds, so only once the files are checked
 
         index = CardIndex.of(stored)
         if ef_search is not None:
@@ -97,14 +97,14 @@ class QueryEngine:
 
     @property
     def ef_search(self) -> int:
-        """Candidates looked at in a search."""
+        """Candidates per search."""
         return self._index.ef_search
 
     def __len__(self) -> int:
         return len(self._index)
 
     def ask(self, image: str, k: int) -> Answer:
-        """The `k` nearest faces of the picture at `image`."""
+        """The `k` nearest faces to the picture at `image`."""
         try:
             picture = read_image(Path(image))
         except FileNotFoundError:

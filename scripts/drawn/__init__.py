@@ -1,1 +1,1 @@
-"""The painters of the sample: made-up cards that look like cards, and the demo's page."""
+"""The painters of the sample: invented cards that look like real ones, and the demo's page."""

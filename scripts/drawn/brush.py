@@ -1,4 +1,4 @@
-"""What the painter paints with: light, colours, and a brush whose shapes look round."""
+"""The painter's tools: light, colours, and a brush whose shapes look round."""
 
 import colorsys
 import functools
@@ -16,7 +16,7 @@ Field = NDArray[np.floating[Any]]  # [height, width], mostly 0..1
 Pixels = NDArray[np.floating[Any]]  # [height, width, 3], 0..255
 Colour = NDArray[np.floating[Any]]  # [3], 0..255
 Points = Sequence[tuple[float, float]]
-_FINE = 2  # shapes are drawn at this multiple and reduced: no jagged edges
+_FINE = 2  # shapes are drawn at this multiple and downsampled: no jagged edges
 
 
 def hsv(hue: float, saturation: float, value: float) -> Colour:
@@ -70,8 +70,8 @@ class Light:
 class Brush:
     """Paints shapes into a picture so that they look round: lit from one side, dark on the other.
 
-    Subjects are drawn in coordinates of their own, about -1 to 1 with y downwards; where that lies in the picture, how
-    large, mirrored and leaning is drawn by lot, so that no two of a kind stand alike.
+    Subjects have coordinates of their own, about -1 to 1 with y downwards; position, size, mirroring and lean in the
+    picture are random, so that no two of a kind look alike.
     """
 
     def __init__(self, pixels: Pixels, rng: np.random.Generator, light: Light) -> None:
@@ -93,7 +93,7 @@ class Brush:
         self._pattern_strength = rng.uniform(0.25, 0.6)
 
     def polygon(self, points: Points, colour: Colour, *, smooth: int = 0, glows: bool = False) -> None:
-        """A filled shape; `smooth` times its corners are cut; one that `glows` has no dark side."""
+        """A filled shape; its corners are cut `smooth` times; one that `glows` has no dark side."""
         self.canvas_polygon([self._at(x, y) for x, y in _cut_corners(points, smooth)], colour, glows=glows)
 
     def blob(self, x: float, y: float, across: float, down: float, colour: Colour) -> None:
@@ -148,7 +148,7 @@ class Brush:
         self.pixels[box] = mix(self.pixels[box], np.asarray(ambient * shade[..., None], np.float32), share)
 
     def _pattern_at(self, left: int, top: int, grain: Field) -> Field:
-        """How dark the pattern makes each pixel of a shape, 0..1; it goes on from shape to shape."""
+        """How dark the pattern makes each pixel of a shape, 0..1; it continues from shape to shape."""
         y, x = np.mgrid[top : top + grain.shape[0], left : left + grain.shape[1]] / self._pattern_size
         wobble = grain * 2
         if self._pattern == 0:

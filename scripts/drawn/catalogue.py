@@ -1,7 +1,7 @@
-"""Which cards are drawn: made-up cards in Scryfall's shape, of every layout family, with reprints and translations.
+"""The cards to draw: invented cards in Scryfall's format, of every layout family, with reprints and translations.
 
-A catalogue is a list of card objects as Scryfall's bulk list has them, but for one thing: where Scryfall has the
-addresses of pictures, they have `picture`, the name of a file. The stand-in puts the addresses in.
+A catalogue is a list of card objects as in Scryfall's bulk list, except that `picture`, a file name, replaces the
+pictures' URLs. The stand-in fills those in.
 """
 
 import itertools
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 MAX_CARDS = 2000  # beyond that the names run out
-SPECIAL_EVERY = 3  # of so many cards one is no plain card: see _SPECIALS
+SPECIAL_EVERY = 3  # one in so many cards is not plain: see _SPECIALS
 DIGITAL_EVERY = 60
 
 COLOURS = ("W", "U", "B", "R", "G")
@@ -155,7 +155,7 @@ TRANSLATIONS = (
 
 @dataclass(frozen=True, slots=True)
 class CardSet:
-    """A made-up set, with the frame of its day."""
+    """An invented set, with the frame of its day."""
 
     code: str
     name: str
@@ -194,7 +194,7 @@ class Side:
     printed: tuple[str, str, str] | None = None  # name, type line and text in another language
 
     def renamed(self, name: str) -> "Side":
-        """The same side under another name, in its text too."""
+        """The same side under another name, also in its text."""
         return replace(self, name=name, text=self.text.replace(self.name.split(",")[0], name))
 
     @property
@@ -218,7 +218,7 @@ class Card:
     treatment: str = ""  # borderless, extendedart
     pictures: int = 1  # how many pictures it has: 0, 1, or one for each side
     image_status: str = "highres_scan"
-    lost: bool = False  # listed with addresses, but they answer 404
+    lost: bool = False  # listed with URLs that answer 404
     games: tuple[str, ...] = ("paper", "mtgo")
     more: dict[str, Any] = field(default_factory=dict)
 
@@ -313,7 +313,7 @@ def _uuid(text: str) -> str:
 
 
 class _Maker:
-    """Draws names, numbers and whole sides by a seed; no name comes twice."""
+    """Makes up names, numbers and whole sides from a seed; no name comes twice."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -331,7 +331,7 @@ class _Maker:
         return next(self._translations)
 
     def name(self, colour: str, noun: str, *, legendary: bool = False) -> str:
-        """A name that was not there before."""
+        """A new name."""
         for _ in range(200):
             word = self.rng.choice(WORDS_OF_COLOUR[colour])
             patterns = [
@@ -346,7 +346,7 @@ class _Maker:
         raise ValueError("the names have run out")
 
     def side(self, kind: str = "", colours: str | None = None) -> Side:
-        """A side of `kind` (creature, artifact, spell, enchantment, land; drawn by lot where it is empty)."""
+        """A side of `kind` (creature, artifact, spell, enchantment, land; random if empty)."""
         rng = self.rng
         kind = kind or rng.choices(("creature", "spell", "artifact", "enchantment", "land"), (52, 22, 10, 8, 8))[0]
         if colours is None:
@@ -508,7 +508,7 @@ def _one(layout: str, kind: str, type_line: str) -> Callable[[_Maker, list[Card]
 
 
 def _scanned(before: list[Card]) -> list[Card]:
-    """The plain cards in English so far that have a picture."""
+    """The plain English cards so far that have a picture."""
     there = (card for card in before if card.layout == "normal" and card.lang == "en" and card.pictures)
     return [card for card in there if card.image_status == "highres_scan" and not card.lost]
 
@@ -550,7 +550,7 @@ def _basic_land(maker: _Maker, before: list[Card]) -> Card:
 
 
 def _without_scan(image_status: str, pictures: int) -> Callable[[_Maker, list[Card]], Card]:
-    """Announced, but there is no picture of it yet."""
+    """Announced, but without a picture yet."""
 
     def make(maker: _Maker, _before: list[Card]) -> Card:
         card = maker.card("normal", maker.side(), card_set=NEWEST, image_status=image_status)
@@ -592,7 +592,7 @@ _SPECIALS: tuple[Callable[[_Maker, list[Card]], Card], ...] = (
     _again,
     _emblem,
     _meld,
-    _one("kaleidoscope", "creature", "Creature — Prism"),  # a layout that nobody knows
+    _one("kaleidoscope", "creature", "Creature — Prism"),  # an unknown layout
     _without_scan("placeholder", 1),
     _translated,
     _without_scan("missing", 1),

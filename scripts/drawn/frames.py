@@ -1,6 +1,6 @@
 """How a card looks in print: borders, frames of four eras, title, cost, type line, text box, collector line.
 
-Everything is drawn at the size of Scryfall's `png`, 745 x 1040; smaller pictures are made from that.
+Everything is drawn at the size of Scryfall's `png`, 745 x 1040; smaller pictures are scaled down from that.
 """
 
 import functools
@@ -45,13 +45,13 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class _Style:
-    """What an era prints where, and in which colours; boxes are left, top, right, bottom."""
+    """Where an era prints what; boxes are left, top, right, bottom."""
 
     art: Box
     title: Box
     type_line: Box
     text: Box
-    bars: bool  # title and type line stand in bars of their own
+    bars: bool  # title and type line have bars of their own
     power_box: bool
     collector_line: bool  # in the border, else the artist in the frame
 
@@ -71,7 +71,7 @@ _STYLES = {
 
 
 def draw_side(card: Card, index: int) -> Image.Image:
-    """The picture of the side with `index` (0 where all parts share one): RGB, 745 x 1040, with round corners."""
+    """The picture of the side with `index` (0 if all parts share one): RGB, 745 x 1040, with rounded corners."""
     side = card.sides[index]
     if card.image_status == "placeholder":
         drawn = _placeholder(card)
@@ -83,7 +83,7 @@ def draw_side(card: Card, index: int) -> Image.Image:
 
 
 def _printed(image: Image.Image, side: Side) -> Image.Image:
-    """As ink on paper, scanned: nothing is quite flat, so that a camera's noise changes no more than on real cards."""
+    """As ink on paper, scanned: nothing is quite flat, so that camera noise matters no more than on real cards."""
     paper = _paper()
     rng = random.Random(side.art_seed + 1)
     left, top = rng.randrange(paper.width - SIZE[0]), rng.randrange(paper.height - SIZE[1])
@@ -92,7 +92,7 @@ def _printed(image: Image.Image, side: Side) -> Image.Image:
 
 @functools.cache
 def _paper() -> Image.Image:
-    """Fibres and grain of a sheet from which cards are cut: 128 where it is just as bright as its ink."""
+    """Fibres and grain of a sheet from which cards are cut: 128 where it is as bright as its ink."""
     rng = np.random.default_rng(0)
     size = (SIZE[0] * 2, SIZE[1] * 2)
     fibres = smooth_noise(rng, size, (140, 200)) + smooth_noise(rng, size, (24, 34)) - 1
@@ -202,7 +202,7 @@ def _lying(card: Card, side: Side, _index: int) -> Image.Image:
 
 
 def _facets(card: Card, side: Side, _index: int) -> Image.Image:
-    """Of the layout that nobody knows: art in a six-sided window, turned about itself."""
+    """The unknown layout: art in a six-sided window, turned about itself."""
     image = _blank(card, side)
     style = _STYLES[card.set.frame]
     art = _art(side, (620, 620))
@@ -312,7 +312,7 @@ def _panel(image: Image.Image, box: Box, colour: Colour, radius: int = 6) -> Non
 
 
 def _watermark(image: Image.Image, side: Side, box: Box) -> None:
-    """A pale sign behind the text, each card its own."""
+    """A pale sign behind the text, different on each card."""
     rng = random.Random(side.art_seed + 2)
     left, top, right, bottom = box
     mark = Image.new("L", (right - left, bottom - top))
@@ -403,7 +403,7 @@ def _paste_art(image: Image.Image, side: Side, box: Box) -> None:
 def _font(size: int, cut: str = "") -> ImageFont.FreeTypeFont:
     import font_caladea
 
-    # Raqm, where a machine has it, would set the same text a little narrower: then cards would differ by machine
+    # Raqm, if installed, would set the same text a little narrower: cards would differ between machines
     return ImageFont.truetype(font_caladea.font_files["Caladea" + cut], size, layout_engine=ImageFont.Layout.BASIC)
 
 
@@ -417,7 +417,7 @@ def _write(
     *,
     centred: bool = False,
 ) -> None:
-    """One line in `box`, smaller where it would not fit, halfway down."""
+    """One line in `box`, vertically centred, shrunk to fit."""
     draw = ImageDraw.Draw(image)
     width = draw.textlength(text, _font(size, cut))
     size = max(10, min(size, int(size * (box[2] - box[0]) / max(width, 1))))

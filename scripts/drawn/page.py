@@ -21,7 +21,7 @@ h2 { font-size: 1rem; width: 100%; margin: 0; }
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A picture with a line below it, and whether it is the right one (None: that is not the question)."""
+    """A picture with a line below it, and whether it is the right one (None: not applicable)."""
 
     picture: Path
     caption: str

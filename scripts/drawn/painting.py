@@ -1,7 +1,7 @@
 """Painted scenes for the drawn cards: a sky, a land, a subject in the light. The same seed paints the same picture.
 
-Art is what tells one card from another, for people and for a model. So pictures differ here as art does: in what they
-show, where it stands, in colours, light and depth; and nothing is noise alone.
+Art is what tells one card from another, for people and for a model. So pictures differ here as art does: in subject,
+composition, colours, light and depth; and none is mere noise.
 """
 
 import math

@@ -10,7 +10,7 @@ from drawn.brush import Brush, Colour, hsv
 
 
 def _figure(brush: Brush, rng: np.random.Generator) -> None:
-    """Someone who stands there: robed or armoured, hooded, horned or helmeted, with a staff, a blade or an orb."""
+    """Someone standing: robed or armoured, hooded, horned or helmeted, with a staff, a blade or an orb."""
     wide = rng.uniform(0.3, 0.55)
     if rng.random() < 0.35:
         for side in (-1, 1):
