@@ -120,7 +120,7 @@ conda-mps: ## the same for a Mac: mtg-image-db-mps
 test: $(INSTALLED) ## run the tests except the slow ones (five minutes)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow" $(ARGS)
 
-test-slow: $(INSTALLED) ## run the slow tests: torchrun, demo, README, small disks, real cards (five minutes)
+test-slow: $(INSTALLED) ## run the slow tests: torchrun, demo, README, small disks, real cards (two minutes)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m slow $(ARGS)
 
 lint: $(INSTALLED) ## check style and types

@@ -23,6 +23,7 @@ class IndexFolder:
 
     root: Path
     rank: int = 0  # of a process in a distributed build: each has its own checkpoint
+    is_aside: bool = False  # it holds nothing but a checkpoint that was put aside
 
     def column(self, name: str) -> Path:
         """A column of the N rows: `embeddings`, float32 [N, D], unit rows; `pictures`, what each was made from."""
@@ -69,22 +70,23 @@ class IndexFolder:
         """All files of a checkpoint; the one that vouches for the others comes first."""
         return [self.checkpoint_meta, self.checkpoint_mask, *map(self.checkpoint_column, columns)]
 
-    def of_rank(self, rank: int) -> "IndexFolder":
-        """The same folder, with the checkpoint of that rank."""
-        return IndexFolder(self.root, rank)
-
     def other_ranks(self) -> "list[IndexFolder]":
         """The ranks above 0 that left a checkpoint here, or part of one."""
         found = (re.fullmatch(r"checkpoint_rank([1-9]\d*)(_\w+)?\.(npy|npz|json)", p.name) for p in self.root.iterdir())
-        return [self.of_rank(rank) for rank in sorted({int(match[1]) for match in found if match})]
+        return [IndexFolder(self.root, rank) for rank in sorted({int(match[1]) for match in found if match})]
 
     def stale(self, name: str) -> "IndexFolder":
         """Where a checkpoint is put aside."""
-        return IndexFolder(self.root / f"checkpoint-{name}{STALE_SUFFIX}")
+        return IndexFolder(self.root / f"checkpoint-{name}{STALE_SUFFIX}", is_aside=True)
 
     def all_stale(self) -> "list[IndexFolder]":
-        """The checkpoints that were put aside."""
-        return [IndexFolder(path) for path in sorted(self.root.glob(f"checkpoint-*{STALE_SUFFIX}")) if path.is_dir()]
+        """The checkpoints that were put aside, by the digests of their settings; not the damaged ones."""
+        return [self.stale(path.name[11:19]) for path in sorted(self.root.glob(f"checkpoint-????????{STALE_SUFFIX}"))]
+
+    def for_damaged(self) -> "IndexFolder":
+        """Where a damaged checkpoint is put aside: a folder that is not there yet."""
+        names = ("damaged", *(f"damaged-{number}" for number in range(2, 1000)))
+        return next(folder for folder in map(self.stale, names) if not folder.root.exists())
 
     @property
     def browser_vectors(self) -> Path:

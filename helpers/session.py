@@ -40,7 +40,7 @@ from helpers.net.answers import (
     next_hop,
     reason,
 )
-from helpers.net.probe import PROBE_TIMEOUT_SECONDS, leads_home, probe
+from helpers.net.probe import PROBE_TIMEOUT_SECONDS, addresses_of, leads_home, probe
 from helpers.net.resumable import Resumable
 from helpers.net.throttle import NAME_YOURSELF, Stopped, Throttle
 from helpers.talk import Progress, human_bytes
@@ -84,14 +84,14 @@ class _Route:
 class _Router(HTTPAdapter):
     """What requests knows about proxies and certificates, looked up once per origin."""
 
-    def route(self, session: requests.Session, url: str) -> _Route:
+    def route(self, session: requests.Session, url: str, is_allowed: Callable[[str], bool]) -> _Route:
         request = requests.Request("GET", url).prepare()
         found = session.merge_environment_settings(url, {}, True, None, None)
         found_pool = self.get_connection_with_tls_context(request, found["verify"], found["proxies"], found["cert"])
         pool = cast(urllib3.HTTPConnectionPool, found_pool)
         self.cert_verify(pool, url, found["verify"], found["cert"])  # type: ignore[no-untyped-call]
-        patience.make_patient(pool)
         proxied = bool(select_proxy(url, found["proxies"]))
+        patience.watch(pool, (lambda _: True) if proxied else is_allowed)
         whole_url = self.request_url(request, found["proxies"]) != request.path_url
         return _Route(pool, proxied, whole_url)
 
@@ -242,16 +242,15 @@ class DownloadSession:
 
     def _send(self, url: str, headers: dict[str, str] | None = None) -> urllib3.BaseHTTPResponse:
         """Send one GET; Passing or FetchFailed if there is no response. The caller closes the response."""
-        patience.wait_anew()
+        patience.wait_anew(self.http.read_timeout)
         try:
             parts = urlsplit(url)
             origin = (parts.scheme, parts.netloc)
             route = self._routes.get(origin)
             if route is None:
                 route = self._route(url)
-                # The host to connect to: parsers disagree on odd addresses. A proxy resolves names itself.
-                host = (parts.hostname or "") if route.proxied else route.pool.host.strip("[]")
-                self._require_elsewhere(host, url, look_up=not route.proxied)
+                if route.proxied and not self._may_ask(parts.hostname or ""):
+                    raise FetchFailed(f"refused: {url} names this machine, and --api-url does not")
                 if len(self._routes) >= MAX_HOSTS:
                     self._routes.clear()  # the router closes the pools it evicts
                 self._routes[origin] = route
@@ -276,7 +275,7 @@ class DownloadSession:
 
     def _route(self, url: str) -> _Route:
         try:
-            return self._router.route(self._requests, url)
+            return self._router.route(self._requests, url, self._may_ask)
         except requests.RequestException:  # a subclass of OSError
             raise
         except OSError as error:
@@ -287,11 +286,10 @@ class DownloadSession:
                 suggestion="correct or unset REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE",
             ) from error
 
-    def _require_elsewhere(self, host: str, url: str, *, look_up: bool) -> None:
-        """Raise FetchFailed if `host` is this machine and the server of --api-url is not."""
+    def _may_ask(self, host: str) -> bool:
+        """Whether a request may go to `host`: not to this machine, unless --api-url does."""
         ours = urlsplit(self.http.api_url).hostname or ""
-        if leads_home(host, look_up=look_up) and not leads_home(ours, look_up=look_up):
-            raise FetchFailed(f"refused: {url} names this machine, and --api-url does not")
+        return not leads_home(host) or any(map(leads_home, [ours, *addresses_of(ours)]))
 
     def _passing(self, error: Exception) -> Exception:
         return Stopped() if self._stop.is_set() else Passing(reason(error))
@@ -363,7 +361,7 @@ class DownloadSession:
                 if count > most_bytes:
                     raise FetchFailed(f"the body is larger than {human_bytes(most_bytes)}")
                 write(chunk)
-                patience.wait_anew()
+                patience.wait_anew(self.http.read_timeout)
                 seconds = self._now() - started
                 if seconds > patience.MAX_SILENCE_SECONDS and count < MIN_BYTES_PER_SECOND * seconds:
                     raise Passing(f"too slow: {human_bytes(count)} in {seconds:.0f} s")

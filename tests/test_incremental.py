@@ -46,6 +46,8 @@ def test_a_second_build_makes_what_is_new_or_changed_and_drops_what_is_gone(buil
     assert counts(after.manifest()) == {"reused": BEFORE - 2, "resumed": 0, "embedded": 3 + 1}
     assert re.search(rf"embedded: 12 \(4 now.*, {BEFORE - 2} reused from the earlier index\)", done.stdout)
     assert build(cache, fresh, built.model).returncode == 0
+    (aside,) = out.glob("checkpoint-*.stale")  # the row of the picture that is missing
+    shutil.rmtree(aside)
     assert same_index(out, fresh)
 
     rows = (out / "mtg_embeddings.npy").read_bytes()
@@ -134,6 +136,19 @@ def test_a_wrong_cache_costs_no_checkpoint(built: Built, tmp_path: Path, in_it: 
     assert done.returncode == (0 if in_it else 2), done.stderr
     if in_it:
         assert f"{FACES - 1} rows that this build did not need are kept in {out}" in done.stderr
+    assert embedded(built, built.cache, out)["embedded"] == 0
+    assert not list(out.glob("checkpoint*"))
+    assert same_index(out, built.index)
+
+
+def test_a_wrong_cache_costs_an_index_no_row(built: Built, tmp_path: Path) -> None:
+    out, wrong = tmp_path / "out", tmp_path / "wrong"
+    embedded(built, built.cache, out)
+    wrong.mkdir()
+    for path in built.cache.glob("unique_artwork*"):
+        shutil.copy(path, wrong)
+    shutil.copy2(ImageCache(built.cache).path_for(built.records()[4]["image_url"]), wrong)
+    assert embedded(built, wrong, out) == {"reused": 1, "resumed": 0, "embedded": 0}
     assert embedded(built, built.cache, out)["embedded"] == 0
     assert not list(out.glob("checkpoint*"))
     assert same_index(out, built.index)

@@ -20,7 +20,9 @@ from helpers.artifacts import IndexFolder
 from helpers.build.rows import (
     Checkpoint,
     Found,
+    Source,
     assemble,
+    checkpoint_source,
     keep_unused,
     look_up,
     open_checkpoint,
@@ -70,7 +72,8 @@ def opened(
     folder: Path, frequency: int = 100, settings: Settings = SETTINGS, *, resume: bool = True, rank: int = 0
 ) -> Checkpoint:
     if rank:
-        return Checkpoint(IndexFolder(folder, rank), settings, frequency)
+        there = IndexFolder(folder, rank)
+        return Checkpoint(there, settings, frequency, there=checkpoint_source(there))
     return open_checkpoint(IndexFolder(folder), settings, frequency, resume=resume)
 
 
@@ -375,10 +378,12 @@ def test_a_kill_while_one_is_put_aside_or_taken_back_costs_nothing(
 
 
 def test_settings_of_all_checkpoints_can_be_read_beforehand(tmp_path: Path) -> None:
-    assert settings_there(IndexFolder(tmp_path)) == []
+    folder = IndexFolder(tmp_path)
+    assert settings_there([folder, *folder.all_stale()]) == []
     interrupted(tmp_path, [0], CROPPED)
     interrupted(tmp_path, [0])
-    assert settings_there(IndexFolder(tmp_path)) == [SETTINGS, CROPPED]
+    folder.for_damaged().root.mkdir()
+    assert settings_there([folder, *folder.all_stale()]) == [SETTINGS, CROPPED]
 
 
 def damage_json(folder: Path, **fields: object) -> None:
@@ -609,20 +614,71 @@ def test_of_two_rows_of_a_picture_the_newer_one_counts(tmp_path: Path, cache: Im
     assert found.numbers.tolist() == [0, 2]
 
 
+def indexed(listed: list[int], there: list[int]) -> Found:
+    """What a build found that lists some pictures and has rows of those that are `there`."""
+    numbers = np.array([number if number in there else -1 for number in listed])
+    return Found(rows(listed).pictures["url_sha1"], numbers, np.zeros(len(listed), np.int64))
+
+
 def test_rows_that_a_build_has_no_use_for_are_kept_for_another_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = IndexFolder(tmp_path)
+    aside = IndexFolder(tmp_path).stale(SETTINGS.digest)
     interrupted(tmp_path, [0, 1, 2])
     with opened(tmp_path) as checkpoint:
-        keep_unused(checkpoint, folder, SETTINGS, rows([1, 7]).pictures["url_sha1"])
+        keep_unused(checkpoint, None, indexed([1, 2, 7], [1, 7]), aside, SETTINGS)
     assert "2 rows that this build did not need are kept" in capsys.readouterr().err
     assert names(tmp_path) == [stale(SETTINGS)]
     with opened(tmp_path) as checkpoint:
         assert held(checkpoint.rows()) == [0, 2]
-        keep_unused(checkpoint, folder, SETTINGS, rows([0, 2]).pictures["url_sha1"])
+        keep_unused(checkpoint, None, indexed([0, 2], [0, 2]), aside, SETTINGS)
     assert names(tmp_path) == []
     assert "did not need" not in capsys.readouterr().err
+
+
+def test_rows_of_the_earlier_index_are_kept_if_their_pictures_are_listed_but_missing(tmp_path: Path) -> None:
+    with opened(tmp_path) as checkpoint:
+        checkpoint.append(rows([5]))
+        earlier = Source(SETTINGS, rows([0, 1, 2, 3]))
+        keep_unused(checkpoint, earlier, indexed([0, 1, 2, 5], [0, 5]), IndexFolder(tmp_path).stale("x"), SETTINGS)
+    assert held(checkpoint_source(IndexFolder(tmp_path).stale("x")).rows) == [1, 2]  # type: ignore[union-attr]
+
+
+def test_a_folder_of_the_users_is_never_deleted_whatever_its_name(tmp_path: Path) -> None:
+    out = tmp_path / "old.stale"
+    out.mkdir()
+    (out / "evaluation.json").write_text("{}")
+    interrupted(out, [0])
+    for resume in (True, False):
+        with opened(out, resume=resume) as checkpoint:
+            checkpoint.drop()
+    assert names(out) == ["evaluation.json"]
+
+
+def test_one_that_is_put_aside_and_damaged_is_no_reason_to_fail(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for count in (1, 2):
+        interrupted(tmp_path, [0])
+        interrupted(tmp_path, [1], CROPPED)  # which puts the first one aside
+        (tmp_path / stale(SETTINGS) / "checkpoint.npz").write_bytes(b"")
+        assert kept(tmp_path) == []
+        assert capsys.readouterr().err.count("is damaged") == 1
+        assert len(list(tmp_path.glob("checkpoint-damaged*.stale"))) == count
+        assert kept(tmp_path, CROPPED) == [1] * count
+    damaged = tmp_path / "checkpoint-damaged.stale"
+    assert np.array_equal(np.load(damaged / "checkpoint_embeddings.npy"), rows([0]).embeddings)
+
+
+def test_rows_are_put_aside_beside_a_damaged_one(tmp_path: Path) -> None:
+    interrupted(tmp_path, [0])
+    interrupted(tmp_path, [1], CROPPED)
+    aside = tmp_path / stale(CROPPED)
+    shutil.copytree(tmp_path / stale(SETTINGS), aside)
+    (aside / "checkpoint.npz").write_bytes(b"")
+    with opened(tmp_path, settings=CROPPED) as checkpoint:
+        keep_unused(checkpoint, None, indexed([], []), IndexFolder(tmp_path).stale(CROPPED.digest), CROPPED)
+    assert kept(tmp_path, CROPPED) == [1]
 
 
 def test_a_picture_is_the_same_if_its_content_is(tmp_path: Path) -> None:

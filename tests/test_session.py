@@ -60,9 +60,9 @@ def clock() -> Clock:
     return Clock()
 
 
-def make_session(clock: Clock, max_retries: int = 5) -> DownloadSession:
+def make_session(clock: Clock, max_retries: int = 5, read_timeout: float = 5) -> DownloadSession:
     return DownloadSession(
-        Http(LOOPBACK, "Tests/1 (test)", workers=4, read_timeout=5, max_retries=max_retries),
+        Http(LOOPBACK, "Tests/1 (test)", workers=4, read_timeout=read_timeout, max_retries=max_retries),
         now=clock.now,
         sleep=clock.sleep,
     )
@@ -310,17 +310,19 @@ def test_an_answer_that_never_gets_anywhere_is_given_up(
 ) -> None:
     monkeypatch.setattr(patience, "MAX_SILENCE_SECONDS", 0.3)
     url = server.answer("/a.jpg", endless, GOOD)
-    assert get_picture(make_session(clock), url, same) == GOOD.body
+    assert get_picture(make_session(clock, read_timeout=0.3), url, same) == GOOD.body
     server.answer("/a.jpg", endless)
     with pytest.raises(FetchFailed, match="timed out"):
-        get_picture(make_session(clock, max_retries=0), url, same)
+        get_picture(make_session(clock, max_retries=0, read_timeout=0.3), url, same)
 
 
 def test_an_address_that_parsers_disagree_on_does_not_lead_home(server: FaultyServer) -> None:
     session = DownloadSession(Http("https://1.1.1.1", "t", workers=1, read_timeout=5, max_retries=0))
     port = server.address.rpartition(":")[2]
-    for url in (f"http://127.0.0.1:{port}/a", f"http://127.0.0.1:{port}\\@8.8.8.8/a", f"http://[::1]:{port}/a"):
-        with pytest.raises(FetchFailed, match="names this machine"):
+    hosts = ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0.0.0.0", "127.1", "2130706433")
+    urls = [f"http://{host}:{port}/a" for host in hosts]
+    for url in (*urls, f"http://127.0.0.1:{port}\\@8.8.8.8/a"):
+        with pytest.raises(FetchFailed, match="this machine"):
             session.try_picture(url, Attempts())
     assert server.asked == []
 
@@ -328,8 +330,29 @@ def test_an_address_that_parsers_disagree_on_does_not_lead_home(server: FaultySe
 @pytest.mark.parametrize(
     ("host", "home"),
     [("127.0.0.1", True), ("::1", True), ("0.0.0.0", True), ("169.254.169.254", True), ("localhost", True),
-     ("10.1.2.3", False), ("198.18.0.1", False), ("8.8.8.8", False), ("no such name", False)],
+     ("::ffff:127.0.0.1", True), ("::ffff:169.254.169.254", True), ("fe80::1%eth0", True), ("10.1.2.3", False),
+     ("198.18.0.1", False), ("8.8.8.8", False), ("no such name", False)],
 )  # fmt: skip
-@pytest.mark.parametrize("look_up", [True, False])
-def test_this_machine_is_known_by_its_addresses(host: str, home: bool, look_up: bool) -> None:
-    assert leads_home(host, look_up=look_up) == home
+def test_this_machine_is_known_by_its_addresses(host: str, home: bool) -> None:
+    assert leads_home(host) == home
+
+
+def test_a_name_that_leads_home_is_noticed_when_it_is_connected_to(
+    server: FaultyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it led to when it was looked up before."""
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *more, **also: real("127.0.0.1", *more, **also))
+    session = DownloadSession(Http("https://1.1.1.1", "t", workers=1, read_timeout=5, max_retries=0))
+    monkeypatch.setattr(session, "_may_ask", lambda host: not leads_home(host))
+    with pytest.raises(FetchFailed, match="this machine"):
+        session.try_picture(f"http://cards.example.org:{server.address.rpartition(':')[2]}/a", Attempts())
+    assert server.asked == []
+
+
+def test_a_read_timeout_above_a_minute_is_honoured(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "MAX_SILENCE_SECONDS", 0.0)
+    session = DownloadSession(Http(LOOPBACK, "t", workers=1, read_timeout=30, max_retries=0))
+    body = b"x" * 50_000
+    url = server.answer("/a.jpg", Reply(body=body, drops=5))
+    assert session.try_picture(url, Attempts()) == body

@@ -14,7 +14,6 @@ would cost more each time.
 """
 
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -29,8 +28,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.artifacts import STALE_SUFFIX, IndexFolder, unreadable
-from helpers.atomic_io import atomic_write_bytes, atomic_write_json, disk_errors_named, signals_deferred, utc_timestamp
+from helpers.artifacts import IndexFolder, unreadable
+from helpers.atomic_io import (
+    atomic_write_bytes,
+    atomic_write_json,
+    disk_errors_named,
+    signals_deferred,
+    sweep,
+    utc_timestamp,
+)
 from helpers.cards.faces import Records
 from helpers.cards.image_cache import ImageCache
 from helpers.cards.pictures import PICTURE, mtime_if_same
@@ -93,7 +99,7 @@ def checkpoint_source(folder: IndexFolder) -> Source | None:
     try:
         meta = msgspec.json.decode(folder.checkpoint_meta.read_bytes(), type=_Meta)
         count = meta.processed_count
-        with np.load(folder.checkpoint_mask) as packed:
+        with np.load(BytesIO(folder.checkpoint_mask.read_bytes())) as packed:  # zipfile hides errors of the disk
             good, indices = packed["good_mask"], packed["indices"]
         # A kill between the two files leaves a mask of more rows than the JSON counts
         if good.dtype != np.bool_ or not 0 < count <= min(len(good), meta.total_count):
@@ -101,7 +107,7 @@ def checkpoint_source(folder: IndexFolder) -> Source | None:
         if not np.array_equal(indices, np.flatnonzero(good)):
             raise _Damaged("its mask and its indices disagree")
         rows = _mapped(folder, count)
-    except _Damaged:
+    except (_Damaged, MemoryError):
         raise
     except Exception as error:  # damaged bytes make numpy, zipfile and tokenize raise nearly anything
         missing = error.filename if isinstance(error, FileNotFoundError) else None
@@ -116,10 +122,27 @@ def checkpoint_source(folder: IndexFolder) -> Source | None:
     return Source(meta.parameters, _without(rows, np.union1d(damaged, np.flatnonzero(~good[:count]))))
 
 
-def settings_there(folder: IndexFolder) -> list[Settings]:
-    """The settings of the checkpoints in `folder`, as far as they can be read."""
+def sound_checkpoint(folder: IndexFolder) -> Source | None:
+    """`checkpoint_source`; a damaged one is put aside with a warning, and then there is none."""
+    try:
+        return checkpoint_source(folder)
+    except _Damaged as damage:
+        top = folder.root.parent if folder.is_aside else folder.root
+        aside = IndexFolder(top).for_damaged().root
+        with disk_errors_named(aside):
+            aside.mkdir()
+            for path in folder.checkpoint_files(Rows.names()):
+                with suppress(FileNotFoundError):
+                    os.replace(path, aside / path.name)
+        warn(f"{folder.checkpoint_meta} is damaged ({damage}): put aside as {aside.name}, not used")
+        drop(folder)
+        return None
+
+
+def settings_there(checkpoints: Sequence[IndexFolder]) -> list[Settings]:
+    """The settings of checkpoints, as far as they can be read."""
     found = []
-    for there in (folder, *folder.other_ranks(), *folder.all_stale()):
+    for there in checkpoints:
         with suppress(OSError, *BAD_JSON):
             found.append(msgspec.json.decode(there.checkpoint_meta.read_bytes(), type=_Meta).parameters)
     return found
@@ -143,6 +166,8 @@ def _mapped(folder: IndexFolder, count: int) -> Rows:
 
 def _without(rows: Rows, which: NDArray[np.int64]) -> Rows:
     """`rows`, with those numbered `which` marked as unusable."""
+    if not which.size:
+        return rows
     pictures = np.array(rows.pictures)
     pictures[which] = NO_PICTURE
     return Rows(**{**rows.columns(), "pictures": pictures})
@@ -171,8 +196,10 @@ class Checkpoint:
     rank.
     """
 
-    def __init__(self, folder: IndexFolder, settings: Settings, frequency: int = 0) -> None:
-        """Open the folder's checkpoint, which must have been made with `settings`, or start one."""
+    def __init__(
+        self, folder: IndexFolder, settings: Settings, frequency: int = 0, *, there: Source | None = None
+    ) -> None:
+        """Continue the folder's checkpoint, which is `there`, or start one."""
         self.count = 0  # rows so far
         self.expected = 0  # rows once the build is done, as far as known
         self.saves, self.seconds = 0, 0.0  # seconds: how long the build was held up
@@ -184,7 +211,8 @@ class Checkpoint:
         self._unusable = np.empty(0, np.int64)
         self._thread = ThreadPoolExecutor(1)
         self._saving: Future[None] | None = None
-        if there := checkpoint_source(folder):
+        self._is_safe = there is not None  # there is something to resume
+        if there:
             self._unusable = np.flatnonzero(~_usable(there.rows))
             self._open(there.rows, keep=len(there.rows))
 
@@ -236,7 +264,7 @@ class Checkpoint:
             except PipelineError as problem:
                 warn(f"no further checkpoint could be saved: {problem}")
             self._close()
-            if not self._folder.checkpoint_meta.exists():
+            if not self._is_safe:
                 drop(self._folder)
             elif not isinstance(error, PipelineError | None):  # which says what to do
                 say(f"Checkpoint kept in {self._folder.root}: run the same command to resume (without --no-resume)")
@@ -244,12 +272,13 @@ class Checkpoint:
     def _open(self, like: Rows, keep: int) -> None:
         """Open the column files for rows `like` these, cut to the first `keep`."""
         self._columns = Rows.empty(width=like.embeddings.shape[1]).columns()
-        for name, none in self._columns.items():
-            path, header = self._folder.checkpoint_column(name), _npy_header(none, keep)
-            file = self._files[name] = open(path, "r+b" if keep else "w+b")  # noqa: SIM115  # until `_close`
-            file.write(header)
-            file.truncate(len(header) + keep * none.itemsize * int(np.prod(none.shape[1:])))
-            file.seek(0, os.SEEK_END)
+        with disk_errors_named(self._folder.checkpoint_meta):
+            for name, none in self._columns.items():
+                path, header = self._folder.checkpoint_column(name), _npy_header(none, keep)
+                file = self._files[name] = open(path, "r+b" if keep else "w+b")  # noqa: SIM115  # until `_close`
+                file.write(header)
+                file.truncate(len(header) + keep * none.itemsize * int(np.prod(none.shape[1:])))
+                file.seek(0, os.SEEK_END)
         self.count = keep
 
     def _close(self) -> None:
@@ -289,6 +318,7 @@ class Checkpoint:
         name = self._folder.checkpoint_column("embeddings").name
         meta = _Meta(utc_timestamp(), count, max(count, self.expected), name, self._settings)
         atomic_write_json(self._folder.checkpoint_meta, meta)
+        self._is_safe = True
 
     def _wait(self) -> None:
         saving, self._saving = self._saving, None
@@ -307,33 +337,29 @@ class Checkpoint:
 def open_checkpoint(folder: IndexFolder, settings: Settings, frequency: int, *, resume: bool) -> Checkpoint:
     """A build's checkpoint, with the rows of every checkpoint in the folder that was made with `settings`.
 
-    One of other settings is named and put aside. Without `resume`, all but those put aside are deleted.
+    Those of other settings are named and put aside. Without `resume` all of them are deleted, but for those that were
+    put aside and have other settings.
     """
-    there = [folder, *folder.other_ranks()]
+    others, taken_back = folder.other_ranks(), folder.stale(settings.digest)
     if resume:
-        for one in there:
-            _put_aside_unless(one, settings)
-        checkpoint = Checkpoint(folder, settings, frequency)
-        take_over_others(checkpoint, [*folder.other_ranks(), folder.stale(settings.digest)])
+        for there in (folder, *others):
+            _put_aside_unless(there, settings)
+        checkpoint = Checkpoint(folder, settings, frequency, there=sound_checkpoint(folder))
+        take_over_others(checkpoint, [*folder.other_ranks(), taken_back])
         return checkpoint
-    there.append(folder.stale(settings.digest))
-    if any(one.checkpoint_meta.exists() for one in there):
+    if any(there.checkpoint_meta.exists() for there in (folder, *others, taken_back)):
         say(f"--no-resume: the checkpoint in {folder.root} is discarded")
-    for one in there:
-        drop(one)
+    for there in (folder, *others, taken_back):
+        drop(there)
     return Checkpoint(folder, settings, frequency)
 
 
 def take_over_others(checkpoint: Checkpoint, others: Sequence[IndexFolder]) -> None:
-    """Move the rows of other checkpoints into `checkpoint`; one that is damaged is left alone."""
+    """Move the rows of other checkpoints into `checkpoint`."""
     for there in others:
-        try:
-            if source := checkpoint_source(there):
-                checkpoint.take_over(source.rows, _usable(source.rows))
-        except _Damaged as damage:
-            warn(f"{there.checkpoint_meta} is damaged and not used: {damage}")
-        else:
-            drop(there)
+        if source := sound_checkpoint(there):
+            checkpoint.take_over(source.rows, _usable(source.rows))
+        drop(there)
 
 
 def drop(folder: IndexFolder) -> None:
@@ -341,54 +367,57 @@ def drop(folder: IndexFolder) -> None:
     with disk_errors_named(folder.checkpoint_meta):
         for path in folder.checkpoint_files(Rows.names()):
             path.unlink(missing_ok=True)
-    if folder.root.name.endswith(STALE_SUFFIX):
-        shutil.rmtree(folder.root, ignore_errors=True)
+        if folder.is_aside and folder.root.exists():
+            sweep(folder.root)
+            with suppress(OSError):  # somebody else keeps a file there
+                folder.root.rmdir()
 
 
 def _put_aside_unless(folder: IndexFolder, settings: Settings) -> None:
     """Put the folder's checkpoint aside unless it has `settings`; delete what a kill left before the first save."""
-    try:
-        source = checkpoint_source(folder)
-    except _Damaged as damage:
-        aside = folder.stale("damaged").root
-        with disk_errors_named(aside):
-            aside.mkdir(exist_ok=True)
-            for path in folder.checkpoint_files(Rows.names()):
-                with suppress(FileNotFoundError):
-                    os.replace(path, aside / path.name)
-        warn(f"{folder.checkpoint_meta} is damaged ({damage}): put aside as {aside.name}, not used")
-        return
-    if source and not (differs := source.settings.differences(settings)):
-        return
-    if source:
+    source = sound_checkpoint(folder)
+    differs = source.settings.differences(settings) if source else []
+    if source and differs:
         stale = folder.stale(source.settings.digest)
         _keep(source.rows, _usable(source.rows), stale, source.settings)
         warn(
             f"{folder.checkpoint_meta} was made with other settings ({'; '.join(differs)}): put aside as "
             f"{stale.root.name}, for a build with its settings"
         )
-    drop(folder)
+    if differs or not source:
+        drop(folder)
 
 
-def keep_unused(checkpoint: Checkpoint, folder: IndexFolder, settings: Settings, used: NDArray[np.void]) -> None:
-    """Delete a finished build's checkpoint, but for the rows whose pictures' URLs are not in `used`, V20 [N].
+def keep_unused(
+    checkpoint: Checkpoint, earlier: Source | None, found: "Found", stale: IndexFolder, settings: Settings
+) -> None:
+    """Delete a finished build's checkpoint, but put the rows aside that another build may want.
 
-    Those pictures were not in the cache, or not in this list; their rows are put aside, since another build may want
-    them.
+    These are rows of the checkpoint, and of listed pictures in the `earlier` index, whose pictures were not in the
+    cache or not in the list: the index has no row of them.
     """
-    rows = checkpoint.rows()
-    unused = _usable(rows) & (_newest(used, rows.pictures["url_sha1"]) < 0)
-    if unused.any():
-        stale = folder.stale(settings.digest)
-        _keep(rows, unused, stale, settings)
-        say(f"{int(unused.sum()):,} rows that this build did not need are kept in {stale.root} for another one")
+    used, kept = found.urls[found.there], 0
+    for source in (checkpoint.rows(), *([earlier.rows] if earlier else [])):
+        urls = source.pictures["url_sha1"]
+        unused = _usable(source) & (_newest(used, urls) < 0)
+        if earlier and source is earlier.rows:
+            unused &= _newest(found.urls, urls) >= 0
+        if unused.any():
+            _keep(source, unused, stale, settings)
+            kept += int(unused.sum())
+    if kept:
+        say(f"{kept:,} rows that this build did not need are kept in {stale.root} for another one")
     checkpoint.drop()
 
 
 def _keep(rows: Rows, which: NDArray[np.bool_], stale: IndexFolder, settings: Settings) -> None:
+    """Add those of `rows` to the checkpoint that is put aside in `stale`."""
     with disk_errors_named(stale.root):
         stale.root.mkdir(exist_ok=True)
-    with Checkpoint(stale, settings) as kept:
+    there = sound_checkpoint(stale)
+    with disk_errors_named(stale.root):
+        stale.root.mkdir(exist_ok=True)  # unless that was damaged
+    with Checkpoint(stale, settings, there=there) as kept:
         kept.take_over(rows, which)
 
 
@@ -432,13 +461,15 @@ def look_up(sources: Sequence[Rows], faces: Records, cache: ImageCache) -> Found
     """
     names = (cache.name_for(face.image_url) for face in faces)
     urls = np.frombuffer(b"".join(bytes.fromhex(name[:40]) for name in names), "V20")
-    known = np.concatenate([rows.pictures for rows in sources])
-    found = Found(urls, _newest(known["url_sha1"], urls), np.zeros(len(urls), np.int64))
+    known = np.concatenate([rows.pictures["url_sha1"] for rows in sources])
+    found = Found(urls, _newest(known, urls), np.zeros(len(urls), np.int64))
+    starts, owners = _owners(sources, found.numbers)
     with Progress("Comparing", len(found.there), "pictures") as progress:
         for place in found.there.tolist():
+            owner = owners[place]
+            picture = sources[owner].pictures[found.numbers[place] - starts[owner]]
             try:
-                path = cache.path_for(faces[place].image_url)
-                mtime_ns = mtime_if_same(known[found.numbers[place]], path)
+                mtime_ns = mtime_if_same(picture, cache.path_for(faces[place].image_url))
             except OSError:
                 mtime_ns = None
             if mtime_ns is None:
@@ -447,6 +478,12 @@ def look_up(sources: Sequence[Rows], faces: Records, cache: ImageCache) -> Found
                 found.mtimes_ns[place] = mtime_ns
             progress.advance()
     return found
+
+
+def _owners(sources: Sequence[Rows], numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where each source's numbers start, and which source each of `numbers` belongs to."""
+    starts = np.cumsum([0, *map(len, sources)])
+    return starts, np.searchsorted(starts[1:], numbers, "right")
 
 
 def _newest(known: NDArray[np.void], wanted: NDArray[np.void]) -> NDArray[np.int64]:
@@ -460,7 +497,7 @@ def _newest(known: NDArray[np.void], wanted: NDArray[np.void]) -> NDArray[np.int
 
 def assemble(sources: Sequence[Rows], found: Found, target: IndexFolder) -> None:
     """Write the faces' rows in the list's order, as the columns of an index in `target`."""
-    there, starts = found.there, np.cumsum([0, *map(len, sources)])
+    there = found.there
     width = max(rows.embeddings.shape[1] for rows in sources)
     files = {name: open(target.column(name), "wb") for name in Rows.names()}  # noqa: SIM115  # closed below
     try:
@@ -468,7 +505,7 @@ def assemble(sources: Sequence[Rows], found: Found, target: IndexFolder) -> None
             files[name].write(_npy_header(none, len(there)))
         for start in range(0, len(there), CHUNK):
             faces = there[start : start + CHUNK]
-            chunk, owners = Rows.empty(len(faces), width), np.searchsorted(starts, found.numbers[faces], "right") - 1
+            chunk, (starts, owners) = Rows.empty(len(faces), width), _owners(sources, found.numbers[faces])
             for number in np.unique(owners):
                 rows = sources[number].take(found.numbers[faces[owners == number]] - starts[number])
                 for name, column in rows.columns().items():

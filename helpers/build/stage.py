@@ -37,6 +37,7 @@ from helpers.talk import say, warn
 
 if TYPE_CHECKING:
     from helpers.embed.embedder import Embedder
+    from helpers.embed.settings import Settings
 
 
 def require_wanted(request: BuildRequest) -> None:
@@ -85,8 +86,9 @@ def build(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks:
     faces = faces_on_disk(card_list, request.selection, folder.root)
     report.total = len(faces)
     earlier = None if request.rebuild else index_source(folder)
-    there = [*(settings_there(folder) if request.resume else []), *([earlier.settings] if earlier else [])]
-    report.precision_chosen = choose_precision(embedder, request.precision, there, faces, cache)
+    report.precision_chosen = choose_precision(
+        embedder, request.precision, _settings_there(folder, earlier, request), faces, cache
+    )
     settings = ranks.from_leader(embedder.settings)
     with open_checkpoint(folder, settings, request.checkpoint_frequency, resume=request.resume) as checkpoint:
         earlier = earlier if earlier and _fits(earlier, embedder) else None
@@ -110,8 +112,11 @@ def build(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks:
         _require_rows(found, report)
         sources = [*before, checkpoint.rows()]
         index = publish(request, card_list, faces, sources, found, embedder, workers, report, ranks.size)
-        keep_unused(checkpoint, folder, settings, found.urls[found.there])
-    ranks.let_go()
+        ranks.let_go()
+        try:
+            keep_unused(checkpoint, earlier, found, folder.stale(settings.digest), settings)
+        except PipelineError as error:
+            warn(f"the index is complete, but the checkpoint stays: {error}")
     if folder.browser_vectors.exists():
         warn(f"the browser files in {request.out} are of an earlier build: run export_for_browser.py to renew them")
     return report.summary(index, str(request.out))
@@ -144,6 +149,13 @@ def _follow(request: BuildRequest, embedder: Embedder, report: BuildReport, rank
         ranks.from_leader(None)  # torchrun's agent waits only minutes for others once its own are done
 
 
+def _settings_there(folder: IndexFolder, earlier: Source | None, request: BuildRequest) -> list[Settings]:
+    """The settings of the existing rows, those that most likely matter first."""
+    here, aside = [folder, *folder.other_ranks()], folder.all_stale()
+    index = [earlier.settings] if earlier else []
+    return [*settings_there(here), *index, *settings_there(aside)] if request.resume else index
+
+
 def _fits(earlier: Source, embedder: Embedder) -> bool:
     """Whether rows of the existing index can be reused; if not, a warning says what differs."""
     ours = embedder.settings
@@ -170,6 +182,8 @@ def _tell_reuse(earlier: Source, found: Found, request: BuildRequest, report: Bu
         say(f"Reusing {report.reused:,} of {len(earlier.rows):,} rows of the existing index")
     report.dropped = found.unlisted(earlier.rows)
     before = earlier.manifest.parameters.selection if earlier.manifest else request.selection
+    if not report.total:
+        return  # and nothing goes, for there will be no index
     if report.dropped and before == request.selection:
         say(f"{report.dropped:,} rows of the existing index go: their pictures are no longer in the list")
     elif report.dropped:

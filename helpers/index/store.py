@@ -70,7 +70,9 @@ class StoredIndex:
         path = self._unchanged(self.folder.column(name))
         try:
             found = np.load(path, mmap_mode="r")
-        except (OSError, ValueError, EOFError) as error:
+        except OSError as error:
+            raise unreadable(path, error) from error
+        except (ValueError, EOFError) as error:
             raise disagreement(path, str(error)) from error
         none = Rows.empty(width=self.width).columns()[name]
         shape = (self.count, *none.shape[1:])

@@ -47,14 +47,19 @@ def _head_status(url: str, user_agent: str, timeout: tuple[float, float]) -> int
         return 0
 
 
-def leads_home(host: str, *, look_up: bool) -> bool:
-    """Whether `host` is this machine, or a link-local address, where clouds serve credentials.
-
-    `look_up` resolves names; a proxy, if there is one, does that itself. An unknown name is neither.
-    """
+def leads_home(host: str) -> bool:
+    """Whether `host`, an IP address or "localhost", is this machine or link-local, where clouds serve credentials."""
     try:
-        found = socket.getaddrinfo(host, None, flags=0 if look_up or host == "localhost" else socket.AI_NUMERICHOST)
-    except (OSError, UnicodeError):
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.partition("%")[0])
+    except ValueError:  # a name
         return False
-    addresses = [ipaddress.ip_address(str(address[0]).partition("%")[0]) for *_, address in found]
-    return any(a.is_loopback or a.is_link_local or a.is_unspecified for a in addresses)
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_link_local or address.is_unspecified
+
+
+def addresses_of(host: str) -> list[str]:
+    """The IP addresses of a host's name; none if it is unknown."""
+    try:
+        return [str(address[0]) for *_, address in socket.getaddrinfo(host, None)]
+    except (OSError, UnicodeError):
+        return []
