@@ -2,12 +2,15 @@
 
 import socket
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+FOR_EVER_SECONDS = 20.0  # of headers without end: a client that would wait for more fails its test, and does not hang
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
         reply = self.server.next_reply(self.path, dict(self.headers.items()))
         if reply.hang:
             self.server.closing.wait(60)
-        while reply.continues and not self.server.closing.wait(0.05):
+        ends = time.monotonic() + FOR_EVER_SECONDS
+        while reply.continues and time.monotonic() < ends and not self.server.closing.wait(0.05):
             try:
                 self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             except OSError:
@@ -109,7 +113,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_body(self, reply: Reply, body: bytes) -> None:
         if reply.trailers:
             self.wfile.write(b"%x\r\n%s\r\n0\r\n" % (len(body), body))
-            while not self.server.closing.wait(0.02):
+            ends = time.monotonic() + FOR_EVER_SECONDS
+            while time.monotonic() < ends and not self.server.closing.wait(0.02):
                 self.wfile.write(b"X-And-So: on\r\n")
             return
         step = -(-len(body) // reply.drops) if reply.drops else max(1, len(body))
