@@ -49,9 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     report, ranks = BuildReport(), Ranks.from_environment()
     with ranks.connected(), sole_build(request.out, ranks):
         embedder = load_embedder(request, report, ranks)
-        summary = build(request, embedder, report, ranks)
+        build(request, embedder, report, ranks)
     if ranks.leads:
-        print(summary)
+        print(report.summary())
     return ExitCode.OK
 
 

@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         downloaded = download(args.cache, args.selection, args.http, **args.how_to_download)
         print(downloaded.summary(), flush=True)
         require_enough(downloaded, args.max_failures)
-        print(build(request, embedder, report))
+        build(request, embedder, report)
+        print(report.summary())
     return ExitCode.OK
 
 

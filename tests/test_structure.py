@@ -69,7 +69,7 @@ def test_no_module_and_no_room_is_part_of_a_circle() -> None:
     list(TopologicalSorter(rooms).static_order())
     stage = modules["helpers.build.stage"]
     print(f"\nimport circles: 0; files that the build's stage imports: {len(stage)}")
-    assert len(stage) <= 17
+    assert len(stage) <= 18
     assert not any(target.startswith("scripts") for targets in modules.values() for target in targets)
 
 

@@ -38,8 +38,8 @@ def publish(
     workers: WorkerPlan,
     report: BuildReport,
     ranks: int,
-) -> str:
-    """Build the index of the rows `found` in `sources`, in `request.out`; return a few words about it.
+) -> None:
+    """Build the index of the rows `found` in `sources`, in `request.out`; `report` gets a few words about it.
 
     Raises PipelineError. The files of an earlier index are only touched once the new ones are complete and checked.
     """
@@ -73,7 +73,10 @@ def publish(
             check_index(StoredIndex(staged), cache, embedder)
         staged.manifest.write_bytes(json_text(replace(manifest, seconds=report.seconds)))  # now all of them
     ef = f"efSearch {index.ef_search} (measured)"
-    return f"M {request.hnsw_m}, efConstruction {request.hnsw_ef_construction}, {ef}"
+    report.index, report.out = (
+        f"M {request.hnsw_m}, efConstruction {request.hnsw_ef_construction}, {ef}",
+        str(request.out),
+    )
 
 
 def _index(

@@ -26,6 +26,8 @@ class BuildReport:
     model_there: float = 0.0  # seconds in all
     seconds: dict[str, float] = field(default_factory=dict)  # by phase
     precision_chosen: str = ""  # why the precision is what it is
+    index: str = ""  # what the index is like
+    out: str = ""  # where it lies
     checkpoints: int = 0  # made
     checkpoint_seconds: float = 0.0  # that they held up the run
 
@@ -95,8 +97,8 @@ class BuildReport:
         yield
         self.seconds[name] = round(time.monotonic() - started, 3)
 
-    def summary(self, index: str, out: str) -> str:
-        """The text printed at the end; `index` describes the index in `out`."""
+    def summary(self) -> str:
+        """The text printed at the end."""
         rate = self.images_per_second.get("embedding")
         origins = [
             f"{self.embedded:,} now" + (f" at {rate:,.1f} images/s" if rate else "") if self.embedded else "",
@@ -112,10 +114,10 @@ class BuildReport:
                 f"  embedded: {self.successful:,} ({', '.join(filter(None, origins))})",
                 f"Success rate: {percent(self.successful, self.total)}",
                 *(["download_images.py fetches what is missing or broken"] if self.successful < self.total else []),
-                f"HNSW: {index}",
+                f"HNSW: {self.index}",
                 f"Checkpoints: {self.checkpoints}, cost {self.checkpoint_seconds:.2f} s ({cost:.2f} %)",
                 self._phases(),
-                f"Written to {out}",
+                f"Written to {self.out}",
             ]
         )
 

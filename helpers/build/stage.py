@@ -7,6 +7,7 @@ rank 0 does the rest.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,8 +37,10 @@ from helpers.errors import Category, ExitCode, PipelineError
 from helpers.talk import say, warn
 
 if TYPE_CHECKING:
+    from helpers.cards.faces import Records
     from helpers.embed.embedder import Embedder
-    from helpers.embed.settings import Settings
+    from helpers.embed.settings import Rows, Settings
+    from helpers.embed.stage import WorkerPlan
 
 
 def require_wanted(request: BuildRequest) -> None:
@@ -66,52 +69,29 @@ def load_embedder(request: BuildRequest, report: BuildReport, ranks: Ranks = ALO
         return Embedder.load(source, Preparation(request.size, request.fit), request.device, ranks.local_rank)
 
 
-def build(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks: Ranks = ALONE) -> str:
-    """Build the index of the selected faces' pictures; return the summary ("" on ranks above 0).
+def build(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks: Ranks = ALONE) -> IndexFolder:
+    """Build the index of the selected faces' pictures in `request.out`; return its folder, for StoredIndex.
 
-    Raises PipelineError: no valid picture (exit 2), any other known failure (exit 1). A build that is stopped or killed
-    leaves a checkpoint, which stays until the index is in place.
+    `report` has the summary then. Raises PipelineError: no valid picture (exit 2), any other known failure (exit 1). A
+    build that is stopped or killed leaves a checkpoint, which stays until the index is in place.
     """
+    folder = IndexFolder(request.out)
     if not ranks.leads:
         _follow(request, embedder, report, ranks)
-        return ""
-    from helpers.build.making import choose_precision, make_rows, workers_for  # torch and faiss: seconds
-    from helpers.build.publish import publish
+        return folder
+    from helpers.build.publish import publish  # torch and faiss: seconds
 
-    folder, cache = IndexFolder(request.out), ImageCache(request.cache)
-    card_list = kept_list(
-        cache.root, request.selection.kind, request.http, refresh=request.refresh, offline=request.offline
-    )
-    ranks.from_leader(card_list.name)
+    card_list = _card_list(request, ranks)
     faces = faces_on_disk(card_list, request.selection, folder.root)
     report.total = len(faces)
     earlier = None if request.rebuild else index_source(folder)
-    report.precision_chosen = choose_precision(
-        embedder, request.precision, _settings_there(folder, earlier, request), faces, cache
-    )
-    settings = ranks.from_leader(embedder.settings)
+    settings = _settle(embedder, earlier, faces, request, report, ranks)
     with open_checkpoint(folder, settings, request.checkpoint_frequency, resume=request.resume) as checkpoint:
         earlier = earlier if earlier and _fits(earlier, embedder) else None
-        before = [earlier.rows] if earlier else []
-        reusable, resumable = sum(map(len, before)), checkpoint.count
-        with report.phase("reusing"):
-            found = look_up([*before, checkpoint.rows()], faces, cache)
-        _count(found, reusable, report)
-        if earlier:
-            _tell_reuse(earlier, found, request, report)
-        workers = workers_for(request, embedder, checkpoint, ranks.local_size)
-        share = ranks.share(ranks.from_leader(found.missing))
-        if not ranks.alone:
-            say(f"{ranks.size} ranks share {len(found.missing):,} faces; the progress is that of rank 0")
-        with report.phase("embedding"):
-            make_rows(faces, share, cache, embedder, workers, checkpoint, report, verify=request.validate_cache)
-            for other in ranks.to_leader(report)[1:]:
-                report.add_share(other)
-            take_over_others(checkpoint, folder.other_ranks())
-        found.add_new(checkpoint.rows(), resumable, reusable)
-        _require_rows(found, report)
-        sources = [*before, checkpoint.rows()]
-        index = publish(request, card_list, faces, sources, found, embedder, workers, report, ranks.size)
+        found = _look_up(earlier, checkpoint, faces, request, report)
+        workers = _make_missing(found, earlier, checkpoint, faces, embedder, request, report, ranks)
+        sources = _sources(earlier, checkpoint)
+        publish(request, card_list, faces, sources, found, embedder, workers, report, ranks.size)
         ranks.let_go()
         try:
             keep_unused(checkpoint, earlier, found, folder.stale(settings.digest), settings)
@@ -119,7 +99,83 @@ def build(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks:
             warn(f"the index is complete, but the checkpoint stays: {error}")
     if folder.browser_vectors.exists():
         warn(f"the browser files in {request.out} are of an earlier build: run export_for_browser.py to renew them")
-    return report.summary(index, str(request.out))
+    return folder
+
+
+def _card_list(request: BuildRequest, ranks: Ranks) -> Path:
+    network = {"refresh": request.refresh, "offline": request.offline}
+    card_list = kept_list(request.cache, request.selection.kind, request.http, **network)
+    ranks.from_leader(card_list.name)
+    return card_list
+
+
+def _settle(
+    embedder: Embedder,
+    earlier: Source | None,
+    faces: Records,
+    request: BuildRequest,
+    report: BuildReport,
+    ranks: Ranks,
+) -> Settings:
+    """Choose the precision, for all ranks; return the settings of the rows to make."""
+    from helpers.build.making import choose_precision  # torch: seconds
+
+    folder = IndexFolder(request.out)
+    index = [earlier.settings] if earlier else []
+    there = index
+    if request.resume:  # the more likely they matter, the earlier
+        here, aside = [folder, *folder.other_ranks()], folder.all_stale()
+        there = [*settings_there(here), *index, *settings_there(aside)]
+    cache = ImageCache(request.cache)
+    report.precision_chosen = choose_precision(embedder, request.precision, there, faces, cache)
+    return ranks.from_leader(embedder.settings)
+
+
+def _sources(earlier: Source | None, checkpoint: Checkpoint) -> list[Rows]:
+    """The rows to look faces up in; the checkpoint's are newer."""
+    return [*([earlier.rows] if earlier else []), checkpoint.rows()]
+
+
+def _look_up(
+    earlier: Source | None, checkpoint: Checkpoint, faces: Records, request: BuildRequest, report: BuildReport
+) -> Found:
+    """Find the rows that exist, and count and log them."""
+    with report.phase("reusing"):
+        found = look_up(_sources(earlier, checkpoint), faces, ImageCache(request.cache))
+    numbers, reusable = found.numbers[found.there], len(earlier.rows) if earlier else 0
+    report.reused, report.resumed = int((numbers < reusable).sum()), int((numbers >= reusable).sum())
+    if report.resumed:
+        say(f"Resuming: {report.resumed:,} of {report.total:,} faces are embedded already")
+    if earlier:
+        _tell_reuse(earlier, found, request, report)
+    return found
+
+
+def _make_missing(
+    found: Found,
+    earlier: Source | None,
+    checkpoint: Checkpoint,
+    faces: Records,
+    embedder: Embedder,
+    request: BuildRequest,
+    report: BuildReport,
+    ranks: Ranks,
+) -> WorkerPlan:
+    """Let all ranks embed the faces that have no row, and note where their rows are."""
+    from helpers.build.making import make_rows, workers_for  # torch: seconds
+
+    workers, resumable = workers_for(request, embedder, checkpoint, ranks.local_size), checkpoint.count
+    share, cache = ranks.share(ranks.from_leader(found.missing)), ImageCache(request.cache)
+    if not ranks.alone:
+        say(f"{ranks.size} ranks share {len(found.missing):,} faces; the progress is that of rank 0")
+    with report.phase("embedding"):
+        make_rows(faces, share, cache, embedder, workers, checkpoint, report, verify=request.validate_cache)
+        for other in ranks.to_leader(report)[1:]:
+            report.add_share(other)
+        take_over_others(checkpoint, IndexFolder(request.out).other_ranks())
+    found.add_new(checkpoint.rows(), resumable, len(earlier.rows) if earlier else 0)
+    _require_rows(found, report)
+    return workers
 
 
 def _follow(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks: Ranks) -> None:
@@ -149,13 +205,6 @@ def _follow(request: BuildRequest, embedder: Embedder, report: BuildReport, rank
         ranks.from_leader(None)  # torchrun's agent waits only minutes for others once its own are done
 
 
-def _settings_there(folder: IndexFolder, earlier: Source | None, request: BuildRequest) -> list[Settings]:
-    """The settings of the existing rows, those that most likely matter first."""
-    here, aside = [folder, *folder.other_ranks()], folder.all_stale()
-    index = [earlier.settings] if earlier else []
-    return [*settings_there(here), *index, *settings_there(aside)] if request.resume else index
-
-
 def _fits(earlier: Source, embedder: Embedder) -> bool:
     """Whether rows of the existing index can be reused; if not, a warning says what differs."""
     ours = embedder.settings
@@ -167,13 +216,6 @@ def _fits(earlier: Source, embedder: Embedder) -> bool:
     advice = f"--precision {precision} keeps its rows" if only_that else "use another --out to keep it"
     warn(f"the existing index can't be reused: {'; '.join(differs)} ({advice})")
     return False
-
-
-def _count(found: Found, reusable: int, report: BuildReport) -> None:
-    there = found.numbers[found.there]
-    report.reused, report.resumed = int((there < reusable).sum()), int((there >= reusable).sum())
-    if report.resumed:
-        say(f"Resuming: {report.resumed:,} of {report.total:,} faces are embedded already")
 
 
 def _tell_reuse(earlier: Source, found: Found, request: BuildRequest, report: BuildReport) -> None:
