@@ -35,7 +35,7 @@ LIST_FLAGS = --kind $(call quoted,$(KIND)) --cache $(call quoted,$(CACHE))
 	prove-embed-kill prove-incremental bench-download bench-embed bench-validate clean clean-cache
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Variables: DEVICE=auto|cpu|cuda|mps KIND=unique_artwork CACHE=image_cache OUT=index_out PORT=8000"
 	@echo "             ARGS=\"extra flags\" for the script, VENV=.venv PYTHON=python3 PIP_ARGS for pip"
@@ -117,7 +117,7 @@ conda-mps: ## the same for a Mac: mtg-image-db-mps
 	$(HAVE_CONDA)
 	$(CONDA) env update --file environment-mps.yml --prune
 
-test: $(INSTALLED) ## run the tests except the slow ones (five minutes)
+test: $(INSTALLED) ## run the tests except the slow ones (three minutes)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow" $(ARGS)
 
 test-slow: $(INSTALLED) ## run the slow tests: torchrun, demo, README, small disks, real cards (two minutes)

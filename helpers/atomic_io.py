@@ -17,7 +17,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -62,14 +62,17 @@ def atomic_set(folder: Path, marker: str) -> Iterator[Path]:
     block fails, the old files stay as they were. Two writers of one folder take turns.
     """
     staging = _part_of(folder / marker)
-    with disk_errors_named(folder / marker), _exclusive(folder, marker):
-        complete_set(folder, marker)
-        try:
+    with disk_errors_named(folder / marker), ExitStack() as held:
+        with _locked(folder):
+            sweep(folder, marker)
+            complete_set(folder, marker)
             staging.mkdir()
+            held.enter_context(_locked(staging))  # so that nobody sweeps it
+        try:
             yield staging
             for path in (*staging.iterdir(), staging):
                 fsync(path)
-            with signals_deferred():
+            with _locked(folder), signals_deferred():
                 os.replace(staging, folder / f"{marker}{SWAP_SUFFIX}")
                 fsync(folder)
                 complete_set(folder, marker)
@@ -92,19 +95,27 @@ def complete_set(folder: Path, marker: str) -> None:
 
 
 @contextmanager
-def _exclusive(folder: Path, marker: str) -> Iterator[None]:
-    """Be the only writer of a set in `folder`, and sweep what a killed writer left of the set of `marker`.
-
-    Some network disks can't lock directories: there nobody waits, and nothing is swept that may be in use.
-    """
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock on a folder. Some network disks have none for folders: there nobody waits."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            sweep(folder, marker)
         yield
     finally:
         os.close(descriptor)
+
+
+def _is_locked(folder: Path) -> bool:
+    """Whether somebody holds the lock on a folder, or may do so, where there are no locks."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 @contextmanager
@@ -133,7 +144,8 @@ def sweep(folder: Path, beginning: str = "") -> None:
         if not _OUR_PART.search(part.name):
             continue
         if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
+            if not _is_locked(part):
+                shutil.rmtree(part, ignore_errors=True)
         else:
             part.unlink(missing_ok=True)
 

@@ -27,12 +27,15 @@ def shared_folder(folder: Path, lock_name: str) -> Iterator[None]:
     """
     while True:
         with disk_errors_named(folder / lock_name):
-            lock = open(folder / lock_name, "a")  # noqa: SIM115  # closed by the block below
+            lock = open(folder / lock_name, "a+")  # noqa: SIM115  # held by the block below; NFS wants to read
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                pass  # somebody else is writing: their .part files are in use
+                pass  # another process is writing: its .part files are in use
+            except OSError:  # no locks here
+                yield
+                return
             else:
                 sweep(folder)
             fcntl.flock(lock, fcntl.LOCK_SH)

@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import signal
 import subprocess
@@ -7,7 +8,7 @@ from typing import BinaryIO
 
 import pytest
 
-from helpers.atomic_io import atomic_path, atomic_write_bytes, complete_set, writable_folder
+from helpers.atomic_io import atomic_path, atomic_set, atomic_write_bytes, complete_set, writable_folder
 from helpers.errors import PipelineError
 from helpers.locks import Held, shared_folder, sole_holder
 from tests.conftest import ROOT
@@ -103,7 +104,7 @@ def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path: Path) -> None:
 
 
 def test_where_a_disk_has_no_locks_nothing_is_swept(tmp_path: Path) -> None:
-    (tmp_path / "MARKER.2-0123abcd.part").write_bytes(b"half")
+    (tmp_path / "MARKER.2-0123abcd.part").mkdir()
     code = f"""
 import errno, fcntl, sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -124,6 +125,24 @@ def test_a_set_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     write_set(tmp_path, b"new", failing)
     assert names(tmp_path) == ["MARKER", "a", "b"]
     assert {path.read_bytes() for path in tmp_path.iterdir()} == {b"old"}
+
+
+def test_two_writers_of_a_set_do_not_wait_for_each_other_but_for_the_swap(tmp_path: Path) -> None:
+    with atomic_set(tmp_path, marker="MARKER") as staging:
+        (staging / "MARKER").write_bytes(b"last")
+        write_set(tmp_path, b"first")
+        assert names(tmp_path) == ["MARKER", staging.name, "a", "b"]  # nor does one sweep what the other writes
+    assert (tmp_path / "MARKER").read_bytes() == b"last"
+
+
+def test_a_disk_without_locks_is_shared_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    (tmp_path / "x.2-0123abcd.part").write_bytes(b"may be in use")
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with shared_folder(tmp_path, ".lock"):
+        assert names(tmp_path) == [".lock", "x.2-0123abcd.part"]
 
 
 def test_parts_of_another_set_are_not_swept(tmp_path: Path) -> None:

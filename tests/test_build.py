@@ -275,7 +275,7 @@ def test_batches_are_no_larger_than_checkpoints_allow(
     done = build(built.cache, tmp_path, built.model, "--limit", 2, *arguments)
     assert done.returncode == 0, done.stderr
     assert Built(built.cache, tmp_path, built.model).manifest()["parameters"]["batch_size"] == size
-    assert (f"{size} pictures at a time" in done.stderr) == told
+    assert (f"using batches of {size}" in done.stderr) == told
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -201,6 +201,11 @@ def test_a_path_that_is_too_long_is_no_cache(script: str, code: int) -> None:
     assert "ERROR: Configuration Error: the image cache does not exist" in done.stderr
 
 
+def test_a_path_that_is_too_long_is_no_place_for_an_index(tmp_path: Path) -> None:
+    done = run_script("build_mtg_faiss.py", "--cache", tmp_path, "--out", "a" * 300)
+    assert (done.returncode, "the --out directory can't be used" in done.stderr) == (1, True)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here, which stands in for a full disk")
 def test_a_full_disk_behind_stdout_is_a_known_failure(tmp_path: Path) -> None:
     words = [sys.executable, str(ROOT / "download_images.py"), "--cache", str(tmp_path), "--limit", "0"]

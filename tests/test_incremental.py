@@ -63,8 +63,8 @@ def test_rows_that_flags_leave_out_go_with_a_warning(built: Built, tmp_path: Pat
     out = Path(shutil.copytree(built.index, tmp_path / "out"))
     done = build(built.cache, out, built.model, "--limit", 3)
     assert done.returncode == 0, done.stderr
-    assert f"WARNING: {FACES - 3} rows of the existing index go: this build is --kind unique_artwork" in done.stderr
-    assert "--image-key normal --limit 3, that one was --kind unique_artwork --image-key normal;" in done.stderr
+    assert f"WARNING: {FACES - 3} rows of the existing index will be dropped: this build selects --kind" in done.stderr
+    assert "--image-key normal --limit 3, that one selected --kind unique_artwork --image-key normal;" in done.stderr
     assert Built(built.cache, out, built.model).manifest()["embedding"]["dropped"] == FACES - 3
 
 
@@ -169,6 +169,16 @@ def test_a_rebuild_takes_nothing_from_an_index_and_resumes_what_it_made_itself(
     assert embedded(built, cache, out, "--rebuild") == expected
     embedded(built, cache, fresh)
     assert same_index(out, fresh)
+
+
+def test_a_rebuild_takes_nothing_that_was_put_aside_from_an_index(built: Built, cache: Path, tmp_path: Path) -> None:
+    out, path = tmp_path / "out", ImageCache(cache).path_for(built.records()[2]["image_url"])
+    embedded(built, cache, out)
+    path.rename(tmp_path / "away")
+    embedded(built, cache, out)
+    (tmp_path / "away").rename(path)
+    assert list(out.glob("checkpoint-*.stale"))
+    assert embedded(built, cache, out, "--rebuild") == {"reused": 0, "resumed": 0, "embedded": FACES}
 
 
 def test_without_resume_nothing_is_taken_from_a_checkpoint(built: Built, tmp_path: Path) -> None:

@@ -400,6 +400,11 @@ def write_npy(path: Path) -> None:
         np.save(file, np.zeros(3))
 
 
+def set_width(path: Path, width: int) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data.replace(f", {WIDTH})".encode(), f", {width})".encode(), 1))
+
+
 def flip(path: Path, at: int) -> None:
     data = bytearray(path.read_bytes())
     data[at] ^= 4
@@ -430,6 +435,10 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "too many processed": lambda folder: damage_json(folder, processed_count=11),
     "negative": lambda folder: damage_json(folder, processed_count=-1),
     "more than total": lambda folder: damage_json(folder, total_count=1),
+    "a mask of two dimensions": lambda folder: np.savez(
+        folder / "checkpoint.npz", good_mask=np.ones((2, 2), np.bool_), indices=np.arange(4)
+    ),
+    "another width": lambda folder: set_width(folder / "checkpoint_embeddings.npy", 1),
     "mask too short": lambda folder: damage_mask(folder, [True], [0]),
     "indices not of the mask": lambda folder: damage_mask(folder, [True, False, True], [0, 1]),
     "fewer indices": lambda folder: damage_mask(folder, [True, False, True], [0]),

@@ -39,7 +39,8 @@ def workers_for(request: BuildRequest, embedder: Embedder, checkpoint: Checkpoin
     if plan.batch <= checkpoint.max_batch:
         return plan
     if request.batch:
-        warn(f"--checkpoint-frequency {request.checkpoint_frequency}: {checkpoint.max_batch} pictures at a time")
+        half = f"half of --checkpoint-frequency {request.checkpoint_frequency}"
+        warn(f"--batch {request.batch} is more than {half}: using batches of {checkpoint.max_batch}")
     return dataclasses.replace(plan, batch=checkpoint.max_batch)
 
 

@@ -131,7 +131,7 @@ def sole_build(out: Path, ranks: Ranks = ALONE) -> Iterator[None]:
         require_shared(IndexFolder(out).build_lock, "--out")
         yield
         return
-    was_there = out.exists()
+    was_there = os.path.exists(out)  # noqa: PTH110  # pathlib's raises for a name that is too long
     folder = IndexFolder(writable_folder(out, "--out"))
     try:
         held, advice = f"another build is writing into {out}", "wait until it is done, or use another --out"
@@ -148,11 +148,11 @@ def sole_build(out: Path, ranks: Ranks = ALONE) -> Iterator[None]:
 
 def require_shared(path: Path, flag: str) -> None:
     """PipelineError (Configuration Error) if this rank does not see what rank 0 has at `path`."""
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110  # see above
         raise PipelineError.of(
             Category.CONFIGURATION,
             f"the ranks do not share {flag}",
-            details=f"rank 0 has {path}, this one does not see it",
+            details=f"rank 0 sees {path}, but this rank does not",
             suggestion=f"let {flag} name the same directory, on a disk that all machines share",
         )
 

@@ -102,7 +102,7 @@ def checkpoint_source(folder: IndexFolder) -> Source | None:
         with np.load(BytesIO(folder.checkpoint_mask.read_bytes())) as packed:  # zipfile hides errors of the disk
             good, indices = packed["good_mask"], packed["indices"]
         # A kill between the two files leaves a mask of more rows than the JSON counts
-        if good.dtype != np.bool_ or not 0 < count <= min(len(good), meta.total_count):
+        if good.dtype != np.bool_ or good.ndim != 1 or not 0 < count <= min(len(good), meta.total_count):
             raise _Damaged(f"its files do not agree on {count:,} rows")
         if not np.array_equal(indices, np.flatnonzero(good)):
             raise _Damaged("its mask and its indices disagree")
@@ -117,8 +117,10 @@ def checkpoint_source(folder: IndexFolder) -> Source | None:
             raise unreadable(folder.checkpoint_meta, error) from error
         raise _Damaged(str(error)) from error
     damaged = np.intersect1d(off_unit_rows(rows.embeddings), np.flatnonzero(good[:count]))
+    if damaged.size and damaged.size == good[:count].sum():
+        raise _Damaged("it holds no row of norm 1")
     if damaged.size:
-        warn(f"damaged rows in {folder.checkpoint_meta}: {damaged.size:,}; they are embedded again")
+        warn(f"{damaged.size:,} damaged rows in {folder.checkpoint_meta}: they will be embedded again")
     return Source(meta.parameters, _without(rows, np.union1d(damaged, np.flatnonzero(~good[:count]))))
 
 
@@ -134,7 +136,7 @@ def sound_checkpoint(folder: IndexFolder) -> Source | None:
             for path in folder.checkpoint_files(Rows.names()):
                 with suppress(FileNotFoundError):
                     os.replace(path, aside / path.name)
-        warn(f"{folder.checkpoint_meta} is damaged ({damage}): put aside as {aside.name}, not used")
+        warn(f"{folder.checkpoint_meta} is damaged ({damage}): moved to {aside.name}, not used")
         drop(folder)
         return None
 
@@ -266,7 +268,7 @@ class Checkpoint:
             self._close()
             if not self._is_safe:
                 drop(self._folder)
-            elif not isinstance(error, PipelineError | None):  # which says what to do
+            elif not isinstance(error, PipelineError | None) and not self._folder.is_aside:  # which says what to do
                 say(f"Checkpoint kept in {self._folder.root}: run the same command to resume (without --no-resume)")
 
     def _open(self, like: Rows, keep: int) -> None:
@@ -334,18 +336,21 @@ class Checkpoint:
             self.seconds += time.monotonic() - started
 
 
-def open_checkpoint(folder: IndexFolder, settings: Settings, frequency: int, *, resume: bool) -> Checkpoint:
+def open_checkpoint(
+    folder: IndexFolder, settings: Settings, frequency: int, *, resume: bool, take_back: bool = True
+) -> Checkpoint:
     """A build's checkpoint, with the rows of every checkpoint in the folder that was made with `settings`.
 
-    Those of other settings are named and put aside. Without `resume` all of them are deleted, but for those that were
-    put aside and have other settings.
+    Those of other settings are named and put aside. Without `take_back` what was put aside stays so: it may hold rows
+    of an earlier index. Without `resume` all of them are deleted, but for those that were put aside and have other
+    settings.
     """
     others, taken_back = folder.other_ranks(), folder.stale(settings.digest)
     if resume:
         for there in (folder, *others):
             _put_aside_unless(there, settings)
         checkpoint = Checkpoint(folder, settings, frequency, there=sound_checkpoint(folder))
-        take_over_others(checkpoint, [*folder.other_ranks(), taken_back])
+        take_over_others(checkpoint, [*folder.other_ranks(), *([taken_back] if take_back else [])])
         return checkpoint
     if any(there.checkpoint_meta.exists() for there in (folder, *others, taken_back)):
         say(f"--no-resume: the checkpoint in {folder.root} is discarded")
@@ -381,8 +386,8 @@ def _put_aside_unless(folder: IndexFolder, settings: Settings) -> None:
         stale = folder.stale(source.settings.digest)
         _keep(source.rows, _usable(source.rows), stale, source.settings)
         warn(
-            f"{folder.checkpoint_meta} was made with other settings ({'; '.join(differs)}): put aside as "
-            f"{stale.root.name}, for a build with its settings"
+            f"{folder.checkpoint_meta} was made with other settings ({'; '.join(differs)}): moved to "
+            f"{stale.root.name}; a build with those settings will use it again"
         )
     if differs or not source:
         drop(folder)
@@ -397,7 +402,7 @@ def keep_unused(
     cache or not in the list: the index has no row of them.
     """
     used, kept = found.urls[found.there], 0
-    for source in (checkpoint.rows(), *([earlier.rows] if earlier else [])):
+    for source in (*([earlier.rows] if earlier else []), checkpoint.rows()):  # the newest last
         urls = source.pictures["url_sha1"]
         unused = _usable(source) & (_newest(used, urls) < 0)
         if earlier and source is earlier.rows:
@@ -406,7 +411,7 @@ def keep_unused(
             _keep(source, unused, stale, settings)
             kept += int(unused.sum())
     if kept:
-        say(f"{kept:,} rows that this build did not need are kept in {stale.root} for another one")
+        say(f"{kept:,} rows that this build did not need are kept in {stale.root} for later builds")
     checkpoint.drop()
 
 

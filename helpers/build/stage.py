@@ -86,7 +86,8 @@ def build(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks:
     report.total = len(faces)
     earlier = None if request.rebuild else index_source(folder)
     settings = _settle(embedder, earlier, faces, request, report, ranks)
-    with open_checkpoint(folder, settings, request.checkpoint_frequency, resume=request.resume) as checkpoint:
+    resuming = {"resume": request.resume, "take_back": not request.rebuild}
+    with open_checkpoint(folder, settings, request.checkpoint_frequency, **resuming) as checkpoint:
         earlier = earlier if earlier and _fits(earlier, embedder) else None
         found = _look_up(earlier, checkpoint, faces, request, report)
         workers = _make_missing(found, earlier, checkpoint, faces, embedder, request, report, ranks)
@@ -96,7 +97,7 @@ def build(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks:
         try:
             keep_unused(checkpoint, earlier, found, folder.stale(settings.digest), settings)
         except PipelineError as error:
-            warn(f"the index is complete, but the checkpoint stays: {error}")
+            warn(f"the index is complete, but rows for later builds could not be kept: {error}")
     if folder.browser_vectors.exists():
         warn(f"the browser files in {request.out} are of an earlier build: run export_for_browser.py to renew them")
     return folder
@@ -167,7 +168,7 @@ def _make_missing(
     workers, resumable = workers_for(request, embedder, checkpoint, ranks.local_size), checkpoint.count
     share, cache = ranks.share(ranks.from_leader(found.missing)), ImageCache(request.cache)
     if not ranks.alone:
-        say(f"{ranks.size} ranks share {len(found.missing):,} faces; the progress is that of rank 0")
+        say(f"{ranks.size} ranks share {len(found.missing):,} faces; the progress shown is rank 0's only")
     with report.phase("embedding"):
         make_rows(faces, share, cache, embedder, workers, checkpoint, report, verify=request.validate_cache)
         for other in ranks.to_leader(report)[1:]:
@@ -192,7 +193,7 @@ def _follow(request: BuildRequest, embedder: Embedder, report: BuildReport, rank
         raise PipelineError.of(
             Category.CONFIGURATION,
             f"rank {ranks.rank} would make other rows than rank 0",
-            details=f"{embedder.settings} is not {settings}",
+            details="; ".join(settings.differences(embedder.settings)),
             suggestion="give all ranks the same model, weights and flags",
         )
     missing = ranks.from_leader(np.empty(0, np.int64))
@@ -227,11 +228,11 @@ def _tell_reuse(earlier: Source, found: Found, request: BuildRequest, report: Bu
     if not report.total:
         return  # and nothing goes, for there will be no index
     if report.dropped and before == request.selection:
-        say(f"{report.dropped:,} rows of the existing index go: their pictures are no longer in the list")
+        say(f"{report.dropped:,} rows of the existing index will be dropped: their pictures are no longer in the list")
     elif report.dropped:
         warn(
-            f"{report.dropped:,} rows of the existing index go: this build is {request.selection}, that one was "
-            f"{before}; use another --out to keep both"
+            f"{report.dropped:,} rows of the existing index will be dropped: this build selects {request.selection}, "
+            f"that one selected {before}; use another --out to keep both"
         )
 
 
@@ -247,7 +248,7 @@ def _require_rows(found: Found, report: BuildReport) -> None:
         raise PipelineError.of(
             Category.BUILD,
             "rows of another rank can't be used",
-            details=f"the ranks made {report.successful:,} rows, of which {len(found.there):,} are there",
+            details=f"the ranks made {report.successful:,} rows, but only {len(found.there):,} were found",
             suggestion="see the warnings; let all ranks share --out, then run the same command again",
         )
 

@@ -28,7 +28,7 @@ def wait_anew(seconds: float = 0.0) -> None:
 def watch(pool: urllib3.HTTPConnectionPool, is_allowed: Callable[[str], bool]) -> None:
     """Make connections of `pool` heed the deadline of the thread that reads, and only go to addresses that are allowed.
 
-    Raises FetchFailed, before anything is sent, from a connection to another address.
+    A connection to another address raises FetchFailed before the request is sent.
     """
     connection: Any = pool.ConnectionCls
     if connection.response_class is _Response:
