@@ -59,12 +59,13 @@ def atomic_set(folder: Path, marker: str) -> Iterator[Path]:
     `marker` names the file that vouches for the set. Once the block succeeds and all is on disk, the staging folder
     becomes `<marker>.swap`; then the old marker is removed and the files move into place, the new marker last. Whenever
     this is killed, a marker that exists belongs to its files, and `complete_set` finishes a swap that has begun. If the
-    block fails, the old files stay as they were. Two writers of one folder take turns.
+    block fails, the old files stay as they were. Two writers of one folder take turns to swap.
     """
     staging = _part_of(folder / marker)
     with disk_errors_named(folder / marker), ExitStack() as held:
-        with _locked(folder):
-            sweep(folder, marker)
+        with _locked(folder) as alone:
+            if alone:
+                sweep(folder, marker)
             complete_set(folder, marker)
             staging.mkdir()
             held.enter_context(_locked(staging))  # so that nobody sweeps it
@@ -95,26 +96,30 @@ def complete_set(folder: Path, marker: str) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock on a folder. Some network disks have none for folders: there nobody waits."""
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold the lock on a folder; yields False if there are none, as on some network disks: there nobody waits."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):
+        try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        except OSError:
+            yield False
+        else:
+            yield True
     finally:
         os.close(descriptor)
 
 
 def _is_locked(folder: Path) -> bool:
-    """Whether somebody holds the lock on a folder, or may do so, where there are no locks."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Whether somebody holds the lock on a folder, or may do so: there are no locks, or the folder has just gone."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(descriptor)
     except OSError:
         return True
-    finally:
-        os.close(descriptor)
     return False
 
 

@@ -104,7 +104,8 @@ def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path: Path) -> None:
 
 
 def test_where_a_disk_has_no_locks_nothing_is_swept(tmp_path: Path) -> None:
-    (tmp_path / "MARKER.2-0123abcd.part").mkdir()
+    (tmp_path / "MARKER.2-0123abcd.part").write_bytes(b"half")
+    (tmp_path / "MARKER.3-0123abcd.part").mkdir()
     code = f"""
 import errno, fcntl, sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -116,7 +117,7 @@ with atomic_set(Path({str(tmp_path)!r}), marker="MARKER") as staging:
     (staging / "MARKER").write_bytes(b"new")
 """
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert names(tmp_path) == ["MARKER", "MARKER.2-0123abcd.part"]
+    assert names(tmp_path) == ["MARKER", "MARKER.2-0123abcd.part", "MARKER.3-0123abcd.part"]
 
 
 def test_a_set_that_fails_leaves_the_old_one(tmp_path: Path) -> None:

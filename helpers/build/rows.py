@@ -347,10 +347,13 @@ def open_checkpoint(
     """
     others, taken_back = folder.other_ranks(), folder.stale(settings.digest)
     if resume:
-        for there in (folder, *others):
-            _put_aside_unless(there, settings)
-        checkpoint = Checkpoint(folder, settings, frequency, there=sound_checkpoint(folder))
-        take_over_others(checkpoint, [*folder.other_ranks(), *([taken_back] if take_back else [])])
+        checkpoint = Checkpoint(folder, settings, frequency, there=_put_aside_unless(folder, settings))
+        for there in others:
+            if source := _put_aside_unless(there, settings):
+                checkpoint.take_over(source.rows, _usable(source.rows))
+                drop(there)
+        if take_back:
+            take_over_others(checkpoint, [taken_back])
         return checkpoint
     if any(there.checkpoint_meta.exists() for there in (folder, *others, taken_back)):
         say(f"--no-resume: the checkpoint in {folder.root} is discarded")
@@ -378,19 +381,20 @@ def drop(folder: IndexFolder) -> None:
                 folder.root.rmdir()
 
 
-def _put_aside_unless(folder: IndexFolder, settings: Settings) -> None:
-    """Put the folder's checkpoint aside unless it has `settings`; delete what a kill left before the first save."""
+def _put_aside_unless(folder: IndexFolder, settings: Settings) -> Source | None:
+    """The folder's checkpoint if it has `settings`; another is put aside, and what a kill left of a first one goes."""
     source = sound_checkpoint(folder)
-    differs = source.settings.differences(settings) if source else []
-    if source and differs:
+    if source and not (differs := source.settings.differences(settings)):
+        return source
+    if source:
         stale = folder.stale(source.settings.digest)
         _keep(source.rows, _usable(source.rows), stale, source.settings)
         warn(
             f"{folder.checkpoint_meta} was made with other settings ({'; '.join(differs)}): moved to "
             f"{stale.root.name}; a build with those settings will use it again"
         )
-    if differs or not source:
-        drop(folder)
+    drop(folder)
+    return None
 
 
 def keep_unused(
@@ -401,6 +405,7 @@ def keep_unused(
     These are rows of the checkpoint, and of listed pictures in the `earlier` index, whose pictures were not in the
     cache or not in the list: the index has no row of them.
     """
+    take_over_others(checkpoint, [stale])  # if it was not taken back: rows that the index has now are superseded
     used, kept = found.urls[found.there], 0
     for source in (*([earlier.rows] if earlier else []), checkpoint.rows()):  # the newest last
         urls = source.pictures["url_sha1"]
@@ -417,11 +422,9 @@ def keep_unused(
 
 def _keep(rows: Rows, which: NDArray[np.bool_], stale: IndexFolder, settings: Settings) -> None:
     """Add those of `rows` to the checkpoint that is put aside in `stale`."""
-    with disk_errors_named(stale.root):
-        stale.root.mkdir(exist_ok=True)
     there = sound_checkpoint(stale)
     with disk_errors_named(stale.root):
-        stale.root.mkdir(exist_ok=True)  # unless that was damaged
+        stale.root.mkdir(exist_ok=True)
     with Checkpoint(stale, settings, there=there) as kept:
         kept.take_over(rows, which)
 

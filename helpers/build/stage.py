@@ -86,8 +86,9 @@ def build(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks:
     report.total = len(faces)
     earlier = None if request.rebuild else index_source(folder)
     settings = _settle(embedder, earlier, faces, request, report, ranks)
-    resuming = {"resume": request.resume, "take_back": not request.rebuild}
-    with open_checkpoint(folder, settings, request.checkpoint_frequency, **resuming) as checkpoint:
+    with open_checkpoint(
+        folder, settings, request.checkpoint_frequency, resume=request.resume, take_back=not request.rebuild
+    ) as checkpoint:
         earlier = earlier if earlier and _fits(earlier, embedder) else None
         found = _look_up(earlier, checkpoint, faces, request, report)
         workers = _make_missing(found, earlier, checkpoint, faces, embedder, request, report, ranks)
@@ -104,8 +105,9 @@ def build(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks:
 
 
 def _card_list(request: BuildRequest, ranks: Ranks) -> Path:
-    network = {"refresh": request.refresh, "offline": request.offline}
-    card_list = kept_list(request.cache, request.selection.kind, request.http, **network)
+    card_list = kept_list(
+        request.cache, request.selection.kind, request.http, refresh=request.refresh, offline=request.offline
+    )
     ranks.from_leader(card_list.name)
     return card_list
 
