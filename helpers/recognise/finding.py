@@ -11,7 +11,7 @@ The only module that imports cv2.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -28,12 +28,18 @@ _CLEAN = 0.95  # with this share it is free for sure
 _MAX_EDGES = 28  # straight pieces of a contour that are combined: the longest
 _MIN_EDGE = 16  # pixels
 _PARALLEL, _CROSSING = 0.3, 1.0  # radians: at most between facing sides, at least between adjacent ones
-_SEEN = 0.5  # least share of a partly covered card's outline that is seen as straight pieces; of each side a fifth of it
+_SEEN = (
+    0.5  # least share of a partly covered card's outline that is seen as straight pieces; of each side a fifth of it
+)
+_MAX_PAIRS = 6  # quadrilaterals made of the pieces of one contour
+_BESIDE = 0.02  # lengths of a side: points of the contour so near to it make its line
+_FITTED_POINTS = 400  # of a contour, evenly spread
 _BEYOND = 0.15  # most of a piece that may lie outside its side: a longer line belongs to something else
 _ASPECT_ROOM = 0.16  # how far the aspect (its logarithm) and the right angle (its cosine) may be off
 # Focal lengths, in longer sides of the picture. It is unknown and the picture may be a part of a photograph, so a
 # quadrilateral passes if one of them explains it; the last stands for a card seen straight on.
 _FOCAL_LENGTHS = (0.8, 1.2, 2.0, 4.0, 100.0)
+_OUTSIDE = 0.15  # of the picture's width and height: how far outside it a corner may lie
 _SAME = 0.02  # two quadrilaterals whose corners differ by less, in roots of their area, are one
 
 Quads = NDArray[np.float64]  # [Q, 4, 2]: x, y of the corners, clockwise as seen, the first side a short one
@@ -84,13 +90,15 @@ def find_quads(picture: Pyramid) -> Quads:
     height, width = small.shape[:2]
     if min(height, width) < 2 * MIN_SIDE:
         return np.empty((0, 4, 2))
-    found: list[tuple[float, NDArray[np.float64]]] = []
-    for edges in _edge_maps(small):
-        contours, _ = cv2.findContours(edges, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        for contour in contours:
-            found += _quads_of(contour, width, height)
+    contours = [
+        contour
+        for edges in _edge_maps(small)
+        for contour in cv2.findContours(edges, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0]
+        if _large_enough(contour, width, height)
+    ]
+    clear, quads = _quads_of(contours, width, height)
     scale = np.array([picture.pixels.shape[1] / width, picture.pixels.shape[0] / height])
-    return _distinct(found) * scale
+    return _distinct(clear, quads) * scale
 
 
 def overlap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
@@ -135,9 +143,7 @@ def _edge_maps(pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
     ):
         yield _array(cv2.dilate(cv2.Canny(channel, low, high), np.ones((3, 3), np.uint8)))  # closes small gaps
     for channel in (light, red_green, saturation):
-        yield _array(
-            cv2.adaptiveThreshold(channel, 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY_INV, 51, 7)
-        )
+        yield _array(cv2.adaptiveThreshold(channel, 255, cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY_INV, 51, 7))
         yield _array(cv2.threshold(channel, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[1])
 
 
@@ -145,39 +151,39 @@ def _array(pixels: Any) -> NDArray[np.uint8]:
     return np.asarray(pixels, np.uint8)
 
 
-def _quads_of(contour: Any, width: int, height: int) -> list[tuple[float, NDArray[np.float64]]]:
-    """The quadrilaterals that a contour [P, 1, 2] suggests, each with how clear it is, 0..1."""
+def _large_enough(contour: Any, width: int, height: int) -> bool:
     _, _, across, down = cv2.boundingRect(contour)
-    if min(across, down) < MIN_SIDE or across * down < MIN_AREA * width * height:
-        return []
-    points = contour.reshape(-1, 2).astype(np.float64)
-    found: list[tuple[float, NDArray[np.float64]]] = []
-    whole = _around(contour)
-    if whole is not None:
-        filled, quad = whole
-        found += _fitting(np.array([filled]), _fitted(points, quad, 0.02)[None], width, height)
-        if found and filled >= _CLEAN:
-            return found
-    edges = _straight_pieces(contour, width, height)
-    seen, quads = _facing_pairs(edges)
-    good = _fitting(seen, quads, width, height)
-    best = sorted(good, key=lambda pair: -pair[0])[:6]
-    refined = [_fitted(points, quad, 0.015) for _, quad in best]
-    if refined:  # clearer than nothing, less so than a whole outline
-        found += _fitting(np.array([0.2 + 0.6 * share for share, _ in best]), np.array(refined), width, height)
-    return found
+    return min(across, down) >= MIN_SIDE and across * down >= MIN_AREA * width * height
 
 
-def _around(contour: Any) -> tuple[float, NDArray[np.float64]] | None:
-    """The smallest quadrilateral around a contour and how much of it is filled; None if that is too little."""
+def _quads_of(contours: Sequence[Any], width: int, height: int) -> tuple[NDArray[np.float64], Quads]:
+    """The quadrilaterals that contours [P, 1, 2] suggest, and how clear each is, 0..1."""
+    around = [_around(contour) for contour in contours]
+    filled = np.array([share for share, _ in around])
+    quads, good = _like_a_card(np.array([quad for _, quad in around]).reshape(-1, 4, 2), width, height)
+    good &= filled >= _CONVEX
+    found = [(filled[i], quads[i], contours[i]) for i in np.flatnonzero(good)]
+    for i in np.flatnonzero(~(good & (filled >= _CLEAN))):
+        seen, pairs = _facing_pairs(_straight_pieces(contours[i], width, height))
+        pairs, good = _like_a_card(pairs, width, height)
+        best = np.flatnonzero(good)[np.argsort(-seen[good])][:_MAX_PAIRS]
+        # A whole outline is clearer than pieces of one
+        found += [(0.2 + 0.6 * seen[j], pairs[j], contours[i]) for j in best]
+    quads, good = _like_a_card(
+        np.array([_fitted(contour, quad) for _, quad, contour in found]).reshape(-1, 4, 2), width, height
+    )
+    return np.array([clear for clear, _, _ in found])[good], quads[good]
+
+
+def _around(contour: Any) -> tuple[float, NDArray[np.float64]]:
+    """The share that a contour fills of the smallest quadrilateral around it, [4, 2]; 0 if there is none."""
     hull = cv2.convexHull(contour)
     inside = cv2.contourArea(hull)
-    if len(hull) < 4 or inside < 1:
-        return None
-    quad = cv2.approxPolyN(hull, 4, epsilon_percentage=-1.0, ensure_convex=True).reshape(-1, 2).astype(np.float64)
-    if len(quad) != 4 or area(quad) <= 0 or inside / area(quad) < _CONVEX:
-        return None
-    return min(1.0, inside / area(quad)), quad
+    if len(hull) >= 4 and inside > 0:
+        quad = cv2.approxPolyN(hull, 4, epsilon_percentage=-1.0, ensure_convex=True).reshape(-1, 2).astype(np.float64)
+        if len(quad) == 4 and area(quad) > 0:
+            return min(1.0, inside / area(quad)), quad
+    return 0.0, np.zeros((4, 2))
 
 
 # ------------------------------------------------------------------------------------------- pieces of a card's outline
@@ -259,18 +265,21 @@ def _covered(pieces: NDArray[np.float64], quads: Quads) -> tuple[NDArray[np.floa
 # --------------------------------------------------------------------------------------------------- is it a card's?
 
 
-def _fitted(points: NDArray[np.float64], quad: NDArray[np.float64], near: float) -> NDArray[np.float64]:
-    """`quad` with a line fitted to the contour's points beside each side, `near` in lengths of the side.
+def _fitted(contour: Any, quad: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`quad` with a line fitted to the points of the contour [P, 1, 2] that lie beside each side, not by its corners.
 
-    Points by the corners are left out. A side without points stays as it is.
+    A side without points stays as it is.
     """
+    points = contour.reshape(-1, 2)[:: max(1, len(contour) // _FITTED_POINTS)].astype(np.float64)
     lines = []
     for start, end in zip(quad, np.roll(quad, -1, axis=0), strict=True):
         length = max(float(np.linalg.norm(end - start)), 1e-9)
         along = (end - start) / length
         offsets = points - start
         place = offsets @ along / length
-        beside = (place > 0.08) & (place < 0.92) & (np.abs(offsets @ np.array([-along[1], along[0]])) < near * length)
+        beside = (
+            (place > 0.08) & (place < 0.92) & (np.abs(offsets @ np.array([-along[1], along[0]])) < _BESIDE * length)
+        )
         if beside.sum() < 8:
             lines.append((start, along))
             continue
@@ -285,24 +294,23 @@ def _fitted(points: NDArray[np.float64], quad: NDArray[np.float64], near: float)
     return np.array(corners)
 
 
-def _fitting(
-    clear: NDArray[np.float64], quads: Quads, width: int, height: int
-) -> list[tuple[float, NDArray[np.float64]]]:
-    """Those of `quads` that a card can make in a camera, in the order of Quads, each with its `clear`."""
+def _like_a_card(quads: Quads, width: int, height: int) -> tuple[Quads, NDArray[np.bool_]]:
+    """`quads` in the order of Quads, and which of them [Q] a card can make in a camera."""
     if not len(quads):
-        return []
+        return quads, np.empty(0, bool)
     quads = _clockwise(quads)
     turned = np.roll(quads, -1, axis=1)
     off, off_turned = (_unlike_a_card(each, width, height) for each in (quads, turned))
     quads = np.where((off_turned < off)[:, None, None], turned, quads)
-    sides = np.linalg.norm(np.roll(quads, -1, axis=1) - quads, axis=2)
+    sides = np.maximum(np.linalg.norm(np.roll(quads, -1, axis=1) - quads, axis=2), 1e-9)
     facing = np.maximum(sides[:, :2] / sides[:, 2:], sides[:, 2:] / sides[:, :2]).max(axis=1)
     size = np.array([width, height])
-    within = ((quads > -0.15 * size) & (quads < 1.15 * size)).all(axis=(1, 2))
-    # A quadrilateral as large as the picture is the picture, which is always a candidate
-    sized = np.array([MIN_AREA * width * height < area(quad) < 0.99 * width * height for quad in quads])
-    good = (np.minimum(off, off_turned) < _ASPECT_ROOM) & (facing < 2) & (sides.min(axis=1) >= MIN_SIDE) & within & sized
-    return [(float(clear[i]), quads[i]) for i in np.flatnonzero(good)]
+    within = ((quads > -_OUTSIDE * size) & (quads < (1 + _OUTSIDE) * size)).all(axis=(1, 2))
+    areas = np.abs(_cross(quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1])) / 2
+    # One as large as the picture is the picture, which is asked in any case
+    sized = (areas > MIN_AREA * width * height) & (areas < 0.99 * width * height)
+    alike = np.minimum(off, off_turned) < _ASPECT_ROOM
+    return quads, alike & (facing < 2) & (sides.min(axis=1) >= MIN_SIDE) & within & sized
 
 
 def _clockwise(quads: Quads) -> Quads:
@@ -313,10 +321,10 @@ def _clockwise(quads: Quads) -> Quads:
 
 
 def _unlike_a_card(quads: Quads, width: int, height: int) -> NDArray[np.float64]:
-    """How far each is from an upright card's picture: of the aspect's logarithm and the right angle's cosine, the worse.
+    """How far each is from a picture of an upright card: the aspect's logarithm or the right angle's cosine off, [Q].
 
     By the homography from a square to the quadrilateral, with the principal point in the picture's centre and the best
-    of a few focal lengths (Zhang & He, Whiteboard scanning and image enhancement, 2007). [Q]; inf if it is not convex.
+    of a few focal lengths (Zhang & He, Whiteboard scanning and image enhancement, 2007). inf if it is not convex.
     """
     corners = quads - np.array([width, height]) / 2
     p0, p1, p2, p3 = (corners[:, i] for i in range(4))
@@ -340,14 +348,14 @@ def _unlike_a_card(quads: Quads, width: int, height: int) -> NDArray[np.float64]
     return np.where(convex, best, np.inf)
 
 
-def _distinct(found: list[tuple[float, NDArray[np.float64]]]) -> Quads:
+def _distinct(clear: NDArray[np.float64], quads: Quads) -> Quads:
     """The quadrilaterals, clearest first, without those that repeat a clearer one."""
-    kept = np.empty((0, 4, 2))
-    for _, quad in sorted(found, key=lambda pair: -pair[0]):
+    left = quads[np.argsort(-clear, kind="stable")]
+    kept: list[NDArray[np.float64]] = []
+    while len(left) and len(kept) < MAX_QUADS:
+        quad = left[0]
+        kept.append(quad)
         turned = np.stack([quad, np.roll(quad, 2, axis=0)])  # either short side may come first
-        near = np.abs(kept[:, None] - turned[None]).max(axis=(2, 3)) < _SAME * math.sqrt(area(quad))
-        if not near.any():
-            kept = np.concatenate([kept, quad[None]])
-        if len(kept) >= MAX_QUADS:
-            break
-    return kept
+        apart = np.abs(left[:, None] - turned).max(axis=(2, 3)).min(axis=1)
+        left = left[apart >= _SAME * math.sqrt(area(quad))]
+    return np.array(kept).reshape(-1, 4, 2)
