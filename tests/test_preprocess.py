@@ -3,14 +3,16 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
-from helpers.embed.preprocess import Preparation
+from helpers.embed.preprocess import Preparation, as_seen
 from helpers.validation import decode_image
 from tests.pictures import encoded
+
+EXIF = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01"  # the beginning of a picture's orientation
 
 
 @pytest.mark.parametrize("size", [(120, 168), (168, 120), (30, 500), (64, 64)])
@@ -59,9 +61,37 @@ def test_a_photograph_is_turned_upright_by_its_exif() -> None:
 @given(st.sampled_from(["JPEG", "PNG", "WEBP"]), st.binary(min_size=1, max_size=60))
 def test_damaged_exif_is_no_reason_to_lose_a_picture(form: str, junk: bytes) -> None:
     made = BytesIO()
-    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01" + junk
-    Image.new("RGB", (20, 30)).save(made, form, exif=exif)
+    Image.new("RGB", (20, 30)).save(made, form, exif=EXIF + junk)
     assert Preparation(64, "pad").apply(decode_image(made.getvalue())).shape == (3, 64, 64)
+
+
+KINDS = [*(("JPEG", mode) for mode in ("RGB", "L", "CMYK")), *(("PNG", mode) for mode in ("RGB", "RGBA", "P"))]
+
+
+@settings(deadline=None)
+@given(st.sampled_from(KINDS), st.one_of(st.integers(0, 9), st.binary(max_size=60)))
+def test_what_was_seen_is_the_same_when_seen_again(kind: tuple[str, str], orientation: int | bytes) -> None:
+    form, mode = kind
+    exif, made = Image.Exif(), BytesIO()
+    exif[0x0112] = 0 if isinstance(orientation, bytes) else orientation
+    data = EXIF + orientation if isinstance(orientation, bytes) else exif.tobytes()
+    noise = np.random.default_rng(0).integers(0, 256, (30, 20, 3), np.uint8)
+    Image.fromarray(noise).convert(mode).save(made, form, exif=data)
+    image = decode_image(made.getvalue())
+    seen = as_seen(image)
+    again = as_seen(seen)
+    assert seen.mode == "RGB"
+    assert (again.size, again.tobytes()) == (seen.size, seen.tobytes())
+    assert np.array_equal(Preparation(64, "pad").apply(image), Preparation(64, "pad").apply(seen))
+
+
+def test_what_was_turned_upright_is_not_turned_again() -> None:
+    """Though Pillow reads this note, it does not find it when it takes the orientation out."""
+    made, note = BytesIO(), PngImagePlugin.PngInfo()
+    note.add_itxt("XML:com.adobe.xmp", "<tiff:Orientation>6 </tiff:Orientation>")
+    Image.new("L", (20, 30)).save(made, "PNG", pnginfo=note)
+    seen = as_seen(decode_image(made.getvalue()))
+    assert seen.size == as_seen(seen).size == (30, 20)
 
 
 @pytest.mark.parametrize("size", [(488, 680), (680, 488), (745, 1040), (146, 204), (333, 7)])

@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from helpers.validation import DECODE_ERRORS
@@ -34,7 +33,7 @@ class Preparation:
         """
         import torch  # takes seconds; readers of a manifest need this class without it
 
-        pixels = torch.from_numpy(_rgb_pixels(image))
+        pixels = torch.from_numpy(np.array(as_seen(image)))
         height, width = pixels.shape[:2]
         if self.fit == "crop":
             side = min(height, width)
@@ -68,8 +67,15 @@ def _resized(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return resized.permute(1, 2, 0)
 
 
-def _rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
-    return np.array(_opaque_rgb(_upright(image)))
+def as_seen(image: Image.Image) -> Image.Image:
+    """Return `image` as a viewer shows it: upright, opaque on BACKGROUND, RGB. It may be `image` itself.
+
+    What it returned it returns unchanged, in no time.
+    """
+    seen = _opaque_rgb(_upright(image))
+    if seen is not image:
+        seen.info.clear()  # Pillow leaves some notes on its orientation in place, and would turn it once more
+    return seen
 
 
 def _upright(image: Image.Image) -> Image.Image:
