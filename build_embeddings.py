@@ -1,7 +1,8 @@
 """Embed the cached pictures with open_clip and build a FAISS index.
 
 Reads:  image_cache/ - the pictures and the card list that download_images.py left there
-Writes: index_out/ - mtg_embeddings.npy, mtg_meta.jsonl, mtg_cards.faiss, mtg_pictures.npy, build_manifest.json
+Writes: index_out/ - mtg_embeddings.npy, mtg_meta.jsonl, mtg_cards.faiss, mtg_pictures.npy, mtg_dhash.npy,
+        build_manifest.json
 Next:   query_index.py, export_for_browser.py
 
 Missing and broken pictures are reported and skipped; every row keeps its own card. efSearch is set to the smallest

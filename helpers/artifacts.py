@@ -26,7 +26,11 @@ class IndexFolder:
     is_aside: bool = False  # it holds nothing but a checkpoint that was put aside
 
     def column(self, name: str) -> Path:
-        """A column of the N rows: `embeddings`, float32 [N, D], unit rows; `pictures`, what each was made from."""
+        """A column of the N rows.
+
+        `embeddings`, float32 [N, D], unit rows; `pictures`, what each was made from; `dhash`, uint8 [N, 32], the
+        difference hash of each picture, which indexes built by earlier versions lack.
+        """
         return self.root / f"mtg_{name}.npy"
 
     @property

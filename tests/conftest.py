@@ -157,6 +157,14 @@ class Built:
         return [json.loads(line) for line in (self.index / "mtg_meta.jsonl").read_text().splitlines()]
 
 
+def without_hashes(index: Path) -> None:
+    """Change an index into one that a version before difference hashes built."""
+    manifest = json.loads((index / "build_manifest.json").read_text())
+    del manifest["sha256"]["mtg_dhash.npy"]
+    (index / "build_manifest.json").write_text(json.dumps(manifest))
+    (index / "mtg_dhash.npy").unlink()
+
+
 def make_built(table: Path, model: Path, folder: Path) -> Built:
     """Download and build what `table` describes, from a foreign working directory, with default flags otherwise."""
     built = Built(folder / "cache", folder / "index", model)

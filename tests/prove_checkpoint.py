@@ -14,6 +14,7 @@ import pytest
 from helpers.artifacts import IndexFolder
 from helpers.build.rows import open_checkpoint
 from helpers.cards.pictures import PICTURE
+from helpers.embed.dhash import HASH_BYTES
 from helpers.embed.settings import Rows
 from helpers.embed.vectors import unit_rows
 from tests.test_rows import SETTINGS
@@ -28,7 +29,7 @@ PACED = 20_000
 def test_checkpoints_cost_less_than_one_percent(tmp_path: Path, count: int) -> None:
     rows = unit_rows(np.random.default_rng(0).standard_normal((BATCH, WIDTH)).astype(np.float32))
 
-    made = Rows(rows, np.ones(BATCH, "V68").view(PICTURE))
+    made = Rows(rows, np.ones(BATCH, "V68").view(PICTURE), np.zeros((BATCH, HASH_BYTES), np.uint8))
 
     def add(first: int, last: int, rate: float) -> float:
         """Add the rows from `first` to `last`; the seconds that checkpoints held this up."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import faiss
+import imagehash
 import numpy as np
 import open_clip
 import pytest
@@ -24,8 +25,9 @@ from tests.kills import KILLED, run_signalled_before, run_until
 from tests.pictures import BROKEN
 from tests.warm_python import WarmProcess
 
+COLUMNS = ["dhash", "embeddings", "pictures"]
 NO_DEVICE = "cuda" if sys.platform == "darwin" else "mps"
-CHECKPOINT = ["checkpoint.npz", "checkpoint_embeddings.npy", "checkpoint_meta.json", "checkpoint_pictures.npy"]
+CHECKPOINT = sorted(["checkpoint.npz", "checkpoint_meta.json", *(f"checkpoint_{name}.npy" for name in COLUMNS)])
 FACES = 13  # 12 drawn cards, one of them with two sides
 
 
@@ -73,7 +75,8 @@ def test_all_files_agree(built: Built) -> None:
     ].items()
     assert manifest["parameters"]["hnsw_ef_construction"] == 200
     assert sorted(path.name for path in built.index.iterdir()) == [
-        *("build_manifest.json", "mtg_cards.faiss", "mtg_embeddings.npy", "mtg_meta.jsonl", "mtg_pictures.npy"),
+        *("build_manifest.json", "mtg_cards.faiss", "mtg_dhash.npy", "mtg_embeddings.npy", "mtg_meta.jsonl"),
+        "mtg_pictures.npy",
     ]
 
 
@@ -98,6 +101,14 @@ def test_rows_are_what_open_clip_itself_makes_of_the_pictures(built: Built) -> N
         with torch.no_grad():
             vector = model.encode_image(preprocess(canvas).unsqueeze(0))[0].numpy()
         assert float(vector @ rows[row]) / np.linalg.norm(vector) >= 0.9999
+
+
+def test_hashes_are_what_imagehash_makes_of_the_pictures(built: Built) -> None:
+    hashes = np.load(built.index / "mtg_dhash.npy")
+    assert (hashes.dtype, hashes.shape) == (np.uint8, (FACES, 32))
+    for row, record in zip(hashes, built.records(), strict=True):
+        image = Image.open(ImageCache(built.cache).path_for(record["image_url"])).convert("RGB")
+        assert row.tobytes().hex() == str(imagehash.dhash(image, hash_size=16))
 
 
 @pytest.mark.parametrize("validate", ["--validate-cache", "--no-validate-cache"])
@@ -171,7 +182,7 @@ def test_two_builds_into_one_folder_do_not_mix(built: Built, tmp_path: Path) -> 
     assert all(code == 0 or "another build is writing into" in stderr for stderr, code in ends)
     for name, digest in Built(built.cache, tmp_path, built.model).manifest()["sha256"].items():
         assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digest
-    assert len(list(tmp_path.iterdir())) == 5
+    assert len(list(tmp_path.iterdir())) == 6
 
 
 def test_a_hub_that_does_not_answer_well_ends_the_run(built: Built, tmp_path: Path) -> None:
@@ -329,7 +340,12 @@ def test_a_build_that_is_killed_while_the_files_are_swapped_is_completed_without
     assert same_index(out, built.index)
 
 
-def test_an_index_that_misnames_its_pictures_never_replaces_a_good_one(built: Built, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("column", "reason"), [("embeddings", "has a cosine of"), ("dhash", "has another difference hash than its row")]
+)
+def test_an_index_that_misnames_its_pictures_never_replaces_a_good_one(
+    built: Built, tmp_path: Path, column: str, reason: str
+) -> None:
     out = Path(shutil.copytree(built.index, tmp_path / "out"))
     before = contents(out)
     run_signalled_before(
@@ -339,12 +355,13 @@ def test_an_index_that_misnames_its_pictures_never_replaces_a_good_one(built: Bu
     )
     for name in CHECKPOINT:
         shutil.copy(tmp_path / "other" / name, out)
-    rows = np.load(out / "checkpoint_embeddings.npy", mmap_mode="r+")
+    rows = np.load(out / f"checkpoint_{column}.npy", mmap_mode="r+")
     rows[:] = np.roll(rows, 1, axis=0)  # every row has another card's name now
     rows.flush()
     done = build(built.cache, out, built.model)
     assert done.returncode == 1
     assert "ERROR: Build Error: the new index does not recognise its own pictures" in done.stderr
+    assert reason in done.stderr
     assert "--no-resume" in done.stderr
     assert {name: data for name, data in contents(out).items() if name not in CHECKPOINT} == before
     done = build(built.cache, out, built.model, "--no-resume")
@@ -373,6 +390,7 @@ def same_index(folder: Path, other: Path) -> bool:
     assert (folder / "mtg_meta.jsonl").read_bytes() == (other / "mtg_meta.jsonl").read_bytes()
     rows, others = np.load(folder / "mtg_embeddings.npy"), np.load(other / "mtg_embeddings.npy")
     assert float((rows * others).sum(axis=1).min()) >= 0.9999
+    assert (folder / "mtg_dhash.npy").read_bytes() == (other / "mtg_dhash.npy").read_bytes()
     assert faiss.read_index(str(folder / "mtg_cards.faiss")).ntotal == len(rows)
     return True
 
@@ -380,7 +398,8 @@ def same_index(folder: Path, other: Path) -> bool:
 def test_the_manifest_does_not_say_more_than_the_files(built: Built) -> None:
     manifest = built.manifest()
     assert json.dumps(manifest)
-    assert set(manifest["sha256"]) == {"mtg_embeddings.npy", "mtg_meta.jsonl", "mtg_cards.faiss", "mtg_pictures.npy"}
+    columns = {f"mtg_{name}.npy" for name in COLUMNS}
+    assert set(manifest["sha256"]) == {"mtg_meta.jsonl", "mtg_cards.faiss", *columns}
     for name, digest in manifest["sha256"].items():
         assert hashlib.sha256((built.index / name).read_bytes()).hexdigest() == digest
     assert 0 < len(manifest["model"]["weights_sha256"]) == 64

@@ -8,18 +8,20 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from helpers.artifacts import IndexFolder
 from helpers.build.rows import index_source
 from helpers.cards.image_cache import ImageCache
 from helpers.errors import PipelineError
 from helpers.index import store
-from tests.conftest import Built
+from tests.conftest import Built, without_hashes
 from tests.kills import run_signalled_before
 from tests.pictures import encoded
 from tests.test_build import CHECKPOINT, FACES, build, same_index
@@ -202,7 +204,7 @@ def test_a_picture_that_changed_since_a_build_was_killed_is_embedded_again(
     assert same_index(out, fresh)
 
 
-@pytest.mark.parametrize("before", ["mtg_embeddings.npy", "mtg_pictures.npy", "build_manifest.json"])
+@pytest.mark.parametrize("before", ["mtg_embeddings.npy", "mtg_dhash.npy", "build_manifest.json"])
 def test_a_kill_in_the_swap_of_a_second_build_costs_no_row(built: Built, tmp_path: Path, before: str) -> None:
     """The rows that it reused lie in no checkpoint: the swap is completed instead."""
     out = tmp_path / "out"
@@ -263,8 +265,9 @@ def vouched(folder: Path, name: str, content: bytes) -> None:
     (folder / name).write_bytes(content)
 
 
-def of_before(folder: Path) -> None:
+def of_before_pictures(folder: Path) -> None:
     """An index as it was made before it said which pictures its rows are of."""
+    without_hashes(folder)
     manifest = json.loads((folder / "build_manifest.json").read_text())
     del manifest["embedding"], manifest["sha256"]["mtg_pictures.npy"]
     del manifest["model"]["precision"], manifest["model"]["preprocessing"]
@@ -284,8 +287,19 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "another version": lambda folder: (folder / "build_manifest.json").write_text(
         (folder / "build_manifest.json").read_text().replace('"version": "1.0.0"', '"version": "2.0.0"')
     ),
-    "made before": of_before,
+    "made before pictures": of_before_pictures,
+    "made before hashes": without_hashes,
+    "a difference hash": flip("mtg_dhash.npy"),
+    "no hashes": lambda folder: (folder / "mtg_dhash.npy").unlink(),
+    "hashes of another width": lambda folder: vouched(folder, "mtg_dhash.npy", npy(np.zeros((FACES, 8), np.uint8))),
+    "too few hashes": lambda folder: vouched(folder, "mtg_dhash.npy", npy(np.zeros((FACES - 1, 32), np.uint8))),
 }
+
+
+def npy(column: NDArray[np.uint8]) -> bytes:
+    made = BytesIO()
+    np.save(made, column)
+    return made.getvalue()
 
 
 @pytest.mark.parametrize("how", DAMAGE)
@@ -299,6 +313,18 @@ def test_a_damaged_index_is_named_and_not_used(
     said = capsys.readouterr().err
     assert f"WARNING: the index in {out} is not reused" in said
     assert "mtg_" in said or "build_manifest.json" in said
+
+
+def test_an_index_without_hashes_lends_a_build_no_rows_and_gets_hashes(built: Built, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(built.index, tmp_path / "out"))
+    without_hashes(out)
+    done = build(built.cache, out, built.model)
+    assert done.returncode == 0, done.stderr
+    (warning,) = (line for line in done.stderr.splitlines() if "is not reused" in line)
+    assert "mtg_dhash.npy" in warning
+    assert "an earlier version built it" in warning
+    assert counts(Built(built.cache, out, built.model).manifest())["embedded"] == FACES
+    assert same_index(out, built.index)
 
 
 def test_a_folder_without_an_index_has_no_rows_and_says_nothing(

@@ -6,15 +6,20 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
+from helpers.artifacts import IndexFolder
 from helpers.cards.image_cache import ImageCache
-from tests.conftest import ROOT, Built, run_script
+from helpers.errors import PipelineError
+from helpers.index.store import StoredIndex
+from tests.conftest import ROOT, Built, run_script, without_hashes
 from tests.pictures import BROKEN, write
 from tests.warm_python import WarmProcess
 
@@ -207,6 +212,34 @@ def test_an_index_that_does_not_fit_together_is_not_used(built: Built, tmp_path:
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def hashes_of(index: Path) -> NDArray[np.uint8] | None:
+    return StoredIndex(IndexFolder(index)).hashes()
+
+
+def test_an_index_of_before_there_were_hashes_still_answers(built: Built, tmp_path: Path) -> None:
+    index = Path(shutil.copytree(built.index, tmp_path / "index"))
+    assert np.array_equal(hashes_of(index), np.load(index / "mtg_dhash.npy"))  # type: ignore[arg-type]
+    without_hashes(index)
+    assert hashes_of(index) is None
+    old = Built(built.cache, index, built.model)
+    (answer,) = answers(ask(old, picture_of(built, 4), "--json", "--k", 1).stdout)
+    assert answer["cards"][0]["matches"][0]["name"] == built.records()[4]["name"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda path: path.unlink(), lambda path: path.write_bytes(b""), lambda path: np.save(path, np.zeros((13, 32)))],
+    ids=["missing", "empty", "changed"],
+)
+def test_hashes_that_the_manifest_names_must_be_there_unchanged(
+    built: Built, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    index = Path(shutil.copytree(built.index, tmp_path / "index"))
+    damage(index / "mtg_dhash.npy")
+    with pytest.raises(PipelineError, match=r"mtg_dhash\.npy does not belong to this index"):
+        hashes_of(index)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

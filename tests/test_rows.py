@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from helpers.artifacts import IndexFolder
 from helpers.build.rows import (
@@ -32,6 +33,7 @@ from helpers.build.rows import (
 from helpers.cards.faces import CardFace, Records
 from helpers.cards.image_cache import ImageCache
 from helpers.cards.pictures import PICTURE, mtime_if_same, picture_of
+from helpers.embed.dhash import HASH_BYTES
 from helpers.embed.settings import Rows, Settings
 from helpers.embed.vectors import unit_rows
 from helpers.errors import PipelineError
@@ -40,7 +42,8 @@ from helpers.validation import read_content
 WIDTH = 8
 SETTINGS = Settings(model="m", weights_sha256="w", precision="fp32", preprocessing="224", target_size=384, fit="pad")
 CROPPED = msgspec.structs.replace(SETTINGS, fit="crop")
-NAMES = ["checkpoint.npz", "checkpoint_embeddings.npy", "checkpoint_meta.json", "checkpoint_pictures.npy"]
+COLUMNS = [f"checkpoint_{name}.npy" for name in ("dhash", "embeddings", "pictures")]
+NAMES = sorted(["checkpoint.npz", "checkpoint_meta.json", *COLUMNS])
 
 
 def url(number: int) -> str:
@@ -56,7 +59,8 @@ def rows(numbers: list[int]) -> Rows:
         (bytes.fromhex(ImageCache.name_for(url(number))[:40]), bytes([number % 251]) * 32, 1000 + number, number + 1)
         for number in numbers
     ]
-    return Rows(unit_rows(vectors.astype(np.float32)), np.array(made_of, PICTURE))
+    hashes = [np.random.default_rng(number).integers(0, 256, HASH_BYTES, np.uint8) for number in numbers]
+    return Rows(unit_rows(vectors.astype(np.float32)), np.array(made_of, PICTURE), np.stack(hashes))
 
 
 def held(found: Rows) -> list[int]:
@@ -65,6 +69,7 @@ def held(found: Rows) -> list[int]:
     used = [number for number in numbers if number >= 0]
     places = [place for place, number in enumerate(numbers) if number >= 0]
     assert np.array_equal(found.embeddings[places], rows(used).embeddings) if used else not places
+    assert np.array_equal(found.dhash[places], rows(used).dhash)
     return used
 
 
@@ -128,6 +133,9 @@ def test_the_files_are_what_the_contract_says(tmp_path: Path) -> None:
     assert (embeddings.dtype, embeddings.shape) == (np.float32, (3, WIDTH))
     assert np.array_equal(embeddings, rows([4, 0, 5]).embeddings)
     assert np.array_equal(np.load(tmp_path / "checkpoint_pictures.npy"), rows([4, 0, 5]).pictures)
+    hashes = np.load(tmp_path / "checkpoint_dhash.npy")
+    assert (hashes.dtype, hashes.shape) == (np.uint8, (3, 32))
+    assert np.array_equal(hashes, rows([4, 0, 5]).dhash)
 
 
 def test_what_was_kept_is_taken_up_and_goes_when_the_build_is_done(tmp_path: Path) -> None:
@@ -219,13 +227,13 @@ def test_a_damaged_row_alone_is_made_again(tmp_path: Path, capsys: pytest.Captur
     assert kept(tmp_path) == [0, 1, 3, 2]
 
 
-def test_a_checkpoint_of_before_this_layout_is_read(tmp_path: Path) -> None:
-    """It had a row for each face of the list, at the face's place, with zeros where there was no picture."""
+def test_rows_that_the_mask_does_not_call_good_are_left_out(tmp_path: Path) -> None:
+    """Whatever their columns hold; and words in the files that are not known are no reason to fail."""
     interrupted(tmp_path, [0, 1, 2, 3])
     gaps = np.array([1, 3])
     for name in ("embeddings", "pictures"):
         column = np.load(tmp_path / f"checkpoint_{name}.npy", mmap_mode="r+")
-        column[gaps[:1]] = np.zeros((), column.dtype)  # no picture; the other's was forgotten, for it had changed
+        column[gaps[:1]] = np.zeros((), column.dtype)  # one of them is empty, the other looks like any row
         column.flush()
     good = np.array([True, False, True, False])
     np.savez(tmp_path / "checkpoint.npz", good_mask=good, indices=np.flatnonzero(good), verified=True, rebuild=False)
@@ -395,9 +403,9 @@ def damage_mask(folder: Path, good: list[bool], indices: list[int]) -> None:
     np.savez(folder / "checkpoint.npz", good_mask=np.array(good), indices=np.array(indices, np.int64))
 
 
-def write_npy(path: Path) -> None:
+def save(path: Path, column: NDArray[Any]) -> None:
     with open(path, "wb") as file:
-        np.save(file, np.zeros(3))
+        np.save(file, column)
 
 
 def set_width(path: Path, width: int) -> None:
@@ -421,8 +429,11 @@ def flip_top_bit(path: Path, word: bytes) -> None:
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "no npz": lambda folder: (folder / "checkpoint.npz").unlink(),
     "no rows": lambda folder: (folder / "checkpoint_embeddings.npy").write_bytes(b""),
+    "no hashes, as before there were any": lambda folder: (folder / "checkpoint_dhash.npy").unlink(),
+    "hashes of another width": lambda folder: save(folder / "checkpoint_dhash.npy", np.zeros((2, 8), np.uint8)),
+    "hashes of another type": lambda folder: save(folder / "checkpoint_dhash.npy", np.zeros((2, 32), np.int8)),
     "no pictures": lambda folder: (folder / "checkpoint_pictures.npy").unlink(),
-    "an npy for an npz": lambda folder: write_npy(folder / "checkpoint.npz"),
+    "an npy for an npz": lambda folder: save(folder / "checkpoint.npz", np.zeros(3)),
     "an npz for an npy": lambda folder: shutil.copy(folder / "checkpoint.npz", folder / "checkpoint_embeddings.npy"),
     "a flipped bit in the header": lambda folder: flip(folder / "checkpoint_embeddings.npy", 126),
     "a flipped bit in the npz": lambda folder: flip(folder / "checkpoint.npz", 150),
@@ -491,7 +502,7 @@ def test_rank_0_takes_over_what_the_others_embedded(tmp_path: Path) -> None:
         checkpoint.append(rows([0, 1]))
         interrupted(tmp_path, [4, 5, 7], rank=1)
         interrupted(tmp_path, [8, 10], rank=11)
-        assert len(names(tmp_path)) == 2 + 4 + 4
+        assert len(names(tmp_path)) == len(COLUMNS) + 2 * len(NAMES)
         take_over_others(checkpoint, IndexFolder(tmp_path).other_ranks())
         assert names(tmp_path) == NAMES
         assert held(checkpoint.rows()) == [0, 1, 4, 5, 7, 8, 10]
@@ -513,7 +524,7 @@ def test_a_rank_that_was_killed_before_its_first_checkpoint_leaves_nothing(tmp_p
     left = opened(tmp_path, rank=3)
     left.append(rows([4]))
     abandon(left)
-    assert len(names(tmp_path)) == 2
+    assert len(names(tmp_path)) == len(COLUMNS)
     with opened(tmp_path):
         pass
     assert names(tmp_path) == []
@@ -556,7 +567,7 @@ def made_from(cache: ImageCache, numbers: list[int]) -> Rows:
     """The rows of the pictures as they lie in `cache` now."""
     paths = [cache.path_for(url(number)) for number in numbers]
     made_of = np.array([picture_of(path.name, read_content(path)) for path in paths], PICTURE)
-    return Rows(rows(numbers).embeddings, made_of)
+    return Rows(rows(numbers).embeddings, made_of, rows(numbers).dhash)
 
 
 def listed(tmp_path: Path, numbers: list[int]) -> Records:
@@ -600,6 +611,7 @@ def test_every_face_gets_the_row_of_its_picture_in_the_lists_order(
         both = assembled([index, grown], found, tmp_path)
         assert np.array_equal(both.embeddings, rows(expected).embeddings)
         assert np.array_equal(both.pictures, made_from(cache, expected).pictures)
+        assert np.array_equal(both.dhash, rows(expected).dhash)
 
 
 def test_a_row_whose_picture_changed_or_is_gone_is_never_used(tmp_path: Path, cache: ImageCache) -> None:

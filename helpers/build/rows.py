@@ -153,14 +153,16 @@ def settings_there(checkpoints: Sequence[IndexFolder]) -> list[Settings]:
 def _mapped(folder: IndexFolder, count: int) -> Rows:
     """The first `count` rows of the folder's checkpoint, memory-mapped; ValueError if the files don't hold them.
 
-    Only the width is taken from the files' headers: after a power failure they may promise more rows than there are.
+    Only the embeddings' width is taken from the files' headers: after a power failure they may promise more rows than
+    there are.
     """
     columns = {}
     for name, none in Rows.empty().columns().items():
         with open(folder.checkpoint_column(name), "rb") as file:
             np.lib.format.read_magic(file)
             shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-            if dtype != none.dtype or fortran_order or len(shape) != none.ndim:
+            width = none.shape[1:]  # (0,) stands for any
+            if dtype != none.dtype or fortran_order or len(shape) != none.ndim or width not in ((0,), shape[1:]):
                 raise ValueError(f"{file.name} holds no rows of ours")
             columns[name] = np.memmap(file, dtype, "r", file.tell(), (count, *shape[1:]))
     return Rows(**columns)

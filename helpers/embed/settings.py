@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.cards.pictures import PICTURE
+from helpers.embed.dhash import HASH_BYTES
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,17 +43,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 class Rows:
     """N rows, by column; indexes and checkpoints keep each column in a .npy file.
 
-    To add a column, add a field here and fill it in the embedder: code that keeps, finds and writes rows goes by the
+    To add a column, add a field here and fill it in `stage`: code that keeps, finds and writes rows goes by the
     fields.
     """
 
     embeddings: NDArray[np.float32]  # [N, D], unit rows
     pictures: NDArray[Any]  # PICTURE [N]: what each was made from
+    dhash: NDArray[np.uint8]  # [N, 32]: the difference hash of each picture
 
     @classmethod
     def empty(cls, count: int = 0, width: int = 0) -> Rows:
         """Room for `count` rows with embeddings of `width`."""
-        return cls(np.empty((count, width), np.float32), np.zeros(count, PICTURE))
+        embeddings, hashes = np.empty((count, width), np.float32), np.empty((count, HASH_BYTES), np.uint8)
+        return cls(embeddings, np.zeros(count, PICTURE), hashes)
 
     def __len__(self) -> int:
         return len(self.pictures)

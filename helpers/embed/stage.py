@@ -1,8 +1,8 @@
 """Pictures -> rows: loaders read, decode and prepare ahead, model threads embed, rows come in order.
 
-Each picture is read and decoded once, for validation, hash and row alike. Threads are enough for both: Pillow, hashlib,
-torch's resizing and the model release the GIL. The number of prepared pictures is bounded, so that memory use does not
-depend on the number of pictures.
+Each picture is read and decoded once, for validation, hashes and row alike. Threads are enough for both: Pillow,
+hashlib, torch's resizing and the model release the GIL. The number of prepared pictures is bounded, so that memory use
+does not depend on the number of pictures.
 """
 
 import threading
@@ -16,11 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from helpers.cards.faces import CardFace
 from helpers.cards.image_cache import ImageCache
 from helpers.cards.pictures import PICTURE, picture_of
+from helpers.embed.dhash import dhash
 from helpers.embed.embedder import BATCH, Embedder
+from helpers.embed.preprocess import as_seen
 from helpers.embed.settings import Rows
 from helpers.lookahead import in_order
 from helpers.machine_limits import usable_cores
@@ -55,6 +58,7 @@ class Prepared(NamedTuple):
 
     picture: tuple[bytes, bytes, int, int]  # of dtype PICTURE
     pixels: torch.Tensor  # uint8 [3, H, W]
+    dhash: NDArray[np.uint8]  # [32]
 
 
 class Batch(NamedTuple):
@@ -116,7 +120,8 @@ def embed(
     def encode(batch: list[Prepared]) -> Rows:
         with busy.with_a_batch():
             embeddings = embedder.encode([prepared.pixels for prepared in batch])
-        return Rows(embeddings, np.array([prepared.picture for prepared in batch], PICTURE))
+        pictures = np.array([prepared.picture for prepared in batch], PICTURE)
+        return Rows(embeddings, pictures, np.stack([prepared.dhash for prepared in batch]))
 
     with (
         embedder.for_many(),
@@ -149,7 +154,8 @@ def _load(face: CardFace, cache: ImageCache, embedder: Embedder, *, verify: bool
     path = cache.path_for(face.image_url)
     content = read_content(path)
     image = decode_image(content.data, verify=verify, most_pixels=MAX_CARD_PIXELS)
-    return Prepared(picture_of(path.name, content), embedder.prepare(image))
+    seen = as_seen(image)
+    return Prepared(picture_of(path.name, content), embedder.prepare(seen), dhash(seen))
 
 
 def _loaded(

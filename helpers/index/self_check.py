@@ -2,7 +2,8 @@
 
 Counts, widths and SHA-256 are compared by the same readers that a query uses. Then some rows are queried as a user
 would: the picture that a row's metadata names is embedded again and must come first in exact search, or tie with an
-identical twin. That finds what counts can't: rows and names that have drifted apart.
+identical twin, and its difference hash must be the row's. That finds what counts can't: rows and names that have
+drifted apart.
 """
 
 from contextlib import suppress
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from helpers.cards.image_cache import ImageCache
+from helpers.embed.dhash import dhash
 from helpers.embed.embedder import Embedder
+from helpers.embed.preprocess import as_seen
 from helpers.embed.vectors import check_unit_rows
 from helpers.errors import Category, PipelineError
 from helpers.index.faiss_index import CardIndex, exact_search
@@ -29,7 +32,8 @@ COARSE_TIE = 1e-3  # the same in bf16 and fp16
 
 def check_index(stored: StoredIndex, cache: ImageCache, embedder: Embedder) -> None:
     """PipelineError if the files of `stored` disagree (Validation Error) or misname a picture (Build Error)."""
-    rows, records, index = stored.vectors(), stored.records(), CardIndex.of(stored)
+    columns, records, index = stored.rows(), stored.records(), CardIndex.of(stored)
+    rows = columns.embeddings
     check_unit_rows(rows, str(stored.folder.column("embeddings")))
     asked: list[int] = []
     pictures: list[torch.Tensor] = []
@@ -37,7 +41,12 @@ def check_index(stored: StoredIndex, cache: ImageCache, embedder: Embedder) -> N
         if not np.array_equal(index.row(row), rows[row]):
             raise _failed(f"id {row} of the index is not row {row} of the vectors")
         with suppress(FileNotFoundError, BrokenImage):  # gone since it was embedded: nothing to query with
-            pictures.append(embedder.prepare(read_image(cache.path_for(records[row].image_url))))
+            seen = as_seen(read_image(cache.path_for(records[row].image_url)))
+            if not np.array_equal(dhash(seen), columns.dhash[row]):
+                raise _failed(
+                    f"the picture of row {row} ({records[row].name}) has another difference hash than its row"
+                )
+            pictures.append(embedder.prepare(seen))
             asked.append(row)
     if not asked:
         return

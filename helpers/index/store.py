@@ -66,6 +66,11 @@ class StoredIndex:
         """The embeddings alone, float32 [N, D], memory-mapped."""
         return self._column("embeddings")
 
+    def hashes(self) -> NDArray[np.uint8] | None:
+        """The difference hashes alone, uint8 [N, 32], memory-mapped; None if an earlier version built the index."""
+        is_listed = self.folder.column("dhash").name in self.manifest.sha256
+        return self._column("dhash") if is_listed else None
+
     def _column(self, name: str) -> NDArray[Any]:
         path = self._unchanged(self.folder.column(name))
         try:
@@ -87,13 +92,16 @@ class StoredIndex:
 
     def _unchanged(self, path: Path) -> Path:
         """`path`, if its content matches the manifest; counts alone would not tell two builds apart."""
+        expected = self.manifest.sha256.get(path.name)
+        if expected is None:
+            raise disagreement(path, f"{self.folder.manifest.name} does not list it: an earlier version built it")
         try:
             digest = sha256_of(path)
         except FileNotFoundError as error:
             raise disagreement(path, "it is missing") from error
         except OSError as error:
             raise unreadable(path, error) from error
-        if digest != self.manifest.sha256.get(path.name):
+        if digest != expected:
             raise disagreement(path, f"its SHA-256 is {digest}, not the one in {self.folder.manifest.name}")
         return path
 
