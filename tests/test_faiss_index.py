@@ -3,11 +3,13 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from helpers.embed.vectors import unit_rows
 from helpers.errors import PipelineError
-from helpers.index.faiss_index import EF_SEARCH_LADDER, TARGET_RECALL_AT_10, CardIndex
+from helpers.index.faiss_index import EF_SEARCH_LADDER, TARGET_RECALL_AT_10, CardIndex, HashIndex
 
 
 def near_twins(count: int, width: int = 32) -> NDArray[np.float32]:
@@ -70,3 +72,26 @@ def test_a_file_that_is_no_index_is_a_known_failure(tmp_path: Path, content: byt
     path.write_bytes(content)
     with pytest.raises(PipelineError, match=r"mtg_cards\.faiss is not a usable index"):
         CardIndex.load(path)
+
+
+@settings(deadline=None)
+@given(
+    count=st.integers(1, 300),
+    asked=st.integers(1, 50),
+    k=st.integers(1, 400),
+    values=st.sampled_from([1, 2, 256]),  # all alike, many twins, random
+    seed=st.integers(0, 9),
+)
+def test_hashes_are_found_as_by_brute_force(count: int, asked: int, k: int, values: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows, queries = (rng.integers(0, values, (number, 32), np.uint8) for number in (count, asked))
+    differing = np.unpackbits(queries[:, None] ^ rows[None], axis=2).sum(axis=2)
+    index = HashIndex(rows)
+    bits, ids = index.search(queries, k)
+    assert len(index) == count
+    assert bits.dtype == np.int32
+    assert ids.dtype == np.int64
+    assert bits.shape == ids.shape == (asked, min(k, count))
+    assert np.array_equal(bits, np.sort(differing, axis=1)[:, :k])
+    assert np.array_equal(bits, np.take_along_axis(differing, ids, axis=1))
+    assert all(len(set(row)) == len(row) for row in ids.tolist())
