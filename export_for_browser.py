@@ -1,8 +1,9 @@
 """Export the index for a browser: vectors as int8, metadata as one JSON file.
 
-Reads:  index_out/ - mtg_embeddings.npy, mtg_meta.jsonl, build_manifest.json
-Writes: index_out/ - embeddings.i8bin (int8, N x D bytes), meta.json (shape, quantization, records)
-Next:   serve both files; a client divides by 127 and takes the dot product as the cosine
+Reads:  index_out/ - mtg_embeddings.npy, mtg_dhash.npy, mtg_meta.jsonl, build_manifest.json
+Writes: index_out/ - embeddings.i8bin (int8, N x D bytes), dhash.u8bin (N x 32 bytes), meta.json (shape,
+        quantization, records)
+Next:   serve them; a client divides by 127 and takes the dot product as the cosine
 
 Exit codes: 0 done; 1 failed, with the reason on stderr.
 """
@@ -37,7 +38,7 @@ def parse_args(argv: Sequence[str] | None) -> ExportArgs:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write both browser files."""
+    """Write the browser files."""
     args = parse_args(argv)
     stored = StoredIndex(IndexFolder(args.input_dir))
     target = IndexFolder(writable_folder(args.output_dir, "--output-dir"))

@@ -98,8 +98,13 @@ class IndexFolder:
         return self.root / "embeddings.i8bin"
 
     @property
+    def browser_hashes(self) -> Path:
+        """uint8 [N, 32], row-major, no header; absent if the index has no hashes."""
+        return self.root / "dhash.u8bin"
+
+    @property
     def browser_metadata(self) -> Path:
-        """Header of `browser_vectors` and the N records."""
+        """Header of `browser_vectors` and `browser_hashes`, and the N records."""
         return self.root / "meta.json"
 
 

@@ -249,7 +249,7 @@ def sum_up(demo: Path, show: Show, rates: Sequence[int], asked: int) -> None:
         ("cards", "the drawn cards; contact_sheet.jpg shows them all"),
         ("model", "a small model for testing, no substitute for CLIP"),
         ("image_cache", "what was downloaded"),
-        ("index_out", "vectors, metadata, FAISS index, manifest; embeddings.i8bin and meta.json for a browser"),
+        ("index_out", "vectors, hashes, metadata, FAISS index, manifest; for a browser: *8bin and meta.json"),
         ("photos", "the photographs, and photos.csv: what they show"),
         ("report.html", "open it: every photograph beside its matches"),
     ):

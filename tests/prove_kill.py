@@ -188,7 +188,7 @@ def test_20_kills_lose_nothing(real: Path, model: Path, tmp_path: Path) -> None:
     assert worst >= 0.9999
     assert (work.out / "mtg_meta.jsonl").read_bytes() == (undisturbed.out / "mtg_meta.jsonl").read_bytes()
     assert contents(work.cache, "*.jpg") == contents(undisturbed.cache, "*.jpg")
-    assert contents(work.web, "*.i8bin") == contents(undisturbed.web, "*.i8bin")
+    assert contents(work.web, "*8bin") == contents(undisturbed.web, "*8bin")
     for folder in ("cache", "out", "web"):
         assert names(work.folder / folder) == names(undisturbed.folder / folder)
 

@@ -6,12 +6,17 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import imagehash
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
-from tests.conftest import Built, run_script, run_well
+from helpers.cards.image_cache import ImageCache
+from tests.conftest import Built, run_script, run_well, without_hashes
 from tests.kills import KILLED, run_signalled_before
+
+BROWSER_FILES = ["dhash.u8bin", "embeddings.i8bin", "meta.json"]
 
 
 def read_as_a_client(folder: Path) -> tuple[NDArray[np.float32], list[dict[str, Any]]]:
@@ -31,6 +36,16 @@ def read_as_a_client(folder: Path) -> tuple[NDArray[np.float32], list[dict[str, 
     return codes.astype(np.float32) / np.float32(127), meta["records"]
 
 
+def read_hashes_as_a_client(folder: Path) -> NDArray[np.uint8]:
+    """The bits of each row's hash, top left first: uint8 0 or 1 [N, 16, 16]."""
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    assert set(meta["dhash"]) == {"file", "bits", "note"}
+    count, bits = meta["shape"][0], meta["dhash"]["bits"]
+    raw = np.frombuffer((folder / meta["dhash"]["file"]).read_bytes(), np.uint8)
+    assert (meta["dhash"]["file"], bits, len(raw)) == ("dhash.u8bin", 256, count * 32)
+    return np.unpackbits(raw.reshape(count, 32), axis=1).reshape(count, 16, 16)
+
+
 def export(index: Path, out: Path) -> Path:
     run_well("export_for_browser.py", "--input-dir", index, "--output-dir", out)
     return out
@@ -43,9 +58,29 @@ def test_a_client_finds_every_drawn_card(recognised: Built, tmp_path: Path) -> N
     assert np.array_equal((rows @ decoded.T).argmax(axis=1), np.arange(len(rows)))
 
 
+def test_a_client_finds_the_hash_of_every_picture(built: Built, tmp_path: Path) -> None:
+    hashes = read_hashes_as_a_client(export(built.index, tmp_path / "browser"))
+    assert np.array_equal(np.packbits(hashes.reshape(-1, 256), axis=1), np.load(built.index / "mtg_dhash.npy"))
+    for bits, record in zip(hashes, built.records(), strict=True):
+        image = Image.open(ImageCache(built.cache).path_for(record["image_url"])).convert("RGB")
+        assert np.array_equal(bits, imagehash.dhash(image, hash_size=16).hash)
+
+
+def test_an_index_without_hashes_is_exported_without_and_no_older_ones_stay(built: Built, tmp_path: Path) -> None:
+    index, out = Path(shutil.copytree(built.index, tmp_path / "index")), export(built.index, tmp_path / "browser")
+    before = read_as_a_client(out)
+    without_hashes(index)
+    export(index, out)
+    assert sorted(path.name for path in out.iterdir()) == ["embeddings.i8bin", "meta.json"]
+    assert "dhash" not in json.loads((out / "meta.json").read_text())
+    decoded, records = read_as_a_client(out)
+    assert np.array_equal(decoded, before[0])
+    assert records == before[1]
+
+
 def test_an_export_is_the_same_every_time(built: Built, tmp_path: Path) -> None:
     first, second = export(built.index, tmp_path / "a"), export(built.index, tmp_path / "b")
-    for name in ("embeddings.i8bin", "meta.json"):
+    for name in BROWSER_FILES:
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
@@ -76,6 +111,15 @@ def break_vectors(index: Path) -> None:
     (index / "mtg_embeddings.npy").write_bytes(b"\x93NUMPY")
 
 
+def damage_hashes(index: Path) -> None:
+    path = index / "mtg_dhash.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+
+def remove_hashes(index: Path) -> None:
+    (index / "mtg_dhash.npy").unlink()
+
+
 def remove_manifest(index: Path) -> None:
     (index / "build_manifest.json").unlink()
 
@@ -93,6 +137,8 @@ def break_manifest(index: Path) -> None:
         (widen_vectors, "mtg_embeddings.npy"),
         (stretch_vectors, "mtg_embeddings.npy"),
         (break_vectors, "mtg_embeddings.npy"),
+        (damage_hashes, "mtg_dhash.npy"),
+        (remove_hashes, "mtg_dhash.npy"),
         (remove_manifest, "build_manifest.json"),
         (break_manifest, "build_manifest.json"),
     ],
@@ -123,7 +169,7 @@ def test_a_signal_while_the_files_get_their_names_waits_for_that(
     )
     assert done.returncode == 128 + sent
     assert "Traceback" not in done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["embeddings.i8bin", "meta.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == BROWSER_FILES
 
 
 def test_an_export_that_is_killed_between_its_files_is_completed_by_the_next(built: Built, tmp_path: Path) -> None:

@@ -1,16 +1,19 @@
-"""Stage 3, vectors + metadata -> the browser's two files, format 1.0.
+"""Stage 3, vectors, hashes + metadata -> the browser's files, format 1.0.
 
 `embeddings.i8bin` is int8 [N, D], row-major, without a header; `meta.json` has its shape, how it was quantised, and the
-N records. The quantisation itself is in `vectors`.
+N records. The quantisation itself is in `vectors`. `dhash.u8bin` is uint8 [N, 32] in the same way; where meta.json does
+not name it, there is none.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
 from helpers.artifacts import IndexFolder
-from helpers.atomic_io import atomic_set
+from helpers.atomic_io import atomic_set, disk_errors_named
 from helpers.cards.faces import Records
+from helpers.embed.dhash import DHASH
 from helpers.embed.vectors import BROWSER_FORMAT_VERSION, QUANTIZATION, check_unit_rows, quantize
 from helpers.index.store import StoredIndex
 from helpers.talk import human_bytes
@@ -21,23 +24,28 @@ def write_browser_files(stored: StoredIndex, target: IndexFolder) -> str:
 
     Raises PipelineError if the index's files disagree with each other.
     """
-    rows, records = stored.vectors(), stored.records()
+    rows, hashes, records = stored.vectors(), stored.hashes(), stored.records()
     check_unit_rows(rows, str(stored.folder.column("embeddings")))
     with atomic_set(target.root, marker=target.browser_metadata.name) as staging:
         staged = IndexFolder(staging)
         with open(staged.browser_vectors, "wb") as file:
             for start in range(0, len(rows), 65536):
                 file.write(quantize(rows[start : start + 65536]).tobytes())
+        if hashes is not None:
+            hashes.tofile(staged.browser_hashes)
         with open(staged.browser_metadata, "wb") as file:
-            file.writelines(_metadata_json(stored, records))
+            file.writelines(_metadata_json(stored, records, hashed=hashes is not None))
+    if hashes is None:  # those of an earlier export belong to nothing now
+        with disk_errors_named(target.browser_hashes):
+            target.browser_hashes.unlink(missing_ok=True)
     size = f"{human_bytes(rows.size)} of vectors, {human_bytes(target.browser_metadata.stat().st_size)} of metadata"
     return f"{len(rows):,} faces of width {rows.shape[1]}: {size}, written to {target.root}"
 
 
-def _metadata_json(stored: StoredIndex, records: Records) -> Iterator[bytes]:
+def _metadata_json(stored: StoredIndex, records: Records, *, hashed: bool) -> Iterator[bytes]:
     """The pieces of meta.json: the records are streamed, never all in memory."""
     manifest = stored.manifest
-    header = {
+    header: dict[str, Any] = {
         "version": BROWSER_FORMAT_VERSION,
         "quantization": QUANTIZATION,
         "shape": [stored.count, stored.width],
@@ -45,6 +53,8 @@ def _metadata_json(stored: StoredIndex, records: Records) -> Iterator[bytes]:
         "preprocessing": {"target_size": manifest.parameters.target_size, "fit": manifest.parameters.fit},
         "built": manifest.timestamp,
     }
+    if hashed:
+        header["dhash"] = {"file": stored.folder.browser_hashes.name, **DHASH}
     yield msgspec.json.encode(header)[:-1] + b',"records":[\n'
     for row, face in enumerate(records):
         yield (b",\n" if row else b"") + face.to_json()
