@@ -1,5 +1,6 @@
 """What a photograph does to a card, and that it is known where the card went."""
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from helpers.recognise.camera import Conditions, Photograph, card_mask, homography, photograph
+from helpers.recognise.camera import SCENE, Conditions, Photograph, Scene, card_mask, homography, photograph, scene
 
 PLAIN = Conditions(rotation_degrees=0, tilt_degrees=0, blur_pixels=0, light=0, glare=0, noise=0, jpeg_quality=95)
 SMALL = {"width": 240, "height": 320}  # pixels: for what does not depend on them
@@ -35,6 +36,11 @@ def test_the_same_seed_takes_the_same_photograph() -> None:
     assert taken(3) == taken(3)
     assert taken(3).jpeg != taken(4).jpeg
     assert taken(3).quad != taken(4).quad
+
+
+def test_a_seed_s_photograph_is_still_the_one_it_was() -> None:
+    was = ((65.43, 78.26), (685.78, 88.33), (645.44, 927.47), (66.74, 908.58))
+    assert np.allclose(taken(0, card=Image.new("RGB", (63, 88))).quad, was, atol=0.01)
 
 
 @settings(max_examples=25, deadline=None)
@@ -69,13 +75,30 @@ def test_it_is_turned_by_no_more_than_allowed(degrees: float) -> None:
 
 
 def test_tilt_makes_a_perspective() -> None:
-    def unevenness(tilt: float) -> float:
-        quad = np.array(taken(1, Conditions(rotation_degrees=0, tilt_degrees=tilt)).quad)
-        sides = np.hypot(*(np.roll(quad, -1, axis=0) - quad).T)
-        return float(max(abs(sides[0] / sides[2] - 1), abs(sides[1] / sides[3] - 1)))
+    level, *tilted = (
+        unevenness(np.array(taken(1, Conditions(rotation_degrees=0, tilt_degrees=tilt)).quad))
+        for tilt in (0, 5, 15, 40)
+    )
+    assert level < 1e-9
+    assert tilted == sorted(tilted)
 
-    assert unevenness(0) < 1e-9
-    assert unevenness(5) < unevenness(15) < unevenness(40)
+
+def unevenness(quad: np.ndarray) -> float:
+    """How far opposite sides are from being equally long, as a share: 0 without perspective."""
+    sides = np.hypot(*(np.roll(quad, -1, axis=0) - quad).T)
+    return float(max(abs(sides[0] / sides[2] - 1), abs(sides[1] / sides[3] - 1)))
+
+
+def test_a_card_may_be_small_anywhere_and_far_away() -> None:
+    card, tilted = Image.new("RGB", (63, 88)), Conditions(**SMALL, fill=0.8, min_fill=0.2, tilt_degrees=40)
+    quads = [np.array(taken(seed, tilted, card).quad) for seed in range(40)]
+    shares = [max(np.ptp(quad, axis=0) / (tilted.width, tilted.height)) for quad in quads]
+    assert 0.2 <= min(shares) < 0.3
+    assert 0.7 < max(shares) <= 0.8
+    centres = np.array([quad.mean(axis=0) for quad in quads])
+    assert (np.ptp(centres, axis=0) > (0.3 * tilted.width, 0.2 * tilted.height)).all()
+    near, far = (np.array(taken(0, replace(tilted, fill=share, min_fill=share), card).quad) for share in (0.9, 0.3))
+    assert 2 < unevenness(near) / unevenness(far) < 4  # a third as large is three times as far
 
 
 def test_under_the_best_of_conditions_the_cut_out_is_the_card(drawn: Path) -> None:
@@ -104,6 +127,86 @@ def test_each_condition_changes_the_picture_as_it_says() -> None:
     assert np.abs(np.diff(soft, axis=1)).max() < 0.5 * np.abs(np.diff(sharp, axis=1)).max()
     sizes = [len(taken(2, Conditions(jpeg_quality=quality)).jpeg) for quality in (20, 60, 95)]
     assert sizes == sorted(sizes)
+
+
+# ------------------------------------------------------------------------------------------------ several, or none
+
+TABLE = replace(PLAIN, width=800, height=600, rotation_degrees=180, tilt_degrees=30)
+
+
+def laid(cards: list[Image.Image], seed: int = 0, conditions: Conditions = TABLE) -> Scene:
+    return scene(cards, np.random.default_rng(seed), conditions)
+
+
+def opened_scene(taken: Scene) -> Image.Image:
+    return Image.open(BytesIO(taken.jpeg))
+
+
+def test_the_same_seed_lays_the_same_scene() -> None:
+    cards = [QUARTERS] * 4
+    assert laid(cards, 3) == laid(cards, 3)
+    assert laid(cards, 3).jpeg != laid(cards, 4).jpeg
+    assert laid(cards, 3).cards != laid(cards, 4).cards
+
+
+def test_a_photograph_is_a_scene_of_one_card() -> None:
+    one = laid([QUARTERS], 5)
+    assert (taken(5, TABLE).jpeg, taken(5, TABLE).quad) == (one.jpeg, one.cards[0].quad)
+    assert one.cards[0].visible == 1
+
+
+def test_a_table_may_have_no_card() -> None:
+    empty = scene([], np.random.default_rng(0))
+    assert empty.cards == ()
+    assert opened_scene(empty).size == (SCENE.width, SCENE.height) == (1600, 1200)
+
+
+def test_each_card_of_a_scene_lies_upright_in_its_quad(drawn: Path) -> None:
+    cards = [Image.open(path).convert("RGB") for path in sorted(drawn.glob("0*.jpg"))[:9]]
+    small = [pixels(card.resize((122, 170), Image.Resampling.BOX))[5:-5, 5:-5] for card in cards]
+    seen, uncovered = laid(cards, 1, replace(TABLE, width=1600, height=1200)), 0
+    for i, card in enumerate(seen.cards):
+        found = pixels(seen.cut_out(i).resize((122, 170), Image.Resampling.BOX))[5:-5, 5:-5]
+        differences = [np.abs(found - other).mean() for other in small]
+        assert np.argmin(differences) == i
+        if card.visible == 1:
+            uncovered += 1
+            assert differences[i] < 8
+            assert differences[i] < 0.4 * np.abs(found - small[i][::-1, ::-1]).mean()
+    assert 1 <= uncovered < len(cards)
+
+
+def test_it_is_known_how_much_of_a_card_others_cover() -> None:
+    colours = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255)])
+    cards, shares = [Image.new("RGB", (126, 176), tuple(colour)) for colour in colours.tolist()], []
+    for seed in range(8):
+        seen = laid(cards, seed)
+        for i, card in enumerate(seen.cards):
+            found = pixels(seen.cut_out(i, (126, 176)))
+            own = np.linalg.norm(found[..., None, :] - colours, axis=-1).argmin(axis=-1) == i
+            assert card.visible == pytest.approx(own.mean(), abs=0.04)  # round corners, shadows
+            shares.append(card.visible)
+        assert seen.cards[-1].visible == 1  # it lies on all others
+    assert 0.64 < min(shares) < 0.9  # two thirds as laid; in perspective, the near part of a card is larger
+
+
+def test_it_is_known_how_much_of_a_card_the_frame_cuts() -> None:
+    white = Image.new("RGB", (126, 176), "white")
+    seen = laid([white], 0, replace(TABLE, tilt_degrees=0, fill=1.6, min_fill=1.5))
+    white_share = (pixels(seen.cut_out(0, (126, 176)))[..., 0] > 128).mean()  # what is outside is black
+    assert seen.cards[0].visible == pytest.approx(white_share, abs=0.03)
+    assert 0.3 < white_share < 0.95
+
+
+def test_all_cards_are_in_the_frame_each_turned_its_own_way() -> None:
+    seen = laid([Image.new("RGB", (63, 88))] * 40, 2)
+    quads = np.array([card.quad for card in seen.cards])
+    assert (quads > -0.01).all()
+    assert (quads < (TABLE.width + 0.01, TABLE.height + 0.01)).all()
+    dx, dy = (quads[:, 1] - quads[:, 0]).T
+    assert np.histogram(np.arctan2(dy, dx), 4, (-np.pi, np.pi))[0].min() >= 4
+    upright = laid([Image.new("RGB", (63, 88))] * 9, 2, replace(TABLE, rotation_degrees=0, tilt_degrees=0))
+    assert all(abs(card.quad[0][1] - card.quad[1][1]) < 1e-6 for card in upright.cards)
 
 
 def test_a_picture_of_any_mode_can_be_photographed() -> None:

@@ -1,14 +1,15 @@
-"""A card as a camera sees it: simulated photographs, reproducible from a seed.
+"""Cards as a camera sees them: simulated photographs, reproducible from a seed.
 
-For the demo's queries and for measuring recognition rates. A card is a plane in front of a pinhole camera: rotated in
-its own plane, tilted away from the camera, lying on a table, unevenly lit, with a reflection, out of focus, noisy, and
-saved as a JPEG. Where its corners end up is known, so that detectors can be measured too.
+For the demo's queries and for measuring how well cards are found and recognised. Cards lie on a table, one plane in
+front of a pinhole camera: each rotated in that plane, the table tilted away from the camera, unevenly lit, with a
+reflection, out of focus, noisy, and saved as a JPEG. Where their corners end up is known, and how much of each is seen.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -21,6 +22,11 @@ CORNER_SHARE = 0.045  # radius of a card's corners, as a share of its width
 CARD_ASPECT = 63 / 88  # width to height of a Magic card, mm
 CUT_OUT_PIXELS = (488, 680)  # width, height: as Scryfall's `normal`
 FOCAL_LENGTHS = 1.2  # focal length, as a multiple of the sensor's longer side: a phone's main camera
+USUAL_MIN_FILL = 0.93  # of `fill`
+MAX_COVERED = 1 / 3  # of a card in a scene, by those that lie on it
+_FULL = 0.88  # share of the frame at which a card is as near as FOCAL_LENGTHS; smaller, it is as much farther away
+# points [P, 2] all over a card whose corners are (0, 0) and (1, 1)
+_GRID = np.stack(np.meshgrid(np.arange(0.5, 22) / 22, np.arange(0.5, 30) / 30), axis=-1).reshape(-1, 2)
 _FINE = 2  # the card is projected at this multiple of the photograph's pixels, then downsampled: no jagged edges
 
 Quad = tuple[tuple[float, float], ...]  # top left, top right, bottom right, bottom left; pixels of the photograph
@@ -33,7 +39,9 @@ class Conditions:
 
     width: int = 720  # pixels
     height: int = 960
-    fill: float = 0.95  # share of the frame that the card spans in its tighter direction, down to 0.93 of that
+    # share of the frame that the cards together span in its tighter direction, at most; over 1, the frame cuts them
+    fill: float = 0.95
+    min_fill: float | None = None  # the same, at least; None: 0.93 of `fill`
     rotation_degrees: float = 5.0  # in the plane, either way
     tilt_degrees: float = 10.0  # of the card away from the camera's plane, about a random axis: the perspective
     blur_pixels: float = 1.5  # sigma
@@ -41,6 +49,9 @@ class Conditions:
     glare: float = 0.35  # white that a reflection adds at its brightest
     noise: float = 4.0  # sigma, of 255
     jpeg_quality: int = 60
+
+
+SCENE = Conditions(width=1600, height=1200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,44 +70,112 @@ class Photograph:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A card of a scene."""
+
+    quad: Quad
+    visible: float  # share of the card, 0..1, that is inside the frame and not under other cards
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A photograph of a table: the JPEG file's bytes, and its cards, each lying on those before it."""
+
+    jpeg: bytes
+    cards: tuple[Seen, ...]
+
+    def cut_out(self, i: int, size: tuple[int, int] = CUT_OUT_PIXELS) -> Image.Image:
+        """Card `i` rectified, with what lies on it."""
+        return Photograph(self.jpeg, self.cards[i].quad).cut_out(size)
+
+
 def photograph(card: Image.Image, rng: np.random.Generator, conditions: Conditions | None = None) -> Photograph:
     """Return `card` (upright, any mode and size) as photographed under `conditions`.
 
     The same card and state of `rng` give the same photograph.
     """
-    wanted = conditions or Conditions()
-    size = (wanted.width, wanted.height)
-    quad = _projected(rng, wanted)
-    scene = _table(rng, size)
-    scene = _laid_down(scene, card, quad)
-    pixels = np.asarray(scene, dtype=np.float32)
-    pixels = _lit(pixels, rng, wanted.light)
-    pixels = _with_glare(pixels, quad, rng, wanted.glare)
-    blurred = _image(pixels).filter(ImageFilter.GaussianBlur(wanted.blur_pixels * rng.uniform(0.5, 1.0)))
+    taken = scene([card], rng, conditions or Conditions())
+    return Photograph(taken.jpeg, taken.cards[0].quad)
+
+
+def scene(cards: Sequence[Image.Image], rng: np.random.Generator, conditions: Conditions = SCENE) -> Scene:
+    """Return a table with `cards` (upright, any modes and sizes; or none) as photographed under `conditions`.
+
+    Each lies on those before it, which stay visible by two thirds or more. The same cards and state of `rng` give the
+    same scene.
+    """
+    size = (conditions.width, conditions.height)
+    quads, card_height = _projected(_laid_out(rng, len(cards), conditions), rng, conditions) if cards else ((), 0.0)
+    table = _table(rng, size)
+    for card, quad in zip(cards, quads, strict=True):
+        _lay_down(table, card, quad, card_height)
+    pixels = np.asarray(table, dtype=np.float32)
+    pixels = _lit(pixels, rng, conditions.light)
+    pixels = _with_glare(pixels, quads[0] if len(quads) == 1 else _rectangle(*size), rng, conditions.glare)
+    blurred = _image(pixels).filter(ImageFilter.GaussianBlur(conditions.blur_pixels * rng.uniform(0.5, 1.0)))
     pixels = np.asarray(blurred, dtype=np.float32)
-    pixels = pixels + wanted.noise * rng.standard_normal(pixels.shape, dtype=np.float32)
+    pixels = pixels + conditions.noise * rng.standard_normal(pixels.shape, dtype=np.float32)
     file = BytesIO()
-    _image(pixels).save(file, "JPEG", quality=wanted.jpeg_quality)
-    return Photograph(file.getvalue(), quad)
+    _image(pixels).save(file, "JPEG", quality=conditions.jpeg_quality)
+    return Scene(file.getvalue(), tuple(map(Seen, quads, _visible_shares(quads, size))))
 
 
-def _projected(rng: np.random.Generator, wanted: Conditions) -> Quad:
-    """Where the corners of a card land: rotated, tilted, seen through a pinhole, then scaled and shifted to fit."""
-    roll = math.radians(rng.uniform(-wanted.rotation_degrees, wanted.rotation_degrees))
+# --------------------------------------------------------------------------------------------- where the cards lie
+
+
+def _laid_out(rng: np.random.Generator, count: int, wanted: Conditions) -> NDArray[np.float64]:
+    """Corners [count, 4, 3] of cards of height 1 on the plane z = 0, none covered by more than MAX_COVERED."""
+    half_width, aspect = CARD_ASPECT / 2, wanted.width / wanted.height
+    upright = np.array([(-half_width, -0.5, 0), (half_width, -0.5, 0), (half_width, 0.5, 0), (-half_width, 0.5, 0)])
+    box = math.sqrt(count * CARD_ASPECT) * np.array([math.sqrt(aspect), 1 / math.sqrt(aspect), 0])  # of the centres
+    laid: list[NDArray[np.float64]] = []
+    points, free = np.empty((0, len(_GRID), 2)), np.empty((0, len(_GRID)), bool)  # of each card laid; not yet covered
+    while len(laid) < count:
+        roll = math.radians(rng.uniform(-wanted.rotation_degrees, wanted.rotation_degrees))
+        card = upright @ _turn(np.array([0.0, 0.0, 1.0]), roll).T
+        if count > 1:
+            card += rng.uniform(-0.5, 0.5, 3) * box
+        still_free = free & ~_inside(points, card[:, :2])
+        if (still_free.mean(axis=1) < 1 - MAX_COVERED).any():
+            box *= 1.01  # so that there is room in the end
+            continue
+        laid.append(card)
+        points = np.concatenate([points, [_GRID @ (card[[1, 3], :2] - card[0, :2]) + card[0, :2]]])
+        free = np.concatenate([still_free, np.ones((1, len(_GRID)), bool)])
+    return np.array(laid)
+
+
+def _projected(
+    flat: NDArray[np.float64], rng: np.random.Generator, wanted: Conditions
+) -> tuple[tuple[Quad, ...], float]:
+    """Where the corners `flat` [N, 4, 3] of cards of height 1 land, and how high about a card is, in pixels.
+
+    Their plane is tilted and seen through a pinhole, then scaled and shifted to fit.
+    """
     tilt = math.radians(rng.uniform(0.3, 1.0) * wanted.tilt_degrees)
     axis = rng.uniform(0.0, 2 * math.pi)
-    half_width = CARD_ASPECT / 2
-    flat = np.array([(-half_width, -0.5, 0), (half_width, -0.5, 0), (half_width, 0.5, 0), (-half_width, 0.5, 0)])
-    corners = flat @ _turn(np.array([0.0, 0.0, 1.0]), roll).T
+    share = wanted.fill * rng.uniform(_least_share(wanted), 1.0)
+    across = 1 + float(np.ptp(flat.mean(axis=1), axis=0).max())  # what they span, about: exactly 1 for one card
+    corners = flat.reshape(-1, 3) / across
+    if len(flat) > 1:
+        corners -= (corners.max(axis=0) + corners.min(axis=0)) / 2
     corners = corners @ _turn(np.array([math.cos(axis), math.sin(axis), 0.0]), tilt).T
-    depth = corners[:, 2] + FOCAL_LENGTHS
+    farther = max(1.0, _FULL / share)
+    depth = corners[:, 2] + FOCAL_LENGTHS * farther
     seen = corners[:, :2] / depth[:, None]
     extent = seen.max(axis=0) - seen.min(axis=0)
-    scale = wanted.fill * rng.uniform(0.93, 1.0) * min(wanted.width / extent[0], wanted.height / extent[1])
+    scale = share * min(wanted.width / extent[0], wanted.height / extent[1])
     placed = (seen - (seen.max(axis=0) + seen.min(axis=0)) / 2) * scale
     room = (np.array([wanted.width, wanted.height]) - extent * scale) / 2
     centre = np.array([wanted.width, wanted.height]) / 2 + rng.uniform(-0.5, 0.5, 2) * room
-    return tuple((float(x), float(y)) for x, y in placed + centre)
+    quads = (placed + centre).reshape(-1, 4, 2)
+    return tuple(tuple((float(x), float(y)) for x, y in quad) for quad in quads), wanted.height / farther / across
+
+
+def _least_share(wanted: Conditions) -> float:
+    """`min_fill` as a share of `fill`."""
+    return USUAL_MIN_FILL if wanted.min_fill is None else wanted.min_fill / wanted.fill
 
 
 def _turn(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
@@ -128,23 +207,53 @@ def homography(source: Quad, target: Quad) -> NDArray[np.float64]:
     return np.asarray(np.linalg.solve(np.array(rows), np.array(values)))
 
 
-def _laid_down(scene: Image.Image, card: Image.Image, quad: Quad) -> Image.Image:
-    """The card on the scene, with its rounded corners and its shadow."""
+def _lay_down(table: Image.Image, card: Image.Image, quad: Quad, card_height: float) -> None:
+    """Draw the card onto the table, with its rounded corners and its shadow; `card_height` in pixels, about."""
     flat = card.convert("RGBA")
-    flat.putalpha(card_mask(card.size))
-    fine = (scene.width * _FINE, scene.height * _FINE)
-    fine_quad = tuple((x * _FINE, y * _FINE) for x, y in quad)
+    flat = flat.reduce(max(1, int(card.height / card_height / _FINE)))  # what is projected much smaller would flicker
+    flat.putalpha(card_mask(flat.size))
+    blur = card_height / 90
+    (left, top), size = _around(quad, math.ceil(4 * blur), table.size)  # the rest of the table stays as it is
+    fine_quad = tuple(((x - left) * _FINE, (y - top) * _FINE) for x, y in quad)
     laid = flat.transform(
-        fine,
+        (size[0] * _FINE, size[1] * _FINE),
         Image.Transform.PERSPECTIVE,
-        homography(_rectangle(*card.size), fine_quad).tolist(),
+        homography(_rectangle(*flat.size), fine_quad).tolist(),
         Image.Resampling.BICUBIC,
     ).reduce(_FINE)
-    shadow = laid.getchannel("A").filter(ImageFilter.GaussianBlur(scene.height / 90)).point(lambda a: int(a * 0.55))
-    offset = scene.height // 110
-    scene.paste((0, 0, 0), (offset, offset), shadow)
-    scene.paste(laid.convert("RGB"), (0, 0), laid.getchannel("A"))
-    return scene
+    shadow = laid.getchannel("A").filter(ImageFilter.GaussianBlur(blur)).point(lambda a: int(a * 0.55))
+    offset = int(card_height / 110)
+    table.paste((0, 0, 0), (left + offset, top + offset), shadow)
+    table.paste(laid.convert("RGB"), (left, top), laid.getchannel("A"))
+
+
+def _around(quad: Quad, margin: int, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Left and top, width and height of the part of a picture of `size` that holds `quad` with a margin; >= 1 pixel."""
+    corners, most = np.array(quad), np.array(size)
+    first = np.clip(np.floor(corners.min(axis=0)).astype(int) - margin, 0, most - 1)
+    end = np.clip(np.ceil(corners.max(axis=0)).astype(int) + margin, first + 1, most)
+    return (int(first[0]), int(first[1])), (int(end[0] - first[0]), int(end[1] - first[1]))
+
+
+def _visible_shares(quads: Sequence[Quad], size: tuple[int, int]) -> list[float]:
+    """The share of each card, on a grid of its points, that is in the frame and not under one of those after it."""
+    shares = []
+    for i, quad in enumerate(quads):
+        a, b, c, d, e, f, g, h = homography(quad, _rectangle(1, 1))
+        u, v = _GRID.T
+        points = np.stack([a * u + b * v + c, d * u + e * v + f], axis=1) / (g * u + h * v + 1)[:, None]
+        visible = _inside(points, np.array(_rectangle(*size)))
+        for other in quads[i + 1 :]:
+            visible &= ~_inside(points, np.array(other))
+        shares.append(float(visible.mean()))
+    return shares
+
+
+def _inside(points: NDArray[np.float64], quad: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of `points` [..., 2] lie inside a convex `quad` [4, 2] that runs clockwise as seen: bool [...]."""
+    sides = np.roll(quad, -1, axis=0) - quad
+    away = points[..., None, :] - quad
+    return np.asarray((sides[:, 0] * away[..., 1] - sides[:, 1] * away[..., 0] >= 0).all(axis=-1))
 
 
 # ------------------------------------------------------------------------------------------------ the table, the light
