@@ -66,6 +66,20 @@ def number(
     return rule
 
 
+def number_or_range(minimum: int, maximum: int, *, suggest: str) -> Rule:
+    """N or MIN-MAX, whole numbers from `minimum` to `maximum`, as (least, most)."""
+
+    def rule(flag: str, text: str) -> tuple[int, int]:
+        found = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", text, re.ASCII)
+        least_most = (int(found[1]), int(found[2] or found[1])) if found else None
+        if least_most is None or not minimum <= least_most[0] <= least_most[1] <= maximum:
+            message = f"{flag} must be N or MIN-MAX, {minimum} to {maximum}, with MIN <= MAX"
+            raise _broken(message, flag, text, f"use {flag} {suggest}")
+        return least_most
+
+    return rule
+
+
 def one_of(choices: Sequence[str], *, suggest: str) -> Rule:
     """One of a few words; `suggest` is proposed for a word that resembles none of them."""
 
