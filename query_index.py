@@ -23,7 +23,7 @@ from helpers.embed.vectors import METRIC
 from helpers.ending import run
 from helpers.errors import Category, ExitCode, PipelineError
 from helpers.options import add_device_option
-from helpers.recognise.query import Answer, Match, QueryEngine
+from helpers.recognise.query import Answer, Card, Match, QueryEngine
 from helpers.talk import printable
 
 
@@ -81,7 +81,7 @@ def show_json(answer: Answer, engine: QueryEngine) -> None:
     """One line: `cards`, or `error` if the picture could not be answered."""
     line: dict[str, Any] = {"image": shown(answer.image), "metric": METRIC, "ef_search": engine.ef_search}
     if answer.error is None:
-        line["cards"] = [{"quad": None, "matches": [_match_fields(match) for match in answer.matches]}]
+        line["cards"] = [_card_fields(card) for card in answer.cards]
     else:
         line["error"] = answer.error
     print(json.dumps(line, ensure_ascii=False), flush=True)
@@ -103,17 +103,46 @@ def show_table(answer: Answer, engine: QueryEngine) -> None:
         return
     print(shown(answer.image))
     print(f"  metric {METRIC} (cosine), efSearch {engine.ef_search}, {len(engine):,} rows")
-    for match in answer.matches:
-        face = match.face
-        name = printable(f"{face.name}  [{face.set.upper()} {face.collector_number}]")
-        print(f"  {match.rank:>3}. {match.score:.4f}  {name}")
-        print(f"       {printable(face.scryfall_uri or face.card_url)}")
+    for card in answer.cards:
+        print(f"  {where(card)}: {how_sure(card)}")
+        for match in card.matches:
+            face = match.face
+            name = printable(f"{face.name}  [{face.set.upper()} {face.collector_number}]")
+            print(f"  {match.rank:>3}. {match.score:7.4f}  {name}")
+            print(f"       {printable(face.scryfall_uri or face.card_url)}")
     sys.stdout.flush()
+
+
+def where(card: Card) -> str:
+    """Where the card is in the picture."""
+    turned = f", turned by {card.orientation} degrees" if card.orientation else ""
+    if card.quad is None:
+        return f"the whole picture{turned}"
+    corners = " ".join(f"{x:.0f},{y:.0f}" for x, y in card.quad)
+    return f"card at {corners}{turned}"
+
+
+def how_sure(card: Card) -> str:
+    """How clear the best match is."""
+    if card.margin is None or card.gap is None:
+        return "nothing to compare it with"
+    return f"{'sure' if card.sure else 'NOT sure'} (margin {card.margin:.2f}, gap {card.gap:.2f})"
 
 
 def shown(image: str) -> str:
     """A path as text, with replacement characters for bytes that are not UTF-8."""
     return image.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _card_fields(card: Card) -> dict[str, Any]:
+    return {
+        "quad": card.quad and [[round(x, 1), round(y, 1)] for x, y in card.quad],
+        "orientation": card.orientation,
+        "margin": card.margin,
+        "gap": card.gap,
+        "sure": card.sure,
+        "matches": [_match_fields(match) for match in card.matches],
+    }
 
 
 def _match_fields(match: Match) -> dict[str, Any]:
@@ -128,6 +157,10 @@ def _match_fields(match: Match) -> dict[str, Any]:
         "face_id": face.face_id,
         "image_url": face.image_url,
         "scryfall_uri": face.scryfall_uri,
+        "card_name": face.card_name,
+        "oracle_id": face.oracle_id,
+        "illustration_id": face.illustration_id,
+        "lang": face.lang,
     }
 
 

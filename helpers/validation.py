@@ -8,7 +8,10 @@ import stat
 import struct
 import warnings
 import zlib
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from helpers.talk import human_bytes
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP")
+OTHER_PHOTO_FORMATS = ("GIF", "BMP", "TIFF", "AVIF")  # of a query's picture, where Pillow knows them
 MAX_PICTURE_BYTES = 64_000_000  # of a file
 MAX_CARD_BYTES = 8_000_000  # of a server's response; Scryfall's largest has 2 MB
 MAX_PIXELS = 120_000_000  # 360 MB decoded: a photograph in a query
@@ -40,6 +44,7 @@ DECODE_ERRORS = (
 
 # How a JPEG and a PNG begin and end, to tell a cut-off file without decoding it; a WebP says how long it is.
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
+_HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc", b"ftypheim", b"ftypmsf1")
 _JPEG_END = b"\xff\xd9"
 _PNG_END = b"IEND\xae\x42\x60\x82"
 _WITHOUT_CHECKSUMS = ("JPEG", "WEBP")  # Pillow's verify() does nothing for these
@@ -69,7 +74,7 @@ def decode_image(data: bytes, *, verify: bool = True, most_pixels: int = MAX_PIX
 
     `verify` adds Pillow's check of the file's own structure (checksums of PNG chunks), which decoding skips.
     """
-    return _decoded(data, verify=verify, most_pixels=most_pixels, reduced=False)
+    return _decoded(data, PICTURE_FORMATS, verify=verify, most_pixels=most_pixels, reduced=False)
 
 
 def check_image(data: bytes) -> None:
@@ -78,17 +83,19 @@ def check_image(data: bytes) -> None:
     Takes half the time of `decode_image`, with the same verdict: a JPEG is decoded at an eighth of its size, in grey.
     Every bit of its data is still read and decoded; only arithmetic is skipped, which can't fail.
     """
-    _decoded(data, verify=True, most_pixels=MAX_CARD_PIXELS, reduced=True)
+    _decoded(data, PICTURE_FORMATS, verify=True, most_pixels=MAX_CARD_PIXELS, reduced=True)
 
 
-def _decoded(data: bytes, *, verify: bool, most_pixels: int, reduced: bool) -> Image.Image:
+def _decoded(
+    data: bytes, formats: Sequence[str], *, verify: bool, most_pixels: int, reduced: bool
+) -> Image.Image:
     if not data:
         raise BrokenImage("empty file")
     try:
-        image = _open(data, most_pixels)
+        image = _open(data, formats, most_pixels)
         if verify and image.format not in _WITHOUT_CHECKSUMS:
             image.verify()  # leaves the object unusable: Pillow's docs say to reopen it
-            image = _open(data, most_pixels)
+            image = _open(data, formats, most_pixels)
         if reduced:
             image.draft("L", (1, 1))  # affects JPEGs only
         image.load()
@@ -102,6 +109,23 @@ def _decoded(data: bytes, *, verify: bool, most_pixels: int, reduced: bool) -> I
 def read_image(path: Path, *, verify: bool = True, most_pixels: int = MAX_PIXELS) -> Image.Image:
     """`decode_image` for a file; UnreadableImage if it can't be read. FileNotFoundError passes through."""
     return decode_image(read_content(path).data, verify=verify, most_pixels=most_pixels)
+
+
+def read_photo(path: Path) -> Image.Image:
+    """`read_image` for a picture that a user asks about: any format that cameras and phones write, its first frame."""
+    if path.is_dir():
+        raise BrokenImage("a directory")
+    return _decoded(read_content(path).data, _photo_formats(), verify=True, most_pixels=MAX_PIXELS, reduced=False)
+
+
+@lru_cache(1)
+def _photo_formats() -> tuple[str, ...]:
+    Image.init()
+    with suppress(ImportError):
+        import pillow_heif  # optional: HEIC, which phones write, is encumbered by patents in some countries
+
+        pillow_heif.register_heif_opener()
+    return (*PICTURE_FORMATS, *(name for name in (*OTHER_PHOTO_FORMATS, "HEIF") if name in Image.OPEN))
 
 
 def check_file(path: Path) -> None:
@@ -173,8 +197,8 @@ def _ends_are_whole(head: bytes, tail: bytes, size: int) -> bool:
     return head.startswith(_BEGINNINGS) and tail.endswith((_JPEG_END, _PNG_END))
 
 
-def _open(data: bytes, most_pixels: int) -> Image.Image:
-    image = Image.open(BytesIO(data), formats=PICTURE_FORMATS)
+def _open(data: bytes, formats: Sequence[str], most_pixels: int) -> Image.Image:
+    image = Image.open(BytesIO(data), formats=formats)
     width, height = image.size
     if width * height > most_pixels:
         raise BrokenImage(f"{width}x{height} pixels exceed the limit of {most_pixels:,}")
@@ -183,6 +207,10 @@ def _open(data: bytes, most_pixels: int) -> Image.Image:
 
 def _looks_like(data: bytes) -> str:
     start = data[:512].lstrip().lower()
+    if data[4:12] in _HEIC:
+        return "it is HEIC; to read that: pip install pillow-heif"
+    if b"<svg" in start:
+        return "it is an SVG drawing"
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body", b"<")):
         return "it is an HTML or XML page"
     if start.startswith((b"{", b"[")):

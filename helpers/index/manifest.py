@@ -103,6 +103,15 @@ class Embedding(msgspec.Struct, frozen=True, kw_only=True):
     dropped: int = 0  # rows of the previous index whose pictures are no longer in the list
 
 
+class Recognition(msgspec.Struct, frozen=True):
+    """How a query ranks faces, and when it is sure."""
+
+    hash_weight: float = 1.5  # score = cosine - this x share of differing bits
+    whitening_ridge: float = 1.0  # of the whitened cosine, in mean eigenvalues
+    sure_above: float = 0.45  # of margin + gap
+    conditions: str = ""  # what these were chosen on
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The whole file. Readers ignore fields they don't know."""
 
@@ -120,6 +129,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     images_per_second: float  # of the phase "embedding"
     sha256: dict[str, str]  # by file name
     embedding: Embedding | None = None  # older indexes lack it
+    recognition: Recognition = Recognition()  # older indexes lack it
 
     @property
     def source(self) -> ModelSource:

@@ -1,28 +1,49 @@
-"""Picture -> the nearest faces, prepared and embedded as the index's manifest says."""
+"""Picture -> the cards in it, prepared and embedded as the index's manifest says.
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+    engine = QueryEngine.load("index_out")
+    for card in engine.ask("photo.jpg").cards:
+        print(card.matches[0].face.name, card.sure)
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 from msgspec.structs import replace
+from numpy.typing import NDArray
+from PIL import Image
 
 from helpers.artifacts import IndexFolder
 from helpers.cards.faces import CardFace, Records
 from helpers.embed.model_source import ModelSource, find_model, prefer_cached_weights
 from helpers.errors import Category, PipelineError
 from helpers.index.store import StoredIndex
-from helpers.talk import say
-from helpers.validation import BrokenImage, read_image
+from helpers.talk import say, warn
+from helpers.validation import BrokenImage, read_photo
 
 if TYPE_CHECKING:
     from helpers.embed.embedder import Embedder
     from helpers.index.faiss_index import CardIndex
+    from helpers.recognise.ranking import Ranker, Ranking
+    from helpers.recognise.regions import Photo, Region
+
+ROUND = 12  # regions that are embedded at a time, the most promising first
+MAX_IDLE_ROUNDS = 3  # without another sure card: then the rest of the regions are no cards
+MAX_EMBEDDED = 240  # regions of a picture
+APART = 0.3  # two cards of an answer share at most this much of the smaller one
+
+Picture: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8]"
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A face and its similarity: `score` is the cosine."""
+    """A face and how similar it is: `score` is the cosine, less the hash's share (see `ranking`)."""
 
     rank: int
     score: float
@@ -30,12 +51,52 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class Card:
+    """A card in a picture, and the faces it may be, best first."""
+
+    quad: tuple[tuple[float, float], ...] | None  # its corners from its own top left, clockwise; None: the whole picture
+    orientation: int  # degrees clockwise that it is turned in the picture: 0, 90, 180, 270
+    matches: tuple[Match, ...]
+    margin: float | None  # from the best score to that of the best other name; None if there is no other
+    gap: float | None  # to the mean of the ten best other names
+    sure: bool | None  # None: not known
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """How long an answer took."""
+
+    read: float = 0.0
+    detect: float = 0.0
+    embed: float = 0.0
+    search: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """The result for one picture: matches, best first, or the reason why there are none."""
+    """The result for one picture: its cards, the clearest first, or the reason why it could not be answered."""
 
     image: str
-    matches: tuple[Match, ...] = ()
+    cards: tuple[Card, ...] = ()
     error: str | None = None
+    size: tuple[int, int] = (0, 0)  # width, height of the upright picture
+    embedded: int = 0  # regions
+    seconds: Seconds = field(default=Seconds(), compare=False)
+
+    @property
+    def found(self) -> bool:
+        """Whether a card was found in the picture, rather than the whole of it asked."""
+        return any(card.quad is not None for card in self.cards)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A region of a picture, what was computed of it, and its ranking."""
+
+    region: Region
+    vector: NDArray[np.float32]  # [D]
+    digest: NDArray[np.uint8]  # [32]
+    ranking: Ranking
 
 
 def _model_of(stored: StoredIndex) -> ModelSource:
@@ -71,29 +132,36 @@ def embedder_of(stored: StoredIndex, device: str) -> "Embedder":
 
 
 class QueryEngine:
-    """A loaded index with the model that made it."""
+    """A loaded index with the model that made it; safe to use from several threads."""
 
-    def __init__(self, index: "CardIndex", records: Records, embedder: "Embedder") -> None:
+    def __init__(self, index: CardIndex, records: Records, ranker: Ranker, embedder: Embedder) -> None:
         self._index = index
         self._records = records
+        self._ranker = ranker
         self._embedder = embedder
 
     @classmethod
-    def load(cls, folder: IndexFolder, *, ef_search: int | None, device: str) -> "QueryEngine":
+    def load(
+        cls, folder: IndexFolder | str | os.PathLike[str], *, ef_search: int | None = None, device: str = "auto"
+    ) -> QueryEngine:
         """Load the index of `folder` and its model; PipelineError if the files disagree.
 
         `ef_search` overrides the index's own.
         """
-        stored = StoredIndex(folder)
+        stored = StoredIndex(folder if isinstance(folder, IndexFolder) else IndexFolder(Path(folder)))
         records = stored.records()
         prefer_cached_weights(_model_of(stored), offline=False)
         say(f"Loading {stored.manifest.source.display_name} and {stored.count:,} rows")
         from helpers.index.faiss_index import CardIndex  # faiss and torch: seconds, so only once the files are checked
+        from helpers.recognise.ranking import Ranker
 
-        index = CardIndex.of(stored)
+        index, hashes = CardIndex.of(stored), stored.hashes()
+        if hashes is None:
+            warn("this index has no hashes: cards are recognised by their vectors alone, far fewer of them in photographs")
         if ef_search is not None:
             index.ef_search = ef_search
-        return cls(index, records, embedder_of(stored, device))
+        ranker = Ranker(index, hashes, stored.vectors(), records, stored.manifest.recognition)
+        return cls(index, records, ranker, embedder_of(stored, device))
 
     @property
     def ef_search(self) -> int:
@@ -103,21 +171,101 @@ class QueryEngine:
     def __len__(self) -> int:
         return len(self._index)
 
-    def ask(self, image: str, k: int) -> Answer:
-        """The `k` nearest faces to the picture at `image`."""
-        try:
-            picture = read_image(Path(image))
-        except FileNotFoundError:
-            return Answer(image, error="no such file")
-        except BrokenImage as error:
-            return Answer(image, error=str(error))
-        vector = self._embedder.encode([self._embedder.prepare(picture)])
-        scores, rows = self._index.search(vector, k)
-        found = [(float(score), int(row)) for score, row in zip(scores[0], rows[0], strict=True) if row >= 0]
-        return Answer(
-            image, tuple(Match(rank, score, self._records[row]) for rank, (score, row) in enumerate(found, 1))
-        )
+    def embed(self, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """The vectors of pictures, as the index's were made: unit rows float32 [B, D]."""
+        return self._embedder.encode([self._embedder.prepare(picture) for picture in pictures])
 
-    def ask_each(self, images: Iterable[str], k: int) -> Iterator[Answer]:
+    def ask(self, picture: Picture, k: int = 5, *, detect: str = "auto") -> Answer:
+        """Find the cards in a picture, each with the `k` nearest faces.
+
+        `picture`: a path, a Pillow image, or RGB as uint8 [H, W, 3]. `detect`: "auto", the cards that are found in it
+        and sure or likely, else the best guess; "all", every region that may be a card; "off", the whole picture.
+        """
+        image = picture if isinstance(picture, (str, os.PathLike)) else ""
+        try:
+            seen, answer = self._look(picture, detect)
+        except FileNotFoundError:
+            return Answer(os.fspath(image), error="no such file")
+        except BrokenImage as error:
+            return Answer(os.fspath(image), error=str(error))
+        cards = tuple(self._card(one.region, one.ranking, k) for one in _cards_among(seen, detect))
+        return Answer(os.fspath(image), cards, **answer)
+
+    def ask_each(self, pictures: Iterable[Picture], k: int = 5, *, detect: str = "auto") -> Iterator[Answer]:
         """`ask` for each picture, in order, as they come."""
-        return (self.ask(image, k) for image in images)
+        return (self.ask(picture, k, detect=detect) for picture in pictures)
+
+    def _look(self, picture: Picture, detect: str) -> tuple[list[Seen], dict[str, Any]]:
+        """Rank the regions of a picture that may be cards, and what to say of that."""
+        from helpers.recognise.regions import Photo  # cv2
+
+        started = time.monotonic()
+        photo = Photo(_opened(picture))
+        read = time.monotonic()
+        regions = photo.regions() if detect != "off" else [photo.whole()]
+        hashes = photo.hashes(regions)
+        bits = self._ranker.nearest_hashes(hashes)
+        detected = time.monotonic()
+        seen, embedding = self._embed_in_rounds(photo, regions, hashes, bits)
+        done = time.monotonic()
+        seconds = Seconds(read - started, detected - read, embedding, done - detected - embedding)
+        return seen, {"size": photo.picture.size, "embedded": len(seen), "seconds": seconds}
+
+    def _embed_in_rounds(
+        self, photo: Photo, regions: Sequence[Region], hashes: NDArray[np.uint8], bits: NDArray[np.int32] | None
+    ) -> tuple[list[Seen], float]:
+        """Embed and rank the regions, the whole picture and the nearest hashes first, until no more cards turn up.
+
+        What a sure card covers is left out. Returns the seconds spent on embedding, too.
+        """
+        left = list(range(len(regions)))
+        if bits is not None:
+            left = [0, *sorted(left[1:], key=lambda place: int(bits[place]))]
+        seen: list[Seen] = []
+        idle, embedding = 0, 0.0
+        while left and idle < MAX_IDLE_ROUNDS and len(seen) < MAX_EMBEDDED:
+            now, left = left[:ROUND], left[ROUND:]
+            started = time.monotonic()
+            vectors = self.embed([photo.cut_out(regions[place], self._embedder.preparation.size) for place in now])
+            embedding += time.monotonic() - started
+            rankings = self._ranker.rank(vectors, hashes[now])
+            new = [Seen(regions[p], v, hashes[p], r) for p, v, r in zip(now, vectors, rankings, strict=True)]
+            seen += new
+            sure = [one.region for one in new if one.ranking.sure]
+            left = [p for p in left if not any(card.covers(regions[p]) > 1 - APART for card in sure)]
+            idle = 0 if sure else idle + 1
+        return seen, embedding
+
+    def _card(self, region: Region, ranking: Ranking, k: int) -> Card:
+        faces = self._ranker.faces(ranking.rows[:k])
+        matches = (
+            Match(rank, float(score), face)
+            for rank, (score, face) in enumerate(zip(ranking.scores[:k], faces, strict=True), 1)
+        )
+        quad = None if region.whole else tuple((float(x), float(y)) for x, y in region.quad)
+        return Card(quad, region.orientation, tuple(matches), ranking.margin, ranking.gap, ranking.sure)
+
+
+def _opened(picture: Picture) -> Image.Image:
+    """The picture, upright and opaque; BrokenImage or FileNotFoundError if there is none."""
+    from helpers.embed.preprocess import as_seen
+
+    if isinstance(picture, Image.Image):
+        return as_seen(picture)
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+            raise BrokenImage(f"not RGB as uint8 [H, W, 3]: {picture.dtype} {list(picture.shape)}")
+        return Image.fromarray(picture)
+    return as_seen(read_photo(Path(picture)))
+
+
+def _cards_among(seen: Sequence[Seen], detect: str) -> list[Seen]:
+    """The regions that are cards, the clearest first: none that overlaps with a clearer one."""
+    kept: list[Seen] = []
+    for one in sorted(seen, key=lambda one: -one.ranking.strength):
+        if not any(one.region.covers(other.region) > APART for other in kept):
+            kept.append(one)
+    if detect == "all":
+        return kept
+    best, *others = kept
+    return [best, *(one for one in others if one.ranking.likely)]

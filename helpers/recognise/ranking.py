@@ -1,0 +1,122 @@
+"""Which cards are nearest to a cut-out, by two independent signatures, and how clear is that?
+
+The vector knows what a card looks like, whatever its corners and the light; the hash knows one picture from another
+that looks like it. Either proposes candidates, and both judge them: score = cosine - weight x share of differing bits,
+the cosine between whitened vectors. The gaps between the best name and others say how clear it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.cards.faces import CardFace, Records
+from helpers.embed.dhash import HASH_BITS
+from helpers.index.manifest import Recognition
+from helpers.recognise.whitening import Whitening
+
+if TYPE_CHECKING:
+    from helpers.index.faiss_index import CardIndex, HashIndex
+
+CANDIDATES = 64  # rows that each signature proposes
+LIKELY = 0.5  # of what `sure` asks for: with less, a region beside a better one is not taken for a card
+OTHER_NAMES = 10  # whose mean the gap is measured to
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The candidates for one cut-out, best first."""
+
+    rows: NDArray[np.int64]  # [C]
+    scores: NDArray[np.float32]  # [C]
+    margin: float | None  # from the best score to that of the best other name; None if there is no other
+    gap: float | None  # to the mean of the ten best other names
+    sure: bool | None
+    likely: bool | None
+
+    @property
+    def strength(self) -> float:
+        """To compare cut-outs of one picture: of a card, and of something else, one way up and another."""
+        return float(self.scores[0]) + (self.margin or 0.0) + (self.gap or 0.0)
+
+
+class Ranker:
+    """Ranks cut-outs against the rows of an index; safe to use from several threads."""
+
+    def __init__(
+        self,
+        index: CardIndex,
+        hashes: NDArray[np.uint8] | None,
+        vectors: NDArray[np.float32],
+        records: Records,
+        settings: Recognition,
+    ) -> None:
+        """`vectors` float32 [N, D] and `hashes` uint8 [N, 32] (None: an index without) may be memory-mapped."""
+        from helpers.index.faiss_index import HashIndex  # its home, see there
+
+        self._index = index
+        self._hashes = hashes
+        self._hash_index: HashIndex | None = None if hashes is None else HashIndex(hashes)
+        self._vectors = vectors
+        self._records = records
+        self.settings = settings
+        self._whitening = Whitening.fit(vectors, settings.whitening_ridge)
+
+    @property
+    def has_hashes(self) -> bool:
+        """Whether the index has hashes."""
+        return self._hash_index is not None
+
+    def nearest_hashes(self, hashes: NDArray[np.uint8]) -> NDArray[np.int32] | None:
+        """How many bits each of the hashes uint8 [Q, 32] differs from the nearest row's; None without hashes."""
+        if self._hash_index is None or not len(hashes):
+            return None
+        return self._hash_index.search(hashes, 1)[0][:, 0]
+
+    def rank(self, vectors: NDArray[np.float32], hashes: NDArray[np.uint8]) -> list[Ranking]:
+        """Rank unit rows float32 [Q, D] with hashes uint8 [Q, 32]."""
+        _, proposed = self._index.search(vectors, CANDIDATES)
+        if self._hash_index is not None:
+            _, by_hash = self._hash_index.search(hashes, CANDIDATES)
+            proposed = np.concatenate([proposed, by_hash], axis=1)
+        ranked = []
+        for vector, digest, rows in zip(vectors, hashes, proposed, strict=True):
+            rows = np.unique(rows[rows >= 0])
+            ranked.append(self.order(rows, self.scores(vector, digest, rows)))
+        return ranked
+
+    def scores(
+        self, vector: NDArray[np.float32], digest: NDArray[np.uint8], rows: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """The scores of `rows` [C] for a unit vector float32 [D] and a hash uint8 [32], float32 [C]."""
+        theirs = self._vectors[rows]
+        ours = vector[None]
+        if self._whitening is not None:
+            theirs, ours = self._whitening(theirs), self._whitening(ours)
+        cosines = theirs @ ours[0]
+        if self._hashes is None:
+            return np.asarray(cosines, np.float32)
+        differing = np.unpackbits(self._hashes[rows] ^ digest, axis=1).sum(axis=1, dtype=np.float32)
+        return np.asarray(cosines - np.float32(self.settings.hash_weight) * differing / HASH_BITS, np.float32)
+
+    def order(self, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> Ranking:
+        """The rows by score, and how far the best name is from others."""
+        order = np.argsort(-scores, kind="stable")
+        rows, scores = rows[order], scores[order]
+        names: dict[str, float] = {}
+        for face, score in zip(self.faces(rows), scores.tolist(), strict=True):
+            names.setdefault(face.name, score)  # each name's best
+        best, *others = list(names.values())[: OTHER_NAMES + 1]
+        if not others:
+            return Ranking(rows, scores, None, None, None, None)
+        margin, gap = best - others[0], best - sum(others) / len(others)
+        sure_above = self.settings.sure_above
+        return Ranking(rows, scores, margin, gap, margin + gap >= sure_above, margin + gap >= LIKELY * sure_above)
+
+    def faces(self, rows: NDArray[np.int64]) -> Sequence[CardFace]:
+        """The metadata of the rows."""
+        return [self._records[row] for row in rows.tolist()]

@@ -1,0 +1,87 @@
+"""The parts of a picture that may be a card: the whole of it and what `finding` finds, each way up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from helpers.embed.dhash import dhash
+from helpers.recognise.finding import CARD_MM, WORKING_SIDE, Pyramid, area, find_quads, overlap
+
+DETECT = ("auto", "off", "all")
+HASHED_HEIGHT = 192  # pixels of a cut-out that is only hashed, to 17 x 16
+_SQUARE = 1.1  # a picture with sides nearer than this may show a card lying or standing
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A quadrilateral of a picture, float [4, 2] in its pixels, the card's own top left corner first."""
+
+    quad: NDArray[np.float64]
+    whole: bool = False  # it is the whole picture
+
+    @property
+    def orientation(self) -> int:
+        """By how many degrees the card is turned clockwise, to a quarter turn: 0, 90, 180, 270."""
+        across, down = self.quad[1] - self.quad[0] + self.quad[2] - self.quad[3]
+        return round(math.degrees(math.atan2(down, across)) / 90) % 4 * 90
+
+    def covers(self, other: Region) -> float:
+        """The area that both share, as a share of the smaller one."""
+        return overlap(self.quad, other.quad) / max(min(area(self.quad), area(other.quad)), 1e-9)
+
+
+class Photo:
+    """A picture with its regions, and what is cut out of it."""
+
+    def __init__(self, picture: Image.Image) -> None:
+        """`picture`: upright and opaque, as `preprocess.as_seen` returns it."""
+        self.picture = picture
+        self._pyramid: Pyramid | None = None
+
+    @property
+    def pyramid(self) -> Pyramid:
+        """The picture in several sizes."""
+        if self._pyramid is None:
+            self._pyramid = Pyramid(np.asarray(self.picture))
+        return self._pyramid
+
+    def whole(self) -> Region:
+        """The whole picture, as it is."""
+        return Region(np.array(_frame(*self.picture.size)), whole=True)
+
+    def regions(self) -> list[Region]:
+        """The whole picture first, then all that may be a card, each of the ways up that it can have."""
+        width, height = self.picture.size
+        turns = (0, 2) if height > _SQUARE * width else (0, 1, 2, 3)  # every picture of a card is upright
+        frame = self.whole().quad
+        regions = [Region(np.roll(frame, -turn, axis=0), whole=True) for turn in turns]
+        for quad in find_quads(self.pyramid):
+            regions += [Region(quad), Region(np.roll(quad, 2, axis=0))]
+        return regions
+
+    def hashes(self, regions: Sequence[Region]) -> NDArray[np.uint8]:
+        """The difference hash of each region, uint8 [R, 32]."""
+        width = round(HASHED_HEIGHT * CARD_MM[0] / CARD_MM[1])
+        return np.array([dhash(self._cut(region, width, HASHED_HEIGHT)) for region in regions], np.uint8)
+
+    def cut_out(self, region: Region, height: int) -> Image.Image:
+        """The card in `region`, upright; if that is the whole picture, not stretched to a card's shape."""
+        return self._cut(region, round(height * CARD_MM[0] / CARD_MM[1]), height)
+
+    def _cut(self, region: Region, width: int, height: int) -> Image.Image:
+        if not region.whole:
+            return Image.fromarray(self.pyramid.straighten(region.quad, width, height))
+        if not region.orientation:
+            return self.picture
+        pixels = np.rot90(self.pyramid.reduced(WORKING_SIDE), region.orientation // 90)  # counterclockwise
+        return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def _frame(width: int, height: int) -> list[tuple[float, float]]:
+    return [(0.0, 0.0), (float(width), 0.0), (float(width), float(height)), (0.0, float(height))]
