@@ -86,9 +86,7 @@ def check_image(data: bytes) -> None:
     _decoded(data, PICTURE_FORMATS, verify=True, most_pixels=MAX_CARD_PIXELS, reduced=True)
 
 
-def _decoded(
-    data: bytes, formats: Sequence[str], *, verify: bool, most_pixels: int, reduced: bool
-) -> Image.Image:
+def _decoded(data: bytes, formats: Sequence[str], *, verify: bool, most_pixels: int, reduced: bool) -> Image.Image:
     if not data:
         raise BrokenImage("empty file")
     try:

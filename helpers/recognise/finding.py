@@ -35,7 +35,7 @@ _MAX_PAIRS = 6  # quadrilaterals made of the pieces of one contour
 _BESIDE = 0.02  # lengths of a side: points of the contour so near to it make its line
 _FITTED_POINTS = 400  # of a contour, evenly spread
 _BEYOND = 0.15  # most of a piece that may lie outside its side: a longer line belongs to something else
-_ASPECT_ROOM = 0.16  # how far the aspect (its logarithm) and the right angle (its cosine) may be off
+ASPECT_ROOM = 0.16  # how far the aspect (its logarithm) and the right angle (its cosine) may be off
 # Focal lengths, in longer sides of the picture. It is unknown and the picture may be a part of a photograph, so a
 # quadrilateral passes if one of them explains it; the last stands for a card seen straight on.
 _FOCAL_LENGTHS = (0.8, 1.2, 2.0, 4.0, 100.0)
@@ -309,7 +309,7 @@ def _like_a_card(quads: Quads, width: int, height: int) -> tuple[Quads, NDArray[
     areas = np.abs(_cross(quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1])) / 2
     # One as large as the picture is the picture, which is asked in any case
     sized = (areas > MIN_AREA * width * height) & (areas < 0.99 * width * height)
-    alike = np.minimum(off, off_turned) < _ASPECT_ROOM
+    alike = np.minimum(off, off_turned) < ASPECT_ROOM
     return quads, alike & (facing < 2) & (sides.min(axis=1) >= MIN_SIDE) & within & sized
 
 

@@ -1,15 +1,13 @@
 """Picture -> the cards in it, prepared and embedded as the index's manifest says.
 
-    engine = QueryEngine.load("index_out")
-    for card in engine.ask("photo.jpg").cards:
-        print(card.matches[0].face.name, card.sure)
+As a library: docs/python.md.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -24,13 +22,13 @@ from helpers.cards.faces import CardFace, Records
 from helpers.embed.model_source import ModelSource, find_model, prefer_cached_weights
 from helpers.errors import Category, PipelineError
 from helpers.index.store import StoredIndex
+from helpers.recognise.ranking import NO_ROWS, Ranker, Ranking
 from helpers.talk import say, warn
 from helpers.validation import BrokenImage, read_photo
 
 if TYPE_CHECKING:
     from helpers.embed.embedder import Embedder
     from helpers.index.faiss_index import CardIndex
-    from helpers.recognise.ranking import Ranker, Ranking
     from helpers.recognise.regions import Photo, Region
 
 ROUND = 12  # regions that are embedded at a time, the most promising first
@@ -54,7 +52,9 @@ class Match:
 class Card:
     """A card in a picture, and the faces it may be, best first."""
 
-    quad: tuple[tuple[float, float], ...] | None  # its corners from its own top left, clockwise; None: the whole picture
+    quad: (
+        tuple[tuple[float, float], ...] | None
+    )  # its corners from its own top left, clockwise; None: the whole picture
     orientation: int  # degrees clockwise that it is turned in the picture: 0, 90, 180, 270
     matches: tuple[Match, ...]
     margin: float | None  # from the best score to that of the best other name; None if there is no other
@@ -98,12 +98,17 @@ class Seen:
     digest: NDArray[np.uint8]  # [32]
     ranking: Ranking
 
+    @property
+    def sure(self) -> bool | None:
+        """As its ranking, but a picture that has not the shape of a card shows more than one: the best is a guess."""
+        return self.ranking.sure and self.region.card_shaped
+
 
 def _model_of(stored: StoredIndex) -> ModelSource:
     return find_model(stored.manifest.model.name, stored.manifest.model.pretrained or "")
 
 
-def embedder_of(stored: StoredIndex, device: str) -> "Embedder":
+def embedder_of(stored: StoredIndex, device: str) -> Embedder:
     """Load the model of an index; PipelineError if it would embed a picture differently than the index was."""
     from helpers.embed.embedder import Embedder  # torch: seconds
     from helpers.embed.precision import precision_of_query
@@ -153,11 +158,12 @@ class QueryEngine:
         prefer_cached_weights(_model_of(stored), offline=False)
         say(f"Loading {stored.manifest.source.display_name} and {stored.count:,} rows")
         from helpers.index.faiss_index import CardIndex  # faiss and torch: seconds, so only once the files are checked
-        from helpers.recognise.ranking import Ranker
 
         index, hashes = CardIndex.of(stored), stored.hashes()
         if hashes is None:
-            warn("this index has no hashes: cards are recognised by their vectors alone, far fewer of them in photographs")
+            warn(
+                "this index has no hashes: cards are recognised by their vectors alone, far fewer of them in photographs"
+            )
         if ef_search is not None:
             index.ef_search = ef_search
         ranker = Ranker(index, hashes, stored.vectors(), records, stored.manifest.recognition)
@@ -175,27 +181,28 @@ class QueryEngine:
         """The vectors of pictures, as the index's were made: unit rows float32 [B, D]."""
         return self._embedder.encode([self._embedder.prepare(picture) for picture in pictures])
 
-    def ask(self, picture: Picture, k: int = 5, *, detect: str = "auto") -> Answer:
+    def ask(self, picture: Picture, k: int = 5, *, detect: str = "auto", without: Collection[str] = ()) -> Answer:
         """Find the cards in a picture, each with the `k` nearest faces.
 
         `picture`: a path, a Pillow image, or RGB as uint8 [H, W, 3]. `detect`: "auto", the cards that are found in it
         and sure or likely, else the best guess; "all", every region that may be a card; "off", the whole picture.
+        `without`: names that are masked, as if the index lacked them.
         """
         image = picture if isinstance(picture, (str, os.PathLike)) else ""
         try:
-            seen, answer = self._look(picture, detect)
+            seen, answer = self._look(picture, detect, self._ranker.rows_of(without) if without else NO_ROWS)
         except FileNotFoundError:
             return Answer(os.fspath(image), error="no such file")
         except BrokenImage as error:
             return Answer(os.fspath(image), error=str(error))
-        cards = tuple(self._card(one.region, one.ranking, k) for one in _cards_among(seen, detect))
+        cards = tuple(self._card(one, k) for one in _cards_among(seen, detect))
         return Answer(os.fspath(image), cards, **answer)
 
     def ask_each(self, pictures: Iterable[Picture], k: int = 5, *, detect: str = "auto") -> Iterator[Answer]:
         """`ask` for each picture, in order, as they come."""
         return (self.ask(picture, k, detect=detect) for picture in pictures)
 
-    def _look(self, picture: Picture, detect: str) -> tuple[list[Seen], dict[str, Any]]:
+    def _look(self, picture: Picture, detect: str, masked: NDArray[np.int64]) -> tuple[list[Seen], dict[str, Any]]:
         """Rank the regions of a picture that may be cards, and what to say of that."""
         from helpers.recognise.regions import Photo  # cv2
 
@@ -204,15 +211,20 @@ class QueryEngine:
         read = time.monotonic()
         regions = photo.regions() if detect != "off" else [photo.whole()]
         hashes = photo.hashes(regions)
-        bits = self._ranker.nearest_hashes(hashes)
+        bits = self._ranker.nearest_hashes(hashes, masked)
         detected = time.monotonic()
-        seen, embedding = self._embed_in_rounds(photo, regions, hashes, bits)
+        seen, embedding = self._embed_in_rounds(photo, regions, hashes, bits, masked)
         done = time.monotonic()
         seconds = Seconds(read - started, detected - read, embedding, done - detected - embedding)
         return seen, {"size": photo.picture.size, "embedded": len(seen), "seconds": seconds}
 
     def _embed_in_rounds(
-        self, photo: Photo, regions: Sequence[Region], hashes: NDArray[np.uint8], bits: NDArray[np.int32] | None
+        self,
+        photo: Photo,
+        regions: Sequence[Region],
+        hashes: NDArray[np.uint8],
+        bits: NDArray[np.int32] | None,
+        masked: NDArray[np.int64],
     ) -> tuple[list[Seen], float]:
         """Embed and rank the regions, the whole picture and the nearest hashes first, until no more cards turn up.
 
@@ -228,22 +240,23 @@ class QueryEngine:
             started = time.monotonic()
             vectors = self.embed([photo.cut_out(regions[place], self._embedder.preparation.size) for place in now])
             embedding += time.monotonic() - started
-            rankings = self._ranker.rank(vectors, hashes[now])
+            rankings = self._ranker.rank(vectors, hashes[now], masked)
             new = [Seen(regions[p], v, hashes[p], r) for p, v, r in zip(now, vectors, rankings, strict=True)]
             seen += new
-            sure = [one.region for one in new if one.ranking.sure]
+            sure = [one.region for one in new if one.sure]
             left = [p for p in left if not any(card.covers(regions[p]) > 1 - APART for card in sure)]
             idle = 0 if sure else idle + 1
         return seen, embedding
 
-    def _card(self, region: Region, ranking: Ranking, k: int) -> Card:
+    def _card(self, seen: Seen, k: int) -> Card:
+        region, ranking = seen.region, seen.ranking
         faces = self._ranker.faces(ranking.rows[:k])
         matches = (
             Match(rank, float(score), face)
             for rank, (score, face) in enumerate(zip(ranking.scores[:k], faces, strict=True), 1)
         )
         quad = None if region.whole else tuple((float(x), float(y)) for x, y in region.quad)
-        return Card(quad, region.orientation, tuple(matches), ranking.margin, ranking.gap, ranking.sure)
+        return Card(quad, region.orientation, tuple(matches), ranking.margin, ranking.gap, seen.sure)
 
 
 def _opened(picture: Picture) -> Image.Image:

@@ -7,7 +7,7 @@ the cosine between whitened vectors. The gaps between the best name and others s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CANDIDATES = 64  # rows that each signature proposes
 LIKELY = 0.5  # of what `sure` asks for: with less, a region beside a better one is not taken for a card
+NO_ROWS: NDArray[np.int64] = np.empty(0, np.int64)
 OTHER_NAMES = 10  # whose mean the gap is measured to
 
 
@@ -63,6 +64,7 @@ class Ranker:
         self._hash_index: HashIndex | None = None if hashes is None else HashIndex(hashes)
         self._vectors = vectors
         self._records = records
+        self._by_name: dict[str, list[int]] | None = None
         self.settings = settings
         self._whitening = Whitening.fit(vectors, settings.whitening_ridge)
 
@@ -71,23 +73,38 @@ class Ranker:
         """Whether the index has hashes."""
         return self._hash_index is not None
 
-    def nearest_hashes(self, hashes: NDArray[np.uint8]) -> NDArray[np.int32] | None:
+    def nearest_hashes(
+        self, hashes: NDArray[np.uint8], masked: NDArray[np.int64] = NO_ROWS
+    ) -> NDArray[np.int32] | None:
         """How many bits each of the hashes uint8 [Q, 32] differs from the nearest row's; None without hashes."""
-        if self._hash_index is None or not len(hashes):
+        if self._hash_index is None:
             return None
-        return self._hash_index.search(hashes, 1)[0][:, 0]
+        bits, rows = self._hash_index.search(hashes, 1 + len(masked))
+        return np.asarray(np.where(np.isin(rows, masked), HASH_BITS, bits).min(axis=1), np.int32)
 
-    def rank(self, vectors: NDArray[np.float32], hashes: NDArray[np.uint8]) -> list[Ranking]:
-        """Rank unit rows float32 [Q, D] with hashes uint8 [Q, 32]."""
-        _, proposed = self._index.search(vectors, CANDIDATES)
+    def rank(
+        self, vectors: NDArray[np.float32], hashes: NDArray[np.uint8], masked: NDArray[np.int64] = NO_ROWS
+    ) -> list[Ranking]:
+        """Rank unit rows float32 [Q, D] with hashes uint8 [Q, 32], as if the index lacked the rows `masked`."""
+        count = CANDIDATES + len(masked)
+        _, proposed = self._index.search(vectors, count)
         if self._hash_index is not None:
-            _, by_hash = self._hash_index.search(hashes, CANDIDATES)
+            _, by_hash = self._hash_index.search(hashes, count)
             proposed = np.concatenate([proposed, by_hash], axis=1)
         ranked = []
         for vector, digest, rows in zip(vectors, hashes, proposed, strict=True):
-            rows = np.unique(rows[rows >= 0])
+            rows = np.setdiff1d(rows[rows >= 0], masked)
             ranked.append(self.order(rows, self.scores(vector, digest, rows)))
         return ranked
+
+    def rows_of(self, names: Collection[str]) -> NDArray[np.int64]:
+        """The rows whose faces have one of these names, in order; the first call reads all metadata."""
+        if self._by_name is None:
+            by_name: dict[str, list[int]] = {}
+            for row, face in enumerate(self._records):
+                by_name.setdefault(face.name, []).append(row)
+            self._by_name = by_name
+        return np.array(sorted(row for name in names for row in self._by_name.get(name, ())), np.int64)
 
     def scores(
         self, vector: NDArray[np.float32], digest: NDArray[np.uint8], rows: NDArray[np.int64]
@@ -110,7 +127,7 @@ class Ranker:
         names: dict[str, float] = {}
         for face, score in zip(self.faces(rows), scores.tolist(), strict=True):
             names.setdefault(face.name, score)  # each name's best
-        best, *others = list(names.values())[: OTHER_NAMES + 1]
+        best, *others = [*names.values()][: OTHER_NAMES + 1] or [0.0]
         if not others:
             return Ranking(rows, scores, None, None, None, None)
         margin, gap = best - others[0], best - sum(others) / len(others)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from helpers.embed.dhash import dhash
-from helpers.recognise.finding import CARD_MM, WORKING_SIDE, Pyramid, area, find_quads, overlap
+from helpers.recognise.finding import ASPECT_ROOM, CARD_MM, WORKING_SIDE, Pyramid, area, find_quads, overlap
 
 DETECT = ("auto", "off", "all")
 HASHED_HEIGHT = 192  # pixels of a cut-out that is only hashed, to 17 x 16
@@ -30,6 +30,12 @@ class Region:
         """By how many degrees the card is turned clockwise, to a quarter turn: 0, 90, 180, 270."""
         across, down = self.quad[1] - self.quad[0] + self.quad[2] - self.quad[3]
         return round(math.degrees(math.atan2(down, across)) / 90) % 4 * 90
+
+    @property
+    def card_shaped(self) -> bool:
+        """Whether it has the shape of an upright card; what `finding` finds has it."""
+        width, height = (float(np.linalg.norm(self.quad[corner] - self.quad[0])) for corner in (1, 3))
+        return not self.whole or abs(math.log(width / height * CARD_MM[1] / CARD_MM[0])) < ASPECT_ROOM
 
     def covers(self, other: Region) -> float:
         """The area that both share, as a share of the smaller one."""
