@@ -8,7 +8,6 @@ import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -86,7 +85,7 @@ def check_image(data: bytes) -> None:
     _decoded(data, PICTURE_FORMATS, verify=True, most_pixels=MAX_CARD_PIXELS, reduced=True)
 
 
-def _decoded(data: bytes, formats: Sequence[str], *, verify: bool, most_pixels: int, reduced: bool) -> Image.Image:
+def _decoded(data: bytes, formats: tuple[str, ...], *, verify: bool, most_pixels: int, reduced: bool) -> Image.Image:
     if not data:
         raise BrokenImage("empty file")
     try:
@@ -195,7 +194,7 @@ def _ends_are_whole(head: bytes, tail: bytes, size: int) -> bool:
     return head.startswith(_BEGINNINGS) and tail.endswith((_JPEG_END, _PNG_END))
 
 
-def _open(data: bytes, formats: Sequence[str], most_pixels: int) -> Image.Image:
+def _open(data: bytes, formats: tuple[str, ...], most_pixels: int) -> Image.Image:
     image = Image.open(BytesIO(data), formats=formats)
     width, height = image.size
     if width * height > most_pixels:

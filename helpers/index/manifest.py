@@ -108,7 +108,7 @@ class Recognition(msgspec.Struct, frozen=True):
 
     hash_weight: float = 1.5  # score = cosine - this x share of differing bits
     whitening_ridge: float = 1.0  # of the whitened cosine, in mean eigenvalues
-    sure_above: float = 0.45  # of margin + gap
+    sure_above: float = 0.48  # of margin + gap
     conditions: str = ""  # what these were chosen on
 
 

@@ -98,7 +98,7 @@ def find_quads(picture: Pyramid) -> Quads:
     ]
     clear, quads = _quads_of(contours, width, height)
     scale = np.array([picture.pixels.shape[1] / width, picture.pixels.shape[0] / height])
-    return _distinct(clear, quads) * scale
+    return np.asarray(_distinct(clear, quads) * scale)
 
 
 def overlap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
@@ -162,8 +162,8 @@ def _quads_of(contours: Sequence[Any], width: int, height: int) -> tuple[NDArray
     filled = np.array([share for share, _ in around])
     quads, good = _like_a_card(np.array([quad for _, quad in around]).reshape(-1, 4, 2), width, height)
     good &= filled >= _CONVEX
-    found = [(filled[i], quads[i], contours[i]) for i in np.flatnonzero(good)]
-    for i in np.flatnonzero(~(good & (filled >= _CLEAN))):
+    found = [(filled[i], quads[i], contours[i]) for i in np.flatnonzero(good).tolist()]
+    for i in np.flatnonzero(~(good & (filled >= _CLEAN))).tolist():
         seen, pairs = _facing_pairs(_straight_pieces(contours[i], width, height))
         pairs, good = _like_a_card(pairs, width, height)
         best = np.flatnonzero(good)[np.argsort(-seen[good])][:_MAX_PAIRS]

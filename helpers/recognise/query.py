@@ -161,9 +161,7 @@ class QueryEngine:
 
         index, hashes = CardIndex.of(stored), stored.hashes()
         if hashes is None:
-            warn(
-                "this index has no hashes: cards are recognised by their vectors alone, far fewer of them in photographs"
-            )
+            warn("this index has no hashes: fewer cards are recognised; build it again with build_embeddings.py")
         if ef_search is not None:
             index.ef_search = ef_search
         ranker = Ranker(index, hashes, stored.vectors(), records, stored.manifest.recognition)

@@ -92,8 +92,8 @@ class Ranker:
             _, by_hash = self._hash_index.search(hashes, count)
             proposed = np.concatenate([proposed, by_hash], axis=1)
         ranked = []
-        for vector, digest, rows in zip(vectors, hashes, proposed, strict=True):
-            rows = np.setdiff1d(rows[rows >= 0], masked)
+        for vector, digest, candidates in zip(vectors, hashes, proposed, strict=True):
+            rows = np.setdiff1d(candidates[candidates >= 0], masked)
             ranked.append(self.order(rows, self.scores(vector, digest, rows)))
         return ranked
 

@@ -39,4 +39,5 @@ class Whitening:
 
     def __call__(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 [B, D] -> unit rows float32 [B, D], comparable with each other alone."""
-        return unit_rows((rows - self.mean) @ self.axes)
+        turned: NDArray[np.float32] = (rows - self.mean) @ self.axes
+        return unit_rows(turned)
