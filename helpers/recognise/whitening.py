@@ -39,5 +39,4 @@ class Whitening:
 
     def __call__(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 [B, D] -> unit rows float32 [B, D], comparable with each other alone."""
-        turned: NDArray[np.float32] = (rows - self.mean) @ self.axes
-        return unit_rows(turned)
+        return unit_rows(np.asarray((rows - self.mean) @ self.axes, np.float32))
