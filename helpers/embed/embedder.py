@@ -12,7 +12,7 @@ import pickle
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +31,7 @@ from helpers.embed.preprocess import Preparation
 from helpers.embed.settings import Settings
 from helpers.embed.vectors import unit_rows
 from helpers.errors import Category, PipelineError, first_line
+from helpers.machine_limits import usable_cores
 
 logging.getLogger().addHandler(logging.NullHandler())  # open_clip uses the root logger; we see errors as exceptions
 TORCH_VERSION = str(torch.__version__)
@@ -43,6 +44,7 @@ BATCH = {"cpu": 8, "cuda": 256, "mps": 64}
 # One thread stacks and pins a batch while the device works on the other's. On MPS there is only one: torch crashes
 # with more (github.com/pytorch/pytorch/issues/197805).
 CUDA_MODEL_THREADS = 2
+_COUNTING = threading.Lock()
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and MPS word it, and the CPU
 _SPATIAL = (
     transforms.Resize,
@@ -67,6 +69,7 @@ class Embedder:
         self.precision = "fp32"
         self.architecture = _architecture(source)
         self._device = device
+        self._many = self._torch_threads = 0
         self._tower: torch.nn.Module = model.visual
         self.fingerprint = _fingerprint(self._tower)
         preprocessing = open_clip_transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
@@ -128,12 +131,18 @@ class Embedder:
     @contextmanager
     def for_many(self) -> Iterator[None]:
         """Within the block, each thread that calls `prepare` or `encode` uses one core, see `model_threads`."""
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
+        with _COUNTING:
+            if not self._many:
+                self._torch_threads = torch.get_num_threads()
+                torch.set_num_threads(1)
+            self._many += 1
         try:
             yield
         finally:
-            torch.set_num_threads(before)
+            with _COUNTING:
+                self._many -= 1
+                if not self._many:
+                    torch.set_num_threads(self._torch_threads)
 
     @contextmanager
     def can_be_given_up(self) -> Iterator[Callable[[], None]]:
@@ -157,6 +166,21 @@ class Embedder:
         """A decoded picture -> input for `encode`, uint8 [3, H, W]; thread-safe."""
         prepared: torch.Tensor = self._to_input(self.preparation.apply(image))
         return prepared
+
+    def embed(self, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """Decoded pictures -> float32 [B, D], unit rows, by all cores; thread-safe.
+
+        Each core has a part of them, for torch's own threads wait for each other: where another process takes a core,
+        they are ten times slower.
+        """
+        threads = self.model_threads(usable_cores()) if self.device == "cpu" else 1
+        parts = [part.tolist() for part in np.array_split(np.arange(len(pictures)), min(threads, len(pictures)))]
+
+        def rows(part: list[int]) -> NDArray[np.float32]:
+            return self.encode([self.prepare(pictures[place]) for place in part])
+
+        with self.for_many(), ThreadPoolExecutor(len(parts)) as pool:
+            return np.concatenate(list(pool.map(rows, parts)))
 
     def encode(self, prepared: Sequence[torch.Tensor]) -> NDArray[np.float32]:
         """Prepared pictures -> float32 [B, D], unit rows; thread-safe.

@@ -45,9 +45,8 @@ def check_index(stored: StoredIndex, cache: ImageCache, embedder: Embedder) -> N
             seen = as_seen(read_image(cache.path_for(records[row].image_url)))
             differing = int(np.unpackbits(dhash(seen) ^ columns.dhash[row]).sum())
             if differing > MAX_BITS:
-                raise _failed(
-                    f"the picture of row {row} ({records[row].name}) and its row have hashes that differ in {differing} bits"
-                )
+                name = records[row].name
+                raise _failed(f"the hashes of row {row} ({name}) and its picture differ in {differing} bits")
             pictures.append(embedder.prepare(seen))
             asked.append(row)
     if not asked:

@@ -177,7 +177,7 @@ class QueryEngine:
 
     def embed(self, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
         """The vectors of pictures, as the index's were made: unit rows float32 [B, D]."""
-        return self._embedder.encode([self._embedder.prepare(picture) for picture in pictures])
+        return self._embedder.embed(pictures)
 
     def ask(self, picture: Picture, k: int = 5, *, detect: str = "auto", without: Collection[str] = ()) -> Answer:
         """Find the cards in a picture, each with the `k` nearest faces.
