@@ -5,12 +5,14 @@ As a library: docs/python.md.
 
 from __future__ import annotations
 
+import dataclasses
+import operator
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from msgspec.structs import replace
@@ -71,10 +73,17 @@ class Seconds:
     embed: float = 0.0
     search: float = 0.0
 
+    def __add__(self, other: Seconds) -> Seconds:
+        """Of both answers."""
+        return Seconds(*map(operator.add, dataclasses.astuple(self), dataclasses.astuple(other)))
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The result for one picture: its cards, the clearest first, or the reason why it could not be answered."""
+    """The result: the cards, the clearest first, or the reason why it could not be answered.
+
+    For one picture; after a vote, for all of them: then `image` is empty and `size` 0, 0.
+    """
 
     image: str
     cards: tuple[Card, ...] = ()
@@ -82,6 +91,7 @@ class Answer:
     size: tuple[int, int] = (0, 0)  # width, height of the upright picture
     embedded: int = 0  # regions
     seconds: Seconds = field(default=Seconds(), compare=False)
+    left_out: tuple[Answer, ...] = ()  # pictures that had no vote, each with its error
 
     @property
     def found(self) -> bool:
@@ -186,26 +196,59 @@ class QueryEngine:
         and sure or likely, else the best guess; "all", every region that may be a card; "off", the whole picture.
         `without`: names that are masked, as if the index lacked them.
         """
-        image = picture if isinstance(picture, (str, os.PathLike)) else ""
-        try:
-            seen, answer = self._look(picture, detect, self._ranker.rows_of(without) if without else NO_ROWS)
-        except FileNotFoundError:
-            return Answer(os.fspath(image), error="no such file")
-        except BrokenImage as error:
-            return Answer(os.fspath(image), error=str(error))
-        cards = tuple(self._card(one, k) for one in _cards_among(seen, detect))
-        return Answer(os.fspath(image), cards, **answer)
+        seen, answer = self._look(picture, detect, self._ranker.rows_of(without) if without else NO_ROWS)
+        if answer.error is not None:
+            return answer
+        return dataclasses.replace(answer, cards=tuple(self._card(one, k) for one in _cards_among(seen, detect)))
 
     def ask_each(self, pictures: Iterable[Picture], k: int = 5, *, detect: str = "auto") -> Iterator[Answer]:
         """`ask` for each picture, in order, as they come."""
         return (self.ask(picture, k, detect=detect) for picture in pictures)
 
-    def _look(self, picture: Picture, detect: str, masked: NDArray[np.int64]) -> tuple[list[Seen], dict[str, Any]]:
-        """Rank the regions of a picture that may be cards, and what to say of that."""
+    def vote(self, pictures: Iterable[Picture], k: int = 5, *, detect: str = "auto") -> Answer:
+        """Find the one card that several pictures show, frames of a video say: the `k` nearest faces to all of them.
+
+        Of each picture the strongest region votes, as `ask` finds it. Every face that any of them proposes is scored by
+        all, and its scores are averaged: what noise, blur or a reflection adds to one frame it does not to the others.
+        Pictures that can't be answered are `left_out`; the answer has an error if all are.
+        """
+        voters: list[Seen] = []
+        left_out: list[Answer] = []
+        embedded, seconds = 0, Seconds()
+        for picture in pictures:
+            seen, answer = self._look(picture, detect, NO_ROWS)
+            seconds += answer.seconds
+            embedded += answer.embedded
+            if seen:
+                voters.append(_strongest_first(seen)[0])
+            else:
+                left_out.append(answer)
+        if not voters:
+            error = f"none of {len(left_out)} pictures could be answered" if left_out else "no picture"
+            return Answer("", error=error, left_out=tuple(left_out))
+        card = self._voted(voters, k)
+        return Answer("", (card,), embedded=embedded, seconds=seconds, left_out=tuple(left_out))
+
+    def _voted(self, voters: Sequence[Seen], k: int) -> Card:
+        """The card that regions of several pictures show; most of them must have a card's shape for it to be sure."""
+        rows = np.unique(np.concatenate([seen.ranking.rows for seen in voters]))
+        scores = np.mean([self._ranker.scores(seen.vector, seen.digest, rows) for seen in voters], axis=0)
+        ranking = self._ranker.order(rows, np.asarray(scores, np.float32))
+        card_shaped = 2 * sum(seen.region.card_shaped for seen in voters) > len(voters)
+        return Card(None, 0, self._matches(ranking, k), ranking.margin, ranking.gap, ranking.sure and card_shaped)
+
+    def _look(self, picture: Picture, detect: str, masked: NDArray[np.int64]) -> tuple[list[Seen], Answer]:
+        """Rank the regions of a picture that may be cards; the answer lacks but its cards, or has an error."""
         from helpers.recognise.regions import Photo  # cv2
 
+        image = os.fspath(picture) if isinstance(picture, (str, os.PathLike)) else ""
         started = time.monotonic()
-        photo = Photo(_opened(picture))
+        try:
+            photo = Photo(_opened(picture))
+        except FileNotFoundError:
+            return [], Answer(image, error="no such file")
+        except BrokenImage as error:
+            return [], Answer(image, error=str(error))
         read = time.monotonic()
         regions = photo.regions() if detect != "off" else [photo.whole()]
         hashes = photo.hashes(regions)
@@ -214,7 +257,7 @@ class QueryEngine:
         seen, embedding = self._embed_in_rounds(photo, regions, hashes, bits, masked)
         done = time.monotonic()
         seconds = Seconds(read - started, detected - read, embedding, done - detected - embedding)
-        return seen, {"size": photo.picture.size, "embedded": len(seen), "seconds": seconds}
+        return seen, Answer(image, size=photo.picture.size, embedded=len(seen), seconds=seconds)
 
     def _embed_in_rounds(
         self,
@@ -248,13 +291,18 @@ class QueryEngine:
 
     def _card(self, seen: Seen, k: int) -> Card:
         region, ranking = seen.region, seen.ranking
-        faces = self._ranker.faces(ranking.rows[:k])
-        matches = (
-            Match(rank, float(score), face)
-            for rank, (score, face) in enumerate(zip(ranking.scores[:k], faces, strict=True), 1)
-        )
         quad = None if region.whole else tuple((float(x), float(y)) for x, y in region.quad)
-        return Card(quad, region.orientation, tuple(matches), ranking.margin, ranking.gap, seen.sure)
+        return Card(quad, region.orientation, self._matches(ranking, k), ranking.margin, ranking.gap, seen.sure)
+
+    def _matches(self, ranking: Ranking, k: int) -> tuple[Match, ...]:
+        return matches_of(self._ranker.faces(ranking.rows[:k]), ranking.scores[:k])
+
+
+def matches_of(faces: Sequence[CardFace], scores: NDArray[np.float32]) -> tuple[Match, ...]:
+    """Faces with their scores [C], best first."""
+    return tuple(
+        Match(rank, float(score), face) for rank, (face, score) in enumerate(zip(faces, scores, strict=True), 1)
+    )
 
 
 def _opened(picture: Picture) -> Image.Image:
@@ -273,10 +321,14 @@ def _opened(picture: Picture) -> Image.Image:
 def _cards_among(seen: Sequence[Seen], detect: str) -> list[Seen]:
     """The regions that are cards, the clearest first: none that overlaps with a clearer one."""
     kept: list[Seen] = []
-    for one in sorted(seen, key=lambda one: -one.ranking.strength):
+    for one in _strongest_first(seen):
         if not any(one.region.covers(other.region) > APART for other in kept):
             kept.append(one)
     if detect == "all":
         return kept
     best, *others = kept
     return [best, *(one for one in others if one.ranking.likely)]
+
+
+def _strongest_first(seen: Sequence[Seen]) -> list[Seen]:
+    return sorted(seen, key=lambda one: -one.ranking.strength)
