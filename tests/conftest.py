@@ -196,6 +196,16 @@ def recognised(built: Built, model: Path, share: Share) -> Built:
 
 
 @pytest.fixture(scope="session")
+def reading(built: Built, share: Share) -> Built:
+    """The drawn cards, built with a tiny model whose text tower passes for trained."""
+    from tests.made_cache import make_tiny_model  # torch: seconds
+
+    model = share("reading_model", lambda folder: make_tiny_model(folder, reads=True))
+    words = ("--cache", built.cache, "--model", f"local-dir:{model}", "--offline", "--out")
+    return Built(built.cache, share("reading", lambda out: run_well("build_embeddings.py", *words, out)), model)
+
+
+@pytest.fixture(scope="session")
 def real_built(real: Path, model: Path, share: Share) -> Built:
     """The real cards, downloaded and built, exported too."""
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import os
 from pathlib import Path
 
@@ -37,22 +38,31 @@ def make_cache(folder: Path, sets: list[str], *, links: bool = False) -> ImageCa
     return cache
 
 
-def make_tiny_model(folder: Path, **preprocess: object) -> Path:
+def make_tiny_model(folder: Path, *, reads: bool = False, **preprocess: object) -> Path:
     """An open_clip folder with a transformer of one layer and random weights: quick, and good for nothing else.
 
-    `preprocess` is more of open_clip's `preprocess_cfg`.
+    `reads`: its text tower takes open_clip's tokens and passes for trained. `preprocess` is more of open_clip's
+    `preprocess_cfg`.
     """
     folder.mkdir(exist_ok=True)
     config = {
         "model_cfg": {
             "embed_dim": 512,
             "vision_cfg": {"image_size": 224, "layers": 1, "width": 64, "head_width": 32, "patch_size": 32},
-            "text_cfg": {"context_length": 8, "vocab_size": 16, "width": 32, "heads": 1, "layers": 1},
+            "text_cfg": {
+                "context_length": 8,
+                "vocab_size": 49408 if reads else 16,
+                "width": 32,
+                "heads": 1,
+                "layers": 1,
+            },
         },
         "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], **preprocess},
     }
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     torch.manual_seed(0)
     model = open_clip.CLIP(**config["model_cfg"])
+    if reads:
+        model.logit_scale.data.fill_(math.log(100))  # where OpenAI's training ended
     torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
     return folder

@@ -1,4 +1,4 @@
-"""open_clip: pictures -> unit rows.
+"""open_clip: pictures -> unit rows, texts too.
 
 The only module here that imports open_clip, which takes seconds: import it only when there is work for it.
 """
@@ -6,6 +6,7 @@ The only module here that imports open_clip, which takes seconds: import it only
 import copy
 import difflib
 import hashlib
+import inspect
 import json
 import logging
 import pickle
@@ -57,6 +58,7 @@ _LOAD_ERRORS = (
     *(RuntimeError, OSError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError),
     SafetensorError,
 )
+_LOADING = threading.Lock()  # catch_warnings and torch's initialisers change what all threads share
 
 
 class Embedder:
@@ -88,17 +90,7 @@ class Embedder:
         `number` selects one of several CUDA devices.
         """
         chosen = _device(device, number)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                with _memory_named(chosen):
-                    model = open_clip.create_model(
-                        source.model, pretrained=source.pretrained, device=chosen, require_pretrained=True
-                    )
-        except _LOAD_ERRORS as error:
-            raise _unavailable(source, error) from error
-        model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        return cls(source, preparation, chosen, model)
+        return cls(source, preparation, chosen, _loaded(source, chosen).to(memory_format=torch.channels_last))
 
     @property
     def device(self) -> str:
@@ -225,6 +217,85 @@ class Embedder:
         )
 
 
+class TextEmbedder:
+    """A model's text tower, in fp32, and the one way from a text to a vector."""
+
+    def __init__(self, source: ModelSource, device: torch.device, model: Any) -> None:
+        """`model` is an open_clip model with its weights, in fp32."""
+        self.fingerprint = _fingerprint(model.visual)  # of the image tower that it was trained with
+        self._device = device
+        self._model = model
+        self._tokenize = _tokenizer(source)
+
+    @classmethod
+    def load(cls, source: ModelSource, device: str) -> "TextEmbedder":
+        """Load the model and its weights; PipelineError if that fails, or if its text tower is not trained."""
+        chosen = _device(device, 0)
+        try:
+            config = open_clip.get_model_config(_config_name(source))
+        except _LOAD_ERRORS as error:
+            raise _unavailable(source, error) from error
+        if config is not None and "text_cfg" not in config:
+            raise _no_text_tower(source, "its configuration has no text_cfg")
+        model = _loaded(source, chosen)
+        if _is_untrained(model.logit_scale, (config or {}).get("init_logit_scale", _initial_logit_scale(model))):
+            raise _no_text_tower(
+                source, f"its logit_scale is {float(model.logit_scale):.4f}, where open_clip starts the training"
+            )
+        return cls(source, chosen, model)
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts -> float32 [B, D], unit rows; a text is cut where it exceeds the model's context (CLIP: 77 tokens)."""
+        with _memory_named(self._device), torch.inference_mode():
+            rows = self._model.encode_text(self._tokenize(list(texts)).to(self._device))
+            return unit_rows(rows.float().cpu().numpy())
+
+
+def _loaded(source: ModelSource, device: torch.device) -> Any:
+    """The open_clip model with its weights, in fp32; PipelineError if it can't be loaded."""
+    try:
+        with _LOADING, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with _memory_named(device):
+                model = open_clip.create_model(
+                    source.model, pretrained=source.pretrained, device=device, require_pretrained=True
+                )
+    except _LOAD_ERRORS as error:
+        raise _unavailable(source, error) from error
+    return model.eval().requires_grad_(False)
+
+
+def _tokenizer(source: ModelSource) -> Any:
+    try:
+        return open_clip.get_tokenizer(source.model if source.names_weights else _config_name(source))
+    except (*_LOAD_ERRORS, ImportError) as error:
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            f"the tokenizer of {source.display_name} could not be loaded",
+            details=first_line(error),
+            suggestion="check the connection to the model hub; some need: pip install transformers sentencepiece",
+        ) from error
+
+
+def _no_text_tower(source: ModelSource, reason: str) -> PipelineError:
+    return PipelineError.of(
+        Category.CONFIGURATION,
+        f"{source.display_name} has no trained text tower, so it can't search by text",
+        details=reason,
+        suggestion="build the index with a model that was trained on pictures with texts, as the default was",
+    )
+
+
+def _initial_logit_scale(model: Any) -> float:
+    """The default of open_clip's constructor: ln(1 / 0.07) = 2.6593."""
+    return float(inspect.signature(type(model).__init__).parameters["init_logit_scale"].default)
+
+
+def _is_untrained(logit_scale: torch.Tensor, initial: float) -> bool:
+    """Whether the temperature is where it began, to the precision of the weights: contrastive training moves it."""
+    return any(float(logit_scale) == float(torch.tensor(initial, dtype=dtype)) for dtype in DTYPES.values())
+
+
 def _fingerprint(tower: torch.nn.Module) -> str:
     """SHA-256 of the image tower's weights: identifies a model among those of its architecture."""
     digest = hashlib.sha256()
@@ -250,10 +321,14 @@ def _memory_named(device: torch.device) -> Iterator[None]:
         ) from error
 
 
+def _config_name(source: ModelSource) -> str:
+    """The model's name as open_clip reads it."""
+    return source.model if source.names_weights else source.model.replace("/", "-")
+
+
 def _architecture(source: ModelSource) -> str:
     """SHA-256 of the image tower's configuration: weights don't show the number of heads, for one."""
-    name = source.model if source.names_weights else source.model.replace("/", "-")  # as open_clip reads it
-    config = open_clip.get_model_config(name)
+    config = open_clip.get_model_config(_config_name(source))
     image_side = {name: value for name, value in config.items() if not name.startswith(("text", "multimodal"))}
     return hashlib.sha256(json.dumps(image_side, sort_keys=True).encode()).hexdigest()
 

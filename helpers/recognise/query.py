@@ -26,7 +26,7 @@ from helpers.errors import Category, PipelineError
 from helpers.index.store import StoredIndex
 from helpers.recognise.ranking import NO_ROWS, Ranker, Ranking
 from helpers.talk import say, warn
-from helpers.validation import BrokenImage, read_photo
+from helpers.validation import DECODE_ERRORS, BrokenImage, read_photo
 
 if TYPE_CHECKING:
     from helpers.embed.embedder import Embedder
@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 ROUND = 12  # regions that are embedded at a time, the most promising first
 MAX_IDLE_ROUNDS = 3  # without another sure card: then the rest of the regions are no cards
 MAX_EMBEDDED = 240  # regions of a picture
+MAX_BATCH = 64  # pictures that are held in memory and given to the model at a time
 APART = 0.3  # two cards of an answer share at most this much of the smaller one
 
+Folder: TypeAlias = "IndexFolder | str | os.PathLike[str]"
 Picture: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8]"
 
 
@@ -114,8 +116,28 @@ class Seen:
         return self.ranking.sure and self.region.card_shaped
 
 
-def _model_of(stored: StoredIndex) -> ModelSource:
-    return find_model(stored.manifest.model.name, stored.manifest.model.pretrained or "")
+def open_index(folder: Folder) -> StoredIndex:
+    """The files of an index; PipelineError if there is none."""
+    return StoredIndex(folder if isinstance(folder, IndexFolder) else IndexFolder(Path(folder)))
+
+
+def find_model_of(stored: StoredIndex) -> ModelSource:
+    """Find the model of an index, before torch is imported; PipelineError if it is a local one that does not exist."""
+    source = find_model(stored.manifest.model.name, stored.manifest.model.pretrained or "")
+    prefer_cached_weights(source, offline=False)
+    return source
+
+
+def check_weights(stored: StoredIndex, fingerprint: str) -> None:
+    """PipelineError (Configuration Error) if the index was built with an image tower of other weights."""
+    model = stored.manifest.model
+    if fingerprint != model.weights_sha256:
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            "the model's weights are not the ones the index was built with",
+            details=f"{model.name}, {model.pretrained or 'its own weights'}",
+            suggestion="restore the old weights, or rebuild the index with build_embeddings.py",
+        )
 
 
 def embedder_of(stored: StoredIndex, device: str) -> Embedder:
@@ -125,13 +147,7 @@ def embedder_of(stored: StoredIndex, device: str) -> Embedder:
 
     manifest = stored.manifest
     embedder = Embedder.load(manifest.source, manifest.preparation, device)
-    if embedder.fingerprint != manifest.model.weights_sha256:
-        raise PipelineError.of(
-            Category.CONFIGURATION,
-            "the model's weights are not the ones the index was built with",
-            details=f"{manifest.model.name}, {manifest.model.pretrained or 'its own weights'}",
-            suggestion="restore the old weights, or rebuild the index with build_embeddings.py",
-        )
+    check_weights(stored, embedder.fingerprint)
     built = manifest.settings
     differs = built.differences(replace(embedder.settings, precision=built.precision))
     if differs:
@@ -156,16 +172,14 @@ class QueryEngine:
         self._embedder = embedder
 
     @classmethod
-    def load(
-        cls, folder: IndexFolder | str | os.PathLike[str], *, ef_search: int | None = None, device: str = "auto"
-    ) -> QueryEngine:
+    def load(cls, folder: Folder, *, ef_search: int | None = None, device: str = "auto") -> QueryEngine:
         """Load the index of `folder` and its model; PipelineError if the files disagree.
 
         `ef_search` overrides the index's own.
         """
-        stored = StoredIndex(folder if isinstance(folder, IndexFolder) else IndexFolder(Path(folder)))
+        stored = open_index(folder)
         records = stored.records()
-        prefer_cached_weights(_model_of(stored), offline=False)
+        find_model_of(stored)
         say(f"Loading {stored.manifest.source.display_name} and {stored.count:,} rows")
         from helpers.index.faiss_index import CardIndex  # faiss and torch: seconds, so only once the files are checked
 
@@ -185,9 +199,15 @@ class QueryEngine:
     def __len__(self) -> int:
         return len(self._index)
 
-    def embed(self, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """The vectors of pictures, as the index's were made: unit rows float32 [B, D]."""
-        return self._embedder.embed(pictures)
+    def embed(self, pictures: Sequence[Picture]) -> NDArray[np.float32]:
+        """The vectors of whole pictures, as the index's were made: unit rows float32 [B, D].
+
+        BrokenImage or FileNotFoundError if one is no picture.
+        """
+        rows = [np.empty((0, self._index.width), np.float32)]
+        for start in range(0, len(pictures), MAX_BATCH):
+            rows.append(self._embedder.embed([_opened(picture) for picture in pictures[start : start + MAX_BATCH]]))
+        return np.concatenate(rows)
 
     def ask(self, picture: Picture, k: int = 5, *, detect: str = "auto", without: Collection[str] = ()) -> Answer:
         """Find the cards in a picture, each with the `k` nearest faces.
@@ -309,13 +329,17 @@ def _opened(picture: Picture) -> Image.Image:
     """The picture, upright and opaque; BrokenImage or FileNotFoundError if there is none."""
     from helpers.embed.preprocess import as_seen
 
-    if isinstance(picture, Image.Image):
-        return as_seen(picture)
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
             raise BrokenImage(f"not RGB as uint8 [H, W, 3]: {picture.dtype} {list(picture.shape)}")
         return Image.fromarray(picture)
-    return as_seen(read_photo(Path(picture)))
+    image = picture if isinstance(picture, Image.Image) else read_photo(Path(picture))
+    if not all(image.size):
+        raise BrokenImage("it has no pixels")
+    try:
+        return as_seen(image)
+    except DECODE_ERRORS as error:  # Pillow reads the file of an image that was only opened as late as here
+        raise BrokenImage(f"damaged picture: {error}") from error
 
 
 def _cards_among(seen: Sequence[Seen], detect: str) -> list[Seen]:
