@@ -93,6 +93,8 @@ def _opaque_rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip to white
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "La":
+        image = image.convert("LA")  # the only mode that Pillow converts it to
     if image.has_transparency_data:
         image = image.convert("RGBA")
         backdrop = Image.new("RGBA", image.size, (*BACKGROUND, 255))

@@ -337,8 +337,9 @@ def _opened(picture: Picture) -> Image.Image:
     if not all(image.size):
         raise BrokenImage("it has no pixels")
     try:
+        image.load()  # of an image that was only opened Pillow has not read the pixels
         return as_seen(image)
-    except DECODE_ERRORS as error:  # Pillow reads the file of an image that was only opened as late as here
+    except DECODE_ERRORS as error:
         raise BrokenImage(f"damaged picture: {error}") from error
 
 
