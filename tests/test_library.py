@@ -163,7 +163,7 @@ def test_an_index_without_hashes_answers_and_says_so_once(
     assert capsys.readouterr().err.count("no hashes") == 1
 
 
-NOISY = Conditions(240, 320, blur_pixels=12, noise=200, jpeg_quality=40)
+NOISY = Conditions(240, 320, blur_pixels=10, noise=250, jpeg_quality=40)
 FRAMES = 5
 
 
@@ -174,14 +174,14 @@ def frames_of(card: Path, row: int) -> list[Picture]:
 
 
 def test_several_noisy_frames_are_right_more_often_than_one(engine: QueryEngine, recognised: Built) -> None:
-    single, voted, rows = 0, 0, range(0, 13, 2)
-    for row in rows:
-        name, frames = recognised.records()[row]["name"], frames_of(picture_of(recognised, row), row)
-        single += sum(best(answer) == name for answer in engine.ask_each(frames, 1, detect="off"))
-        voted += best(engine.vote(frames, 1, detect="off")) == name
-    print(f"\nright: {single} of {FRAMES * len(rows)} frames, {voted} of {len(rows)} votes")
-    assert single < 0.85 * FRAMES * len(rows)
-    assert voted / len(rows) > single / FRAMES / len(rows) + 0.1
+    voted, right = 0, np.zeros(FRAMES, np.int64)  # of the first frames of all cards, of the second, …
+    for row, record in enumerate(recognised.records()):
+        frames = frames_of(picture_of(recognised, row), row)
+        right += [best(answer) == record["name"] for answer in engine.ask_each(frames, 1, detect="off")]
+        voted += best(engine.vote(frames, 1, detect="off")) == record["name"]
+    print(f"\nright, of 13: single frames {right.tolist()}, votes {voted}")  # [11, 10, 10, 12, 8], 13
+    assert voted >= 12
+    assert voted > right.max()
 
 
 def test_a_vote_of_one_is_its_answer(engine: QueryEngine, recognised: Built) -> None:
