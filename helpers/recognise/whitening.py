@@ -11,6 +11,7 @@ from helpers.embed.vectors import unit_rows
 
 MIN_ROWS = 256  # with fewer, mean and covariance say more about these rows than about cards
 SAMPLE = 20_000  # rows, evenly spread: a fifth of a second
+_LEAST_SPREAD = 1e-6  # mean squared distance of rows to their mean: below, it is rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +28,18 @@ class Whitening:
 
     @classmethod
     def fit(cls, rows: NDArray[np.float32], ridge: float) -> Whitening | None:
-        """Fit to unit rows float32 [N, D]; None, which means to leave vectors as they are, for less than MIN_ROWS."""
+        """Fit to unit rows float32 [N, D].
+
+        None, which means to leave vectors as they are, for fewer than MIN_ROWS, and for rows that are all the same.
+        """
         if len(rows) < MIN_ROWS:
             return None
         places = np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(np.int64)
         sample = np.asarray(rows[places], np.float64)
         mean = sample.mean(axis=0)
         values, axes = np.linalg.eigh((sample - mean).T @ (sample - mean) / len(sample))
+        if values.sum() < _LEAST_SPREAD:
+            return None
         strength = np.maximum(values, 0) + ridge * values.mean()
         return cls(mean.astype(np.float32), (axes / np.sqrt(strength)).astype(np.float32))
 
