@@ -152,8 +152,12 @@ def _array(pixels: Any) -> NDArray[np.uint8]:
 
 
 def _large_enough(contour: Any, width: int, height: int) -> bool:
+    """Whether the box around a contour [P, 1, 2] is as large as the smallest card."""
+    least = MIN_AREA * width * height
+    if (len(contour) / 2 + 1) ** 2 < least:  # it can't go around such a box: most contours are specks
+        return False
     _, _, across, down = cv2.boundingRect(contour)
-    return min(across, down) >= MIN_SIDE and across * down >= MIN_AREA * width * height
+    return min(across, down) >= MIN_SIDE and across * down >= least
 
 
 def _quads_of(contours: Sequence[Any], width: int, height: int) -> tuple[NDArray[np.float64], Quads]:
@@ -205,6 +209,8 @@ def _straight_pieces(contour: Any, width: int, height: int) -> NDArray[np.float6
 def _facing_pairs(pieces: NDArray[np.float64]) -> tuple[NDArray[np.float64], Quads]:
     """Quadrilaterals of two pairs of facing pieces [E, 2, 2], and the share of each outline that the pieces cover."""
     none = np.empty(0), np.empty((0, 4, 2))
+    if len(pieces) < 4:
+        return none
     along = pieces[:, 1] - pieces[:, 0]
     along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
     normals, middles = np.stack([-along[:, 1], along[:, 0]], axis=1), pieces.mean(axis=1)
