@@ -267,11 +267,9 @@ def test_a_cut_out_of_the_whole_picture_is_the_picture() -> None:
 
 
 def test_what_is_cut_out_much_smaller_does_not_flicker() -> None:
-    stripes = np.zeros((1600, 1120, 3), np.uint8)
-    stripes[::2] = 255  # grey from afar
+    noise = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (1600, 1120, 1)).repeat(3, axis=2)
     quad = np.array([(0, 0), (1120, 0), (1120, 1600), (0, 1600)], np.float64)
-    cut = Pyramid(stripes).straighten(quad, 70, 100)
-    assert np.abs(cut.astype(int) - 127).max() <= 2
+    assert Pyramid(noise).straighten(quad, 70, 100).std() < 20  # of 127: each pixel is the mean of many
 
 
 def test_a_corner_outside_the_picture_continues_its_edge() -> None:

@@ -144,6 +144,13 @@ def test_masked_rows_never_appear_and_the_others_are_ranked_as_if_they_were_not_
     assert len(ranking.rows) >= min(count - len(masked), 64)
 
 
+def test_however_many_near_rows_are_masked_others_are_ranked(tmp_path: Path) -> None:
+    rows = random_rows(500)
+    nearest = np.argsort(-rows @ rows[0])
+    (ranking,) = ranker(tmp_path, rows, None).rank(rows[:1], random_hashes(1), nearest[:200])
+    assert np.isin(nearest[200:220], ranking.rows).all()
+
+
 def test_masking_every_row_leaves_no_candidates(tmp_path: Path) -> None:
     rows, hashes = random_rows(10), random_hashes(10)
     (ranking,) = ranker(tmp_path, rows, hashes).rank(rows[:1], hashes[:1], np.arange(10))

@@ -18,7 +18,7 @@ HASHED_HEIGHT = 192  # pixels of a cut-out that is only hashed, to 17 x 16
 # Of a picture that has a card's shape the card's edges may be cut off: it is tried as the inner part of a card, too.
 # Of 37 real cut-outs that had lost 4 to 10 % on each side, 36 were named so, 31 without (index of 1,050).
 _CUT_OFF = (1.08, 1.16)
-_SQUARE = 1.1  # a picture with sides nearer than this may show a card lying or standing
+_SQUARE = 1.1  # heights to a width: a taller picture is, as a whole, no card that lies on its side
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Photo:
     def regions(self) -> list[Region]:
         """The whole picture first, then all that may be a card, each of the ways up that it can have."""
         width, height = self.picture.size
-        turns = (0, 2) if height > _SQUARE * width else (0, 1, 2, 3)  # every picture of a card is upright
+        turns = (0, 2) if height > _SQUARE * width else (0, 1, 2, 3)
         frame = self.whole().quad
         regions = [Region(np.roll(frame, -turn, axis=0), whole=True) for turn in turns]
         regions += [region.grown(by) for by in _CUT_OFF for region in regions if region.card_shaped]
@@ -86,7 +86,7 @@ class Photo:
         return np.array([dhash(self._cut(region, width, HASHED_HEIGHT)) for region in regions], np.uint8)
 
     def cut_out(self, region: Region, height: int) -> Image.Image:
-        """The card in `region`, upright; if that is the whole picture, not stretched to a card's shape."""
+        """The card in `region`, upright, `height` pixels high; the whole picture keeps its own shape and size."""
         return self._cut(region, round(height * CARD_MM[0] / CARD_MM[1]), height)
 
     def _cut(self, region: Region, width: int, height: int) -> Image.Image:
