@@ -67,9 +67,11 @@ def test_only_the_cpu_s_environment_names_pytorch_s_cpu_index() -> None:
 
 
 def test_every_import_of_the_product_is_in_the_requirements() -> None:
-    names = {"PIL": "pillow", "open_clip": "open_clip_torch", "faiss": "faiss-cpu"}
+    names = {"PIL": "pillow", "open_clip": "open_clip_torch", "faiss": "faiss-cpu", "cv2": "opencv-python-headless"}
+    optional = {"pillow_heif": "pillow-heif"}
     needed = requirements(ROOT / "requirements.txt")
-    for file in (*ROOT.glob("*.py"), *(ROOT / "helpers").glob("*.py")):
+    assert set(optional.values()) <= set(requirements(ROOT / "requirements-dev.txt"))  # the tests need them
+    for file in (*ROOT.glob("*.py"), *(ROOT / "helpers").rglob("*.py")):
         for package in re.findall(r"^\s*(?:from|import) (\w+)", file.read_text(encoding="utf-8"), re.MULTILINE):
-            known = package in ("helpers", "__future__") or package in __import__("sys").stdlib_module_names
+            known = package in ("helpers", "__future__", *optional) or package in __import__("sys").stdlib_module_names
             assert known or names.get(package, package) in needed, f"{file.name} imports {package}"
