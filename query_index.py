@@ -1,8 +1,8 @@
-"""Identify the card in a picture: the nearest faces of the index, best first.
+"""Which cards are in this picture? Finds them and shows the nearest faces of the index, best first.
 
-Reads:  index_out/ - as build_embeddings.py wrote it; the given pictures (JPEG, PNG, WebP), or with - their paths from
-        stdin, one per line, each answered at once
-Writes: the answers to stdout: a table per picture, or with --json one object per line
+Reads:  index_out/ - as build_embeddings.py wrote it; the given pictures (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF; HEIC
+        with pillow-heif), those in the given directories, or with - the paths on stdin, each answered at once
+Writes: the answers to stdout: a table per picture, or with --json one object per line; with --html a page, too
 
 The model and preprocessing come from the index's manifest.
 
@@ -10,40 +10,64 @@ Exit codes: 0 done; 1 bad arguments or no usable index; 2 some pictures could no
 """
 
 import argparse
-import json
+import os
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import helpers.interrupts  # noqa: F401  # our first import, see there
 from helpers.artifacts import IndexFolder
-from helpers.cli_validation import Parser, file_name, number, path
-from helpers.embed.vectors import METRIC
+from helpers.cards.image_cache import ImageCache
+from helpers.cli_validation import Parser, file_name, number, one_of, path
 from helpers.ending import run
-from helpers.errors import Category, ExitCode, PipelineError
+from helpers.errors import Category, ExitCode, PipelineError, Problem
 from helpers.options import add_device_option
-from helpers.recognise.query import Answer, Card, Match, QueryEngine
-from helpers.talk import printable
+from helpers.recognise.page import page_at
+from helpers.recognise.query import DETECT, Answer, QueryEngine
+from helpers.recognise.showing import Asked, Searched, at_least, json_line, shown, table
+from helpers.talk import Progress, say, tell
+from helpers.validation import is_named_as_photo
+
+K = 5
 
 
 class QueryArgs(argparse.Namespace):
     """The command line."""
 
     image: list[str]
+    detect: str
     index: Path
-    k: int
+    k: int | None
+    min_score: float | None
     ef_search: int | None
-    json: bool
     device: str
+    json: bool
+    html: Path | None
+    cache: Path
+    remote_images: bool
 
 
 def parse_args(argv: Sequence[str] | None) -> QueryArgs:
     """Read the command line."""
     parser = Parser(__doc__)
-    parser.words_or_more("IMAGE", file_name, "picture to identify; - reads paths from stdin")
+    parser.words_or_more("IMAGE", file_name, "picture, or directory of pictures; - reads paths from stdin")
+    detect = one_of(DETECT, suggest="auto")
+    parser.option(
+        "--detect",
+        detect,
+        "auto",
+        "WHICH",
+        "cards to look for: auto, those that are clear, else the best guess; all, every region that may be a card; "
+        "off, none: the whole picture is one",
+    )
+    parser.section("searching")
     parser.option("--index", path, Path("index_out"), "DIR", "index directory")
-    parser.option("--k", number(int, 1, suggest=5), 5, "N", "matches per picture")
+    several = f"matches per card (default: {K}; 1 in the table of a picture with several cards)"
+    parser.option("--k", number(int, 1, suggest=K), None, "N", several)
+    least = "leave out matches with a lower score, -3 to 1, and cards without any other"
+    parser.option("--min-score", number(float, -3, 1, suggest=0.5), None, "S", least)
     parser.option(
         "--ef-search",
         number(int, 1, suggest=1),
@@ -51,117 +75,123 @@ def parse_args(argv: Sequence[str] | None) -> QueryArgs:
         "N",
         "candidates per search: more is slower and more accurate (default: the index's own, measured)",
     )
-    parser.flag("--json", "print one JSON object per line instead of tables")
     add_device_option(parser)
+    parser.section("output")
+    parser.flag("--json", "print one JSON object per line instead of tables")
+    parser.option("--html", path, None, "FILE", "also write a page that shows the cards beside their matches")
+    parser.option("--cache", path, Path("image_cache"), "DIR", "where --html finds the matches' pictures")
+    parser.flag("--remote-images", "in --html, link to pictures that the cache lacks: a browser fetches them")
+    parser.cross_rule(("html", "remote_images"), _links_need_a_page)
     return parser.parse(argv, QueryArgs())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Answer every picture, in order."""
     args = parse_args(argv)
-    engine = QueryEngine.load(IndexFolder(args.index), ef_search=args.ef_search, device=args.device)
-    show = show_json if args.json else show_table
     unanswered = 0
-    for answer in engine.ask_each(image_paths(args.image), args.k):
-        show(answer, engine)
-        unanswered += answer.error is not None
+    with page_of(args) as add_to_page:
+        engine = QueryEngine.load(IndexFolder(args.index), ef_search=args.ef_search, device=args.device)
+        for answer in answers(engine, args):
+            show(answer, engine, args)
+            add_to_page(answer)
+            unanswered += answer.error is not None
     return ExitCode.UNANSWERED if unanswered else ExitCode.OK
 
 
-def image_paths(images: Sequence[str]) -> Iterator[str]:
-    """The given paths; `-` stands for the lines of stdin, as they come."""
+# ---------------------------------------------------------------------------------------------------- what is asked
+
+
+def answers(engine: QueryEngine, args: QueryArgs) -> Iterator[Answer]:
+    """The answer for each picture, as they come."""
+    given = pictures(args.image)
+    total = None
+    if "-" not in args.image:
+        paths = list(given)
+        given, total = iter(paths), len(paths)
+    with progress(total) as advance:
+        for one in given:
+            answer = one if isinstance(one, Answer) else engine.ask(one, args.k or K, detect=args.detect)
+            yield at_least(answer, args.min_score)
+            advance()
+
+
+def pictures(images: Sequence[str]) -> Iterator[str | Answer]:
+    """The pictures that are meant, as they come, and an error for each directory that has none."""
     for image in images:
-        if image == "-":
-            yield from filter(None, (line.rstrip("\r\n") for line in sys.stdin))
-        else:
-            yield image
+        for name in filter(None, (line.rstrip("\r\n") for line in sys.stdin)) if image == "-" else [image]:
+            if os.path.isdir(name):  # noqa: PTH112  # pathlib's raises if a name is too long or forbidden
+                yield from pictures_in(name) or [Answer(name, error="no pictures in it")]
+            else:
+                yield name
 
 
-def show_json(answer: Answer, engine: QueryEngine) -> None:
-    """One line: `cards`, or `error` if the picture could not be answered."""
-    line: dict[str, Any] = {"image": shown(answer.image), "metric": METRIC, "ef_search": engine.ef_search}
-    if answer.error is None:
-        line["cards"] = [_card_fields(card) for card in answer.cards]
+def pictures_in(folder: str) -> list[str | Answer]:
+    """The pictures in a directory and those below it, by name, without hidden ones; and what can't be read."""
+    found: list[str | Answer] = []
+
+    def unreadable(error: OSError) -> None:
+        found.append(Answer(error.filename, error=f"can't be read: {error.strerror}"))
+
+    for root, folders, files in os.walk(folder, onerror=unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        names = sorted(name for name in files if not name.startswith(".") and is_named_as_photo(name))
+        found += [os.path.join(root, name) for name in names]  # noqa: PTH118  # its bytes may not be UTF-8
+    return found
+
+
+@contextmanager
+def progress(total: int | None) -> Iterator[Callable[[], None]]:
+    """Yield what to call after each of `total` pictures (None: not known): says how far it is, and at last the rate."""
+    if total == 1:
+        yield lambda: None
+        return
+    done, started = 0, time.monotonic()
+    # The answers on a terminal show how far it is, and a bar would come between them
+    with nullcontext() if sys.stdout.isatty() else Progress("Answering", total or 0, "pictures") as bar:
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            if bar:
+                bar.advance()
+
+        yield advance
+    seconds = time.monotonic() - started
+    say(f"{done:,} pictures in {seconds:.1f} s, {done / max(seconds, 1e-9):.1f} pictures/s")
+
+
+# --------------------------------------------------------------------------------------------------- what is shown
+
+
+def show(answer: Answer, engine: QueryEngine, args: QueryArgs) -> None:
+    """Print a line of JSON or a table; in tables, why a picture could not be answered goes to stderr."""
+    asked, searched = Asked.picture(answer.image), Searched(len(engine), engine.ef_search)
+    if args.json:
+        print(json_line(asked, answer, searched), flush=True)
+    elif answer.error is None:
+        print(table(asked, answer, searched, briefly=args.k is None, detected=args.detect != "off"), flush=True)
     else:
-        line["error"] = answer.error
-    print(json.dumps(line, ensure_ascii=False), flush=True)
-
-
-def show_table(answer: Answer, engine: QueryEngine) -> None:
-    """The matches in columns; the reason a picture could not be answered goes to stderr."""
-    if answer.error is not None:
-        sys.stdout.flush()
-        print(
+        tell(
             PipelineError.of(
                 Category.VALIDATION,
                 "a picture could not be answered",
                 details=f"{shown(answer.image)}: {answer.error}",
-                suggestion="pass a JPEG, PNG or WebP picture that opens",
-            ).render(),
-            file=sys.stderr,
+                suggestion="pass a picture that opens: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC",
+            ).render()
         )
-        return
-    print(shown(answer.image))
-    print(f"  metric {METRIC} (cosine), efSearch {engine.ef_search}, {len(engine):,} rows")
-    for card in answer.cards:
-        print(f"  {where(card)}: {how_sure(card)}")
-        for match in card.matches:
-            face = match.face
-            name = printable(f"{face.name}  [{face.set.upper()} {face.collector_number}]")
-            print(f"  {match.rank:>3}. {match.score:7.4f}  {name}")
-            print(f"       {printable(face.scryfall_uri or face.card_url)}")
-    sys.stdout.flush()
 
 
-def where(card: Card) -> str:
-    """Where the card is in the picture."""
-    turned = f", turned by {card.orientation} degrees" if card.orientation else ""
-    if card.quad is None:
-        return f"the whole picture{turned}"
-    corners = " ".join(f"{x:.0f},{y:.0f}" for x, y in card.quad)
-    return f"card at {corners}{turned}"
+def page_of(args: QueryArgs) -> AbstractContextManager[Callable[[Answer], None]]:
+    """What adds an answer to the page, if one is wanted."""
+    if args.html is None:
+        return nullcontext(lambda answer: None)
+    return page_at(args.html, ImageCache(args.cache), remote=args.remote_images)
 
 
-def how_sure(card: Card) -> str:
-    """How clear the best match is."""
-    if card.margin is None or card.gap is None:
-        return "nothing to compare it with"
-    return f"{'sure' if card.sure else 'NOT sure'} (margin {card.margin:.2f}, gap {card.gap:.2f})"
-
-
-def shown(image: str) -> str:
-    """A path as text, with replacement characters for bytes that are not UTF-8."""
-    return image.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _card_fields(card: Card) -> dict[str, Any]:
-    return {
-        "quad": card.quad and [[round(x, 1), round(y, 1)] for x, y in card.quad],
-        "orientation": card.orientation,
-        "margin": card.margin,
-        "gap": card.gap,
-        "sure": card.sure,
-        "matches": [_match_fields(match) for match in card.matches],
-    }
-
-
-def _match_fields(match: Match) -> dict[str, Any]:
-    face = match.face
-    return {
-        "rank": match.rank,
-        "score": match.score,
-        "name": face.name,
-        "set": face.set,
-        "collector_number": face.collector_number,
-        "scryfall_id": face.scryfall_id,
-        "face_id": face.face_id,
-        "image_url": face.image_url,
-        "scryfall_uri": face.scryfall_uri,
-        "card_name": face.card_name,
-        "oracle_id": face.oracle_id,
-        "illustration_id": face.illustration_id,
-        "lang": face.lang,
-    }
+def _links_need_a_page(args: QueryArgs) -> Problem | None:
+    if args.html or not args.remote_images:
+        return None
+    return Problem("--remote-images needs --html", "received --remote-images", "add --html FILE, or leave it out")
 
 
 if __name__ == "__main__":

@@ -235,6 +235,8 @@ def disk_errors_named(path: Path) -> Iterator[None]:
     """Turn an OSError from the block, which writes `path`, into a PipelineError that says what to do."""
     try:
         yield
+    except BrokenPipeError:
+        raise  # not the disk: the reader of what the block prints has left
     except OSError as error:
         raise _unwritable(path, error) from error
 

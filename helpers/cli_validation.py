@@ -221,16 +221,24 @@ class Parser(argparse.ArgumentParser):
             ),
         )
 
-    def words_or_more(self, name: str, rule: Rule, help: str) -> None:
-        """Declare a positional argument that takes one or more values."""
+    def repeated_option(self, flag: str, rule: Rule, metavar: str, help: str) -> None:
+        """Declare `flag` with the rule for its value; it may be given several times."""
+        self._group.add_argument(
+            flag, type=self._checked(flag, rule), action="append", default=[], help=help, metavar=metavar
+        )
+
+    def words_or_more(self, name: str, rule: Rule, help: str, instead: Sequence[str] = ()) -> None:
+        """Declare a positional argument that takes one or more values; none if a flag of `instead` is given."""
         self._positional = (name.lower(), self._checked(name, rule))
         self.add_argument(name.lower(), metavar=name, nargs="*", type=self._positional[1], help=help)
+        advice = " or ".join([f"name at least one: {self.prog} {name}", *(f"use {flag}" for flag in instead)])
+        names = (name.lower(), *(flag.lstrip("-").replace("-", "_") for flag in instead))
         self.cross_rule(
-            (name.lower(),),
+            names,
             lambda args: (
                 None
-                if getattr(args, name.lower())
-                else Problem(f"{name} is required", f"received no {name}", f"name at least one: {self.prog} {name}")
+                if any(getattr(args, given) for given in names)
+                else Problem(f"{name} is required", f"received no {name}", advice)
             ),
         )
 

@@ -21,6 +21,12 @@ from helpers.talk import human_bytes
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP")
 OTHER_PHOTO_FORMATS = ("GIF", "BMP", "TIFF", "AVIF")  # of a query's picture, where Pillow knows them
+_MORE_SUFFIXES = {
+    ".heic",
+    ".heif",
+    ".hif",
+    ".mpo",
+}  # HEIC without its plugin is an error that says so; an MPO is a JPEG
 MAX_PICTURE_BYTES = 64_000_000  # of a file
 MAX_CARD_BYTES = 8_000_000  # of a server's response; Scryfall's largest has 2 MB
 MAX_PIXELS = 120_000_000  # 360 MB decoded: a photograph in a query
@@ -97,7 +103,8 @@ def _decoded(data: bytes, formats: tuple[str, ...], *, verify: bool, most_pixels
             image.draft("L", (1, 1))  # affects JPEGs only
         image.load()
     except UnidentifiedImageError:
-        raise BrokenImage(f"not a JPEG, PNG or WebP picture: {_looks_like(data)}") from None
+        kind = "JPEG, PNG or WebP" if formats == PICTURE_FORMATS else "readable"
+        raise BrokenImage(f"not a {kind} picture: {_looks_like(data)}") from None
     except DECODE_ERRORS as error:
         raise BrokenImage(f"damaged picture: {error}") from error
     return image
@@ -113,6 +120,17 @@ def read_photo(path: Path) -> Image.Image:
     if path.is_dir():
         raise BrokenImage("a directory")
     return _decoded(read_content(path).data, _photo_formats(), verify=True, most_pixels=MAX_PIXELS, reduced=False)
+
+
+def is_named_as_photo(name: str) -> bool:
+    """Whether a file's name ends as those of pictures that `read_photo` reads."""
+    return os.path.splitext(name)[1].lower() in _photo_suffixes()  # noqa: PTH122  # in a folder of thousands
+
+
+@lru_cache(1)
+def _photo_suffixes() -> set[str]:
+    formats = _photo_formats()
+    return _MORE_SUFFIXES | {suffix for suffix, form in Image.registered_extensions().items() if form in formats}
 
 
 @lru_cache(1)

@@ -1,5 +1,7 @@
 """Pictures for tests, whole and broken in every way that users meet."""
 
+import struct
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -21,6 +23,18 @@ def with_wrong_checksum() -> bytes:
     data = encoded("PNG")
     end = data.rindex(b"IEND") - 4
     return data[:end] + b"\x00\x00\x00\x02tEXtab" + b"\x00\x00\x00\x00" + data[end:]
+
+
+def claiming_to_be(width: int, height: int, form: str) -> bytes:
+    """A small file whose header says that it is a picture of that size."""
+    data = bytearray(encoded(form))
+    if form == "JPEG":
+        frame = data.index(b"\xff\xc0") + 5
+        data[frame : frame + 4] = struct.pack(">HH", height, width)
+    else:
+        data[16:24] = struct.pack(">II", width, height)
+        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
 
 
 HTML = b"<!DOCTYPE html><html><body>502 Bad Gateway</body></html>"

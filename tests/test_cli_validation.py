@@ -98,7 +98,16 @@ BAD_VALUES = {
     "build_embeddings.py": SHARED | BUILD,
     "build_mtg_faiss.py": {flag: values[:1] for flag, values in (SHARED | DOWNLOAD | BUILD).items()},
     "export_for_browser.py": {"--input-dir": [""], "--output-dir": [""]},
-    "query_index.py": {"--index": [""], "--k": ["0", "x"], "--ef-search": ["0"], "--device": ["gpu"]},
+    "query_index.py": {
+        "--detect": ["on"],
+        "--index": [""],
+        "--k": ["0", "x"],
+        "--min-score": ["2", "-3.1", "nan", "x"],
+        "--ef-search": ["0"],
+        "--device": ["gpu"],
+        "--html": [""],
+        "--cache": [""],
+    },
     "scripts/validate_cache.py": {"--cache": [""], "--report": [""]},
     "scripts/standin_scryfall.py": {
         "--table": [""],
@@ -149,7 +158,7 @@ BAD_VALUES = {
 )
 def test_bad_values_are_named_all_at_once_with_what_to_do(script: str, turn: int) -> None:
     bad = {flag: values[turn] for flag, values in BAD_VALUES[script].items() if turn < len(values)}
-    words = [] if "--cache" in bad else NEEDED.get(script, [])
+    words = [] if NEEDED.get(script, [""])[0] in bad else NEEDED.get(script, [])
     done = run_script(script, *(f"{flag}={value}" for flag, value in bad.items()), *words)
     assert done.returncode == 1
     assert done.stderr.count("ERROR: Invalid Arguments: ") == done.stderr.count("  Suggestion: ") == len(bad)

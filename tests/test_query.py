@@ -1,5 +1,6 @@
 """query_index.py as users and programs run it."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -14,16 +15,21 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from helpers.artifacts import IndexFolder
 from helpers.cards.image_cache import ImageCache
 from helpers.errors import PipelineError
 from helpers.index.store import StoredIndex
 from tests.conftest import ROOT, Built, run_script, without_hashes
-from tests.pictures import BROKEN, write
+from tests.pictures import HTML, claiming_to_be, encoded, write
 from tests.warm_python import WarmProcess
 
-MATCH_FIELDS = ["rank", "score", "name", "set", "collector_number", "scryfall_id", "face_id", "image_url"]
+CARD_FIELDS = ["quad", "orientation", "margin", "gap", "sure", "matches"]
+MATCH_FIELDS = [
+    *("rank", "score", "name", "set", "collector_number", "scryfall_id", "face_id", "image_url", "scryfall_uri"),
+    *("card_name", "oracle_id", "illustration_id", "lang"),
+]
 
 
 def picture_of(built: Built, row: int) -> Path:
@@ -54,9 +60,10 @@ def test_json_has_the_form_of_the_contract(built: Built) -> None:
     assert answer["metric"] == "inner_product"
     assert answer["ef_search"] == built.manifest()["parameters"]["hnsw_ef_search"]
     (card,) = answer["cards"]
-    assert card["quad"] is None
+    assert list(card) == CARD_FIELDS
+    assert (card["quad"], card["orientation"], card["sure"]) == (None, 0, True)
     assert len(card["matches"]) == 5
-    assert all(list(match) == [*MATCH_FIELDS, "scryfall_uri"] for match in card["matches"])
+    assert all(list(match) == MATCH_FIELDS for match in card["matches"])
     assert [match["rank"] for match in card["matches"]] == [1, 2, 3, 4, 5]
     scores = [match["score"] for match in card["matches"]]
     assert scores == sorted(scores, reverse=True)
@@ -82,19 +89,112 @@ def test_the_table_shows_metric_scores_names_sets_numbers_and_links(built: Built
 
 
 def test_what_can_not_be_answered_is_said_and_the_others_are_answered(built: Built, tmp_path: Path) -> None:
-    broken = [write(tmp_path / f"{i}.jpg", body) for i, body in enumerate(BROKEN.values())]
-    images = [*broken, tmp_path / "nothing.jpg", tmp_path, picture_of(built, 0)]
-    done = ask(built, *images, "--json")
+    (tmp_path / "none").mkdir()
+    reasons = {
+        write(tmp_path / "page.jpg", HTML): "it is an HTML or XML page",
+        write(tmp_path / "cut.png", encoded("PNG")[:60]): "damaged picture",
+        write(tmp_path / "half.jpg", encoded(seed=5)[: len(encoded(seed=5)) // 2]): "damaged picture",
+        write(tmp_path / "empty.jpg", b""): "empty file",
+        write(tmp_path / "large.png", claiming_to_be(20_000, 20_000, "PNG")): "20000x20000 pixels exceed the limit",
+        write(tmp_path / "large.jpg", claiming_to_be(20_000, 20_000, "JPEG")): "20000x20000 pixels exceed the limit",
+        write(tmp_path / "drawing.svg", b'<svg xmlns="http://www.w3.org/2000/svg"/>'): "it is an SVG drawing",
+        tmp_path / "nothing.jpg": "no such file",
+        tmp_path / "none": "no pictures in it",
+        Path("/dev/null"): "not a regular file",
+    }
+    done = ask(built, *reasons, picture_of(built, 0), "--json")
     assert done.returncode == 2
-    found = answers(done.stdout)
-    assert [answer["image"] for answer in found] == [str(image) for image in images]
-    assert all(answer["error"] and "cards" not in answer for answer in found[:-1])
-    assert found[len(broken)]["error"] == "no such file"
-    assert found[-1]["cards"][0]["matches"][0]["name"] == built.records()[0]["name"]
-    table = ask(built, broken[0], picture_of(built, 0))
+    *found, last = answers(done.stdout)
+    assert [answer["image"] for answer in found] == [str(image) for image in reasons]
+    for answer, reason in zip(found, reasons.values(), strict=True):
+        assert reason in answer["error"]
+        assert "\n" not in answer["error"]
+        assert "cards" not in answer
+    assert last["cards"][0]["matches"][0]["name"] == built.records()[0]["name"]
+    table = ask(built, next(iter(reasons)), picture_of(built, 0))
     assert table.returncode == 2
     assert "ERROR: Validation Error: a picture could not be answered" in table.stderr
     assert built.records()[0]["name"] in table.stdout
+
+
+def test_photographs_of_every_kind_are_answered(built: Built, tmp_path: Path) -> None:
+    card = Image.open(picture_of(built, 0)).convert("RGB")
+    kinds: dict[str, Image.Image] = {
+        **dict.fromkeys(("a.jpeg", "a.bmp", "a.tif", "a.webp", "a.gif", "a.mpo"), card),
+        "cmyk.jpg": card.convert("CMYK"),
+        "deep.png": Image.fromarray(np.asarray(card.convert("L")).astype(np.uint16) << 8),
+        "1x1.png": Image.new("RGB", (1, 1)),
+    }
+    if importlib.util.find_spec("pillow_heif"):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        kinds["a.heic"] = card
+    for name, picture in kinds.items():
+        frames: dict[str, Any] = {"save_all": True, "append_images": [Image.new("RGB", card.size)]}
+        picture.save(tmp_path / name, **frames if name in ("a.gif", "a.webp", "a.mpo") else {})
+    done = ask(built, tmp_path, "--json", "--k", 1, "--detect", "off")
+    assert done.returncode == 0, done.stdout
+    found = {Path(answer["image"]).name: answer["cards"][0]["matches"][0]["name"] for answer in answers(done.stdout)}
+    assert found.keys() == kinds.keys()
+    assert {found[name] for name in kinds if name not in ("1x1.png", "deep.png")} == {built.records()[0]["name"]}
+
+
+def test_the_error_for_heic_without_its_plugin_says_what_to_install(tmp_path: Path) -> None:
+    heic = write(tmp_path / "a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    code = (
+        "import sys; from pathlib import Path; sys.modules['pillow_heif'] = None\n"
+        "from helpers.validation import read_photo; read_photo(Path(sys.argv[1]))"
+    )
+    words = [sys.executable, "-c", code, str(heic)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].endswith("it is HEIC; to read that: pip install pillow-heif")
+
+
+def test_a_directory_stands_for_its_pictures_by_name(built: Built, tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    for name in ("b.jpg", "a.JPG", "below/c.jpg", ".hidden.jpg", "notes.txt"):
+        shutil.copy(picture_of(built, 0), tmp_path / name)
+    done = ask(built, tmp_path, "--json")
+    assert [answer["image"] for answer in answers(done.stdout)] == [
+        str(tmp_path / name) for name in ("a.JPG", "b.jpg", "below/c.jpg")
+    ]
+    assert "3 pictures in " in done.stderr
+    assert "pictures/s" in done.stderr
+
+
+def test_matches_below_the_least_score_are_left_out(built: Built, tmp_path: Path) -> None:
+    noise = write(tmp_path / "noise.png", encoded("PNG"))
+    done = ask(built, picture_of(built, 0), noise, "--min-score", 0.99, "--json")
+    first, other = answers(done.stdout)
+    assert done.returncode == 0
+    assert [match["name"] for match in first["cards"][0]["matches"]] == [built.records()[0]["name"]]
+    assert other["cards"] == []
+    assert "no card" in ask(built, noise, "--min-score", 0.99).stdout
+
+
+def test_it_says_whether_a_card_was_found(built: Built) -> None:
+    said = "no card found: the whole picture was asked"
+    assert said in ask(built, picture_of(built, 0)).stdout
+    assert said not in ask(built, picture_of(built, 0), "--detect", "off").stdout
+
+
+def test_a_page_shows_the_picture_and_its_matches(built: Built, tmp_path: Path) -> None:
+    page = tmp_path / "new" / "page.html"
+    asked = (picture_of(built, 2), write(tmp_path / "broken.jpg", HTML))
+    done = ask(built, *asked, "--html", page, "--cache", built.cache, "--k", 2)
+    assert done.returncode == 2
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<section>") == 2
+    assert text.count("data:image/jpeg") == 4  # the picture, its card, two matches
+    assert "it is an HTML or XML page" in text
+    assert [path.name for path in page.parent.iterdir()] == ["page.html"]
+
+
+def test_links_to_pictures_need_a_page(built: Built) -> None:
+    done = ask(built, picture_of(built, 0), "--remote-images")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "--remote-images needs --html" in done.stderr
 
 
 def test_paths_from_stdin_are_answered_one_by_one(built: Built) -> None:
@@ -224,7 +324,7 @@ def test_an_index_of_before_there_were_hashes_still_answers(built: Built, tmp_pa
     without_hashes(index)
     assert hashes_of(index) is None
     old = Built(built.cache, index, built.model)
-    (answer,) = answers(ask(old, picture_of(built, 4), "--json", "--k", 1).stdout)
+    (answer,) = answers(ask(old, picture_of(built, 4), "--json", "--k", 1, "--detect", "off").stdout)
     assert answer["cards"][0]["matches"][0]["name"] == built.records()[4]["name"]
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from helpers.index.faiss_index import CardIndex
     from helpers.recognise.regions import Photo, Region
 
+DETECT = ("auto", "off", "all")  # which cards to look for in a picture, see `ask`
 ROUND = 12  # regions that are embedded at a time, the most promising first
 MAX_IDLE_ROUNDS = 3  # without another sure card: then the rest of the regions are no cards
 MAX_EMBEDDED = 240  # regions of a picture
@@ -323,6 +324,17 @@ def matches_of(faces: Sequence[CardFace], scores: NDArray[np.float32]) -> tuple[
     return tuple(
         Match(rank, float(score), face) for rank, (face, score) in enumerate(zip(faces, scores, strict=True), 1)
     )
+
+
+def straightened(picture: Picture, cards: Iterable[Card], height: int) -> list[Image.Image]:
+    """What was asked of each card of a picture, upright: its cut-out, `height` pixels, or all of the picture."""
+    from helpers.recognise.regions import Photo, Region  # cv2
+
+    photo = Photo(_opened(picture))
+    return [
+        photo.cut_out(photo.whole(card.orientation) if card.quad is None else Region(np.array(card.quad)), height)
+        for card in cards
+    ]
 
 
 def _opened(picture: Picture) -> Image.Image:

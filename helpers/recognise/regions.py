@@ -13,7 +13,6 @@ from PIL import Image
 from helpers.embed.dhash import dhash
 from helpers.recognise.finding import ASPECT_ROOM, CARD_MM, WORKING_SIDE, Pyramid, area, find_quads, overlap
 
-DETECT = ("auto", "off", "all")
 HASHED_HEIGHT = 192  # pixels of a cut-out that is only hashed, to 17 x 16
 # Of a picture that has a card's shape the card's edges may be cut off: it is tried as the inner part of a card, too.
 # Of 37 real cut-outs that had lost 4 to 10 % on each side, 36 were named so, 31 without (index of 1,050).
@@ -65,16 +64,15 @@ class Photo:
             self._pyramid = Pyramid(np.asarray(self.picture))
         return self._pyramid
 
-    def whole(self) -> Region:
-        """The whole picture, as it is."""
-        return Region(np.array(_frame(*self.picture.size)), whole=True)
+    def whole(self, orientation: int = 0) -> Region:
+        """The whole picture, as it is or showing a card that is turned."""
+        return Region(np.roll(_frame(*self.picture.size), -orientation // 90, axis=0), whole=True)
 
     def regions(self) -> list[Region]:
         """The whole picture first, then all that may be a card, each of the ways up that it can have."""
         width, height = self.picture.size
         turns = (0, 2) if height > _SQUARE * width else (0, 1, 2, 3)
-        frame = self.whole().quad
-        regions = [Region(np.roll(frame, -turn, axis=0), whole=True) for turn in turns]
+        regions = [self.whole(turn * 90) for turn in turns]
         regions += [region.grown(by) for by in _CUT_OFF for region in regions if region.card_shaped]
         for quad in find_quads(self.pyramid):
             regions += [Region(quad), Region(np.roll(quad, 2, axis=0))]
