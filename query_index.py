@@ -1,5 +1,7 @@
 """Which cards are in this picture? Finds them and shows the nearest faces of the index, best first.
 
+Also which card several pictures show (--vote), which cards look as words say (--text), or like a card (--name).
+
 Reads:  index_out/ - as build_embeddings.py wrote it; the given pictures (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF; HEIC
         with pillow-heif), those in the given directories, or with - the paths on stdin, each answered at once
 Writes: the answers to stdout: a table per picture, or with --json one object per line; with --html a page, too
@@ -10,25 +12,37 @@ Exit codes: 0 done; 1 bad arguments or no usable index; 2 some pictures could no
 """
 
 import argparse
-import os
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import helpers.interrupts  # noqa: F401  # our first import, see there
 from helpers.artifacts import IndexFolder
 from helpers.cards.image_cache import ImageCache
-from helpers.cli_validation import Parser, file_name, number, one_of, path
+from helpers.cli_validation import Parser, file_name, number, one_of, path, weighted_words, words
 from helpers.ending import run
 from helpers.errors import Category, ExitCode, PipelineError, Problem
 from helpers.options import add_device_option
+from helpers.recognise.inputs import pictures
 from helpers.recognise.page import page_at
-from helpers.recognise.query import DETECT, Answer, QueryEngine
-from helpers.recognise.showing import Asked, Searched, at_least, json_line, shown, table
+from helpers.recognise.query import DETECT, Answer, QueryEngine, open_index
+from helpers.recognise.showing import (
+    Asked,
+    Searched,
+    at_least,
+    faces_line,
+    faces_table,
+    good_enough,
+    json_line,
+    shown,
+    table,
+)
+from helpers.recognise.words import find_name, search_text
 from helpers.talk import Progress, say, tell
-from helpers.validation import is_named_as_photo
 
 K = 5
 
@@ -37,7 +51,10 @@ class QueryArgs(argparse.Namespace):
     """The command line."""
 
     image: list[str]
-    detect: str
+    detect: str | None
+    vote: bool
+    text: list[tuple[str, float]]
+    name: str | None
     index: Path
     k: int | None
     min_score: float | None
@@ -52,16 +69,9 @@ class QueryArgs(argparse.Namespace):
 def parse_args(argv: Sequence[str] | None) -> QueryArgs:
     """Read the command line."""
     parser = Parser(__doc__)
-    parser.words_or_more("IMAGE", file_name, "picture, or directory of pictures; - reads paths from stdin")
-    detect = one_of(DETECT, suggest="auto")
-    parser.option(
-        "--detect",
-        detect,
-        "auto",
-        "WHICH",
-        "cards to look for: auto, those that are clear, else the best guess; all, every region that may be a card; "
-        "off, none: the whole picture is one",
-    )
+    what = "picture, or directory of pictures; - reads paths from stdin"
+    parser.words_or_more("IMAGE", file_name, what, instead=("--text", "--name"))
+    add_question_options(parser)
     parser.section("searching")
     parser.option("--index", path, Path("index_out"), "DIR", "index directory")
     several = f"matches per card (default: {K}; 1 in the table of a picture with several cards)"
@@ -85,58 +95,93 @@ def parse_args(argv: Sequence[str] | None) -> QueryArgs:
     return parser.parse(argv, QueryArgs())
 
 
+def add_question_options(parser: Parser) -> None:
+    """What is asked."""
+    parser.option(
+        "--detect",
+        one_of(DETECT, suggest="auto"),
+        None,
+        "WHICH",
+        "cards to look for: auto, those that are clear, else the best guess; all, every region that may be a card; "
+        "off, none: the whole picture is one (default: auto)",
+    )
+    parser.flag("--vote", "the pictures show one card, as frames of a video do: give one answer")
+    weighted = "cards that look as the words say; several add up, each times its WEIGHT (1), which may be negative"
+    parser.repeated_option("--text", weighted_words, "WORDS[:WEIGHT]", weighted)
+    parser.option("--name", words, None, "NAME", "the card's faces in the index, each with those that look like it")
+    parser.cross_rule(("image", "text", "name"), _one_question)
+    parser.cross_rule(("image", "text", "name", "detect", "ef_search", "html"), _flags_fit_the_question)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Answer every picture, in order."""
+    """Answer what is asked, in order."""
     args = parse_args(argv)
-    unanswered = 0
+    if args.name is not None:
+        return show_faces(args.name, args)
+    complete = True
     with page_of(args) as add_to_page:
-        engine = QueryEngine.load(IndexFolder(args.index), ef_search=args.ef_search, device=args.device)
-        for answer in answers(engine, args):
-            show(answer, engine, args)
-            add_to_page(answer)
-            unanswered += answer.error is not None
-    return ExitCode.UNANSWERED if unanswered else ExitCode.OK
+        for asked, answer, searched in answers(args):
+            show(asked, answer, searched, args)
+            add_to_page(asked, answer)
+            complete &= answer.error is None and not answer.left_out
+    return ExitCode.OK if complete else ExitCode.UNANSWERED
 
 
 # ---------------------------------------------------------------------------------------------------- what is asked
 
 
-def answers(engine: QueryEngine, args: QueryArgs) -> Iterator[Answer]:
-    """The answer for each picture, as they come."""
+def answers(args: QueryArgs) -> Iterator[tuple[Asked, Answer, Searched]]:
+    """What is asked and its answer, as they come, without matches that are not good enough."""
+    if args.text:
+        found = described(args)
+    else:
+        engine = QueryEngine.load(IndexFolder(args.index), ef_search=args.ef_search, device=args.device)
+        searched = Searched(len(engine), engine.ef_search)
+        found = ((*each, searched) for each in (voted if args.vote else recognised)(engine, args))
+    for asked, answer, searched in found:
+        yield asked, answer if args.min_score is None else at_least(answer, args.min_score), searched
+
+
+def described(args: QueryArgs) -> Iterator[tuple[Asked, Answer, Searched]]:
+    """The faces that look as words say."""
+    texts: dict[str, float] = {}
+    for text, weight in args.text:
+        texts[text] = texts.get(text, 0.0) + weight
+    stored = open_index(args.index)
+    searched = Searched(stored.count, args.ef_search or stored.manifest.parameters.hnsw_ef_search)
+    answer = search_text(args.index, texts, args.k or K, ef_search=args.ef_search, device=args.device)
+    yield Asked.words(texts), answer, searched
+
+
+def voted(engine: QueryEngine, args: QueryArgs) -> Iterator[tuple[Asked, Answer]]:
+    """The one card that all pictures show."""
+    given = [*pictures(args.image)]
+    paths, nothing = [one for one in given if isinstance(one, str)], [one for one in given if isinstance(one, Answer)]
+    with progress(len(paths)) as advance:
+        answer = engine.vote(advance_after_each(paths, advance), args.k or K, detect=args.detect or DETECT[0])
+    names = [one if isinstance(one, str) else one.image for one in given]
+    yield Asked.vote(names), replace(answer, left_out=(*nothing, *answer.left_out))
+
+
+def advance_after_each(paths: Sequence[str], advance: Callable[[], None]) -> Iterator[str]:
+    """The paths; `advance` is called when each is done."""
+    for one in paths:
+        yield one
+        advance()
+
+
+def recognised(engine: QueryEngine, args: QueryArgs) -> Iterator[tuple[Asked, Answer]]:
+    """The cards in each picture."""
     given = pictures(args.image)
     total = None
     if "-" not in args.image:
-        paths = list(given)
-        given, total = iter(paths), len(paths)
+        known = [*given]
+        given, total = iter(known), len(known)
     with progress(total) as advance:
         for one in given:
-            answer = one if isinstance(one, Answer) else engine.ask(one, args.k or K, detect=args.detect)
-            yield at_least(answer, args.min_score)
+            answer = one if isinstance(one, Answer) else engine.ask(one, args.k or K, detect=args.detect or DETECT[0])
+            yield Asked.picture(answer.image), answer
             advance()
-
-
-def pictures(images: Sequence[str]) -> Iterator[str | Answer]:
-    """The pictures that are meant, as they come, and an error for each directory that has none."""
-    for image in images:
-        for name in filter(None, (line.rstrip("\r\n") for line in sys.stdin)) if image == "-" else [image]:
-            if os.path.isdir(name):  # noqa: PTH112  # pathlib's raises if a name is too long or forbidden
-                yield from pictures_in(name) or [Answer(name, error="no pictures in it")]
-            else:
-                yield name
-
-
-def pictures_in(folder: str) -> list[str | Answer]:
-    """The pictures in a directory and those below it, by name, without hidden ones; and what can't be read."""
-    found: list[str | Answer] = []
-
-    def unreadable(error: OSError) -> None:
-        found.append(Answer(error.filename, error=f"can't be read: {error.strerror}"))
-
-    for root, folders, files in os.walk(folder, onerror=unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        names = sorted(name for name in files if not name.startswith(".") and is_named_as_photo(name))
-        found += [os.path.join(root, name) for name in names]  # noqa: PTH118  # its bytes may not be UTF-8
-    return found
 
 
 @contextmanager
@@ -163,29 +208,69 @@ def progress(total: int | None) -> Iterator[Callable[[], None]]:
 # --------------------------------------------------------------------------------------------------- what is shown
 
 
-def show(answer: Answer, engine: QueryEngine, args: QueryArgs) -> None:
+def show(asked: Asked, answer: Answer, searched: Searched, args: QueryArgs) -> None:
     """Print a line of JSON or a table; in tables, why a picture could not be answered goes to stderr."""
-    asked, searched = Asked.picture(answer.image), Searched(len(engine), engine.ef_search)
     if args.json:
         print(json_line(asked, answer, searched), flush=True)
-    elif answer.error is None:
-        print(table(asked, answer, searched, briefly=args.k is None, detected=args.detect != "off"), flush=True)
-    else:
-        tell(
-            PipelineError.of(
-                Category.VALIDATION,
-                "a picture could not be answered",
-                details=f"{shown(answer.image)}: {answer.error}",
-                suggestion="pass a picture that opens: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC",
-            ).render()
-        )
+        return
+    for one in (*answer.left_out, answer):
+        if one.error is not None:
+            tell(_unanswered(shown(one.image) or asked.title, one.error))
+    if answer.error is None:
+        detected = args.detect != "off"
+        print(table(asked, answer, searched, briefly=args.k is None, detected=detected), flush=True)
 
 
-def page_of(args: QueryArgs) -> AbstractContextManager[Callable[[Answer], None]]:
+def show_faces(name: str, args: QueryArgs) -> int:
+    """Print the faces of a name, each with those that look like it."""
+    least = -math.inf if args.min_score is None else args.min_score
+    faces = [(face, good_enough(nearest, least)) for face, nearest in find_name(args.index, name, args.k or K)]
+    print(faces_line(name, faces) if args.json else faces_table(name, faces))
+    return ExitCode.OK
+
+
+def page_of(args: QueryArgs) -> AbstractContextManager[Callable[[Asked, Answer], None]]:
     """What adds an answer to the page, if one is wanted."""
     if args.html is None:
-        return nullcontext(lambda answer: None)
+        return nullcontext(lambda asked, answer: None)
     return page_at(args.html, ImageCache(args.cache), remote=args.remote_images)
+
+
+def _unanswered(what: str, reason: str) -> str:
+    return PipelineError.of(
+        Category.VALIDATION,
+        "a picture could not be answered",
+        details=f"{what}: {reason}",
+        suggestion="pass a picture that opens: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC",
+    ).render()
+
+
+# ------------------------------------------------------------------------------------------------------------ rules
+
+
+def _one_question(args: QueryArgs) -> Problem | None:
+    given = [name for name in ("image", "text", "name") if getattr(args, name)]
+    if len(given) < 2:
+        return None
+    flags = [_flag(name) for name in given]
+    return Problem(f"{' and '.join(flags)} are mutually exclusive", f"received {' '.join(flags)}", f"keep {flags[0]}")
+
+
+def _flags_fit_the_question(args: QueryArgs) -> Problem | None:
+    if args.image or not (args.text or args.name):
+        return None
+    unfit = ("detect", "vote") if args.text else ("detect", "vote", "ef_search", "html")
+    given = [_flag(name) for name in unfit if getattr(args, name)]
+    if not given:
+        return None
+    asked = "--text" if args.text else "--name"
+    return Problem(
+        f"{' and '.join(given)} can't be used with {asked}", f"received {asked} {' '.join(given)}", "leave one out"
+    )
+
+
+def _flag(name: str) -> str:
+    return "IMAGE" if name == "image" else f"--{name.replace('_', '-')}"
 
 
 def _links_need_a_page(args: QueryArgs) -> Problem | None:

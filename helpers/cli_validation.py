@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from helpers.about import VERSION
 from helpers.errors import Category, PipelineError, Problem
 
+MAX_WEIGHT = 100  # of words
 MAX_NUMBER = 10**9  # nothing here is larger, and libraries fail on numbers of more than 64 bits
 
 Rule = Callable[[str, str], Any]  # (flag, text) -> value, or raises BrokenRule
@@ -130,6 +131,16 @@ def words(flag: str, text: str) -> str:
     """Non-empty text."""
     _require_utf8(flag, text)
     return file_name(flag, text)
+
+
+def weighted_words(flag: str, text: str) -> tuple[str, float]:
+    """WORDS or WORDS:WEIGHT; what follows a colon and is no number belongs to the words."""
+    before, _, after = text.rpartition(":")
+    if not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)", after.strip(), re.ASCII) or not before:
+        return words(flag, text).strip(), 1.0
+    if abs(float(after)) > MAX_WEIGHT:
+        raise _broken(f"{flag} must have a weight from -{MAX_WEIGHT} to {MAX_WEIGHT}", flag, text, f"use {before}:1")
+    return words(flag, before).strip(), float(after)
 
 
 def _require_utf8(flag: str, text: str) -> None:

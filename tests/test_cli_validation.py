@@ -100,6 +100,8 @@ BAD_VALUES = {
     "export_for_browser.py": {"--input-dir": [""], "--output-dir": [""]},
     "query_index.py": {
         "--detect": ["on"],
+        "--text": [" ", "red:101", "\udcff", " :1"],
+        "--name": [""],
         "--index": [""],
         "--k": ["0", "x"],
         "--min-score": ["2", "-3.1", "nan", "x"],
@@ -268,6 +270,24 @@ def test_a_flag_without_its_value_is_a_bad_argument(arguments: list[str]) -> Non
 def test_a_picture_must_be_named() -> None:
     done = run_script("query_index.py", "--k", 3)
     assert (done.returncode, blocks(done.stderr)) == (1, ["ERROR: Invalid Arguments: IMAGE is required"])
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["a.jpg", "--text", "red"], "IMAGE and --text are mutually exclusive"),
+        (["--text", "red", "--name", "Island"], "--text and --name are mutually exclusive"),
+        (["--text", "red", "--vote"], "--vote can't be used with --text"),
+        (["--name", "Island", "--detect", "all", "--ef-search", "9"], "--detect and --ef-search can't be used with"),
+        (["--name", "Island", "--html", "a.html"], "--html can't be used with --name"),
+        (["a.jpg", "--remote-images"], "--remote-images needs --html"),
+    ],
+)
+def test_questions_that_make_no_sense_are_named(words: list[str], problem: str) -> None:
+    done = run_script("query_index.py", *words)
+    assert (done.returncode, done.stdout) == (1, "")
+    (first,) = blocks(done.stderr)
+    assert first.startswith(f"ERROR: Invalid Arguments: {problem}")
 
 
 def test_the_default_server_can_be_set_by_the_environment() -> None:

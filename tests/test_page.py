@@ -11,6 +11,7 @@ from helpers.cards.image_cache import ImageCache
 from helpers.errors import PipelineError
 from helpers.recognise.page import page_at
 from helpers.recognise.query import Answer, Card, Match
+from helpers.recognise.showing import Asked
 from tests.pictures import encoded, write
 
 URL = "https://cards.example/a.jpg"
@@ -54,7 +55,7 @@ class Seen(HTMLParser):
 def seen(folder: Path, *cards: Card, image: str = "", remote: bool = False) -> Seen:
     picture = image or write(folder / "asked.jpg", encoded())
     with page_at(folder / "page.html", ImageCache(folder), remote=remote) as add:
-        add(Answer(str(picture), cards))
+        add(Asked.picture(str(picture)), Answer(str(picture), cards))
     return Seen((folder / "page.html").read_text(encoding="utf-8"))
 
 
@@ -114,8 +115,28 @@ def test_hostile_names_and_addresses_do_nothing(tmp_path: Path) -> None:
 def test_an_answer_without_cards_and_one_with_an_error_say_so(tmp_path: Path) -> None:
     assert "no card" in seen(tmp_path).text
     with page_at(tmp_path / "page.html", ImageCache(tmp_path), remote=False) as add:
-        add(Answer("gone.jpg", error="no such file"))
+        add(Asked.picture("gone.jpg"), Answer("gone.jpg", error="no such file"))
     assert "no such file" in Seen((tmp_path / "page.html").read_text()).text
+
+
+def test_pictures_that_voted_are_shown_and_those_that_did_not_named(tmp_path: Path) -> None:
+    frames = [str(write(tmp_path / f"{i}.jpg", encoded(seed=i))) for i in range(2)]
+    left_out = (Answer("gone.jpg", error="no such file"),)
+    with page_at(tmp_path / "page.html", ImageCache(tmp_path), remote=False) as add:
+        add(Asked.vote([*frames, "gone.jpg"]), Answer("", (card(quad=None),), left_out=left_out))
+    page = Seen((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert len(page.all("img", "src")) == 2
+    assert "gone.jpg: no such file" in page.text
+    assert "the whole picture" not in page.text
+
+
+def test_words_have_matches_alone(tmp_path: Path) -> None:
+    with page_at(tmp_path / "page.html", ImageCache(tmp_path), remote=False) as add:
+        add(Asked.words({"an island": 1.0}), Answer("", (card(quad=None),)))
+    page = Seen((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "an island" in page.text
+    assert "LEA 288" in page.text
+    assert "sure" not in page.all("h3", "class")
 
 
 def test_an_interrupted_page_leaves_the_earlier_one(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """query_index.py as users and programs run it."""
 
+import contextlib
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -17,10 +19,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+import query_index
 from helpers.artifacts import IndexFolder
+from helpers.cards.faces import CardFace
 from helpers.cards.image_cache import ImageCache
 from helpers.errors import PipelineError
 from helpers.index.store import StoredIndex
+from helpers.recognise.query import Answer, Card, Match
 from tests.conftest import ROOT, Built, run_script, without_hashes
 from tests.pictures import HTML, claiming_to_be, encoded, write
 from tests.warm_python import WarmProcess
@@ -191,10 +196,57 @@ def test_a_page_shows_the_picture_and_its_matches(built: Built, tmp_path: Path) 
     assert [path.name for path in page.parent.iterdir()] == ["page.html"]
 
 
-def test_links_to_pictures_need_a_page(built: Built) -> None:
-    done = ask(built, picture_of(built, 0), "--remote-images")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "--remote-images needs --html" in done.stderr
+def test_pictures_of_one_card_vote_for_one_answer(built: Built, tmp_path: Path) -> None:
+    frames = [shutil.copy(picture_of(built, 3), tmp_path / f"{i}.jpg") for i in range(3)]
+    broken = write(tmp_path / "broken.jpg", HTML)
+    done = ask(built, tmp_path, "--vote", "--json", "--k", 2)
+    assert done.returncode == 2
+    (answer,) = answers(done.stdout)
+    assert list(answer) == ["images", "metric", "ef_search", "cards", "left_out"]
+    assert answer["images"] == [*map(str, frames), str(broken)]
+    assert [one["image"] for one in answer["left_out"]] == [str(broken)]
+    assert answer["cards"][0]["matches"][0]["name"] == built.records()[3]["name"]
+    table = ask(built, *frames, "--vote")
+    assert table.returncode == 0
+    assert table.stdout.startswith("3 pictures of one card\n")
+    nothing = ask(built, broken, "--vote")
+    assert (nothing.returncode, nothing.stdout) == (2, "")
+    assert "broken.jpg: not a readable picture" in nothing.stderr
+
+
+def test_a_name_is_found_with_what_looks_like_it(built: Built) -> None:
+    name = built.records()[1]["name"]
+    (line,) = answers(ask(built, "--name", name.lower(), "--json", "--k", 2).stdout)
+    assert list(line) == ["name", "faces"]
+    (face,) = line["faces"]
+    assert list(face) == [*MATCH_FIELDS[2:], "nearest"]
+    assert face["name"] == name
+    assert len(face["nearest"]) == 2
+    assert name not in {match["name"] for match in face["nearest"]}
+    assert f"  {name}  [" in ask(built, "--name", name).stdout
+    unknown = ask(built, "--name", "Nobody's Card")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert "the index has no card named Nobody's Card" in unknown.stderr
+
+
+def test_words_are_added_up_with_their_weights(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The models of the tests know no words."""
+    face = CardFace.from_json((built.index / "mtg_meta.jsonl").read_bytes().splitlines()[0])
+    asked: list[object] = []
+
+    def search_text(folder: Path, texts: dict[str, float], k: int, *, ef_search: int | None, device: str) -> Answer:
+        asked.append((texts, k, ef_search, device))
+        return Answer("", (Card(None, 0, (Match(1, 0.3, face),), None, None, None),))
+
+    monkeypatch.setattr(query_index, "search_text", search_text)
+    words = ("--text", "Jace: a mind", "--text", "red:-0.5", "--text", "red:1", "--json", "--index", built.index)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert query_index.main([*map(str, words), "--html", str(tmp_path / "page.html")]) == 0
+    assert asked == [({"Jace: a mind": 1.0, "red": 0.5}, 5, None, "auto")]
+    (line,) = answers(printed.getvalue())
+    assert list(line) == ["text", "metric", "ef_search", "cards"]
+    assert face.name in (tmp_path / "page.html").read_text()
 
 
 def test_paths_from_stdin_are_answered_one_by_one(built: Built) -> None:

@@ -1,9 +1,10 @@
 """Answers as people and programs read them."""
 
 import json
+from dataclasses import replace
 
 from helpers.recognise.query import Answer, Card, Match
-from helpers.recognise.showing import Asked, Searched, at_least, json_line, table
+from helpers.recognise.showing import Asked, Searched, at_least, faces_line, faces_table, json_line, table
 from tests.test_page import FACE, QUAD, card
 
 SEARCHED = Searched(1050, 64)
@@ -48,5 +49,40 @@ def test_cards_without_a_match_that_is_good_enough_are_left_out() -> None:
     bad = Card(QUAD, 0, (Match(1, 0.1, FACE),), 0.1, 0.1, True)
     (left,) = at_least(Answer("a.jpg", (two, bad)), 0.3).cards
     assert left.matches == two.matches[:1]
-    assert at_least(Answer("a.jpg", (two, bad)), None).cards == (two, bad)
+    assert at_least(Answer("a.jpg", (two, bad)), -3).cards == (two, bad)
     assert shown(at_least(Answer("a.jpg", (bad,)), 0.3), briefly=True)[2:] == ["  no card"]
+
+
+def test_a_vote_has_no_place_and_names_what_was_left_out() -> None:
+    asked, voted = Asked.vote(["a.jpg", "b\udcff.jpg"]), Answer("", (card(quad=None),))
+    lines = table(asked, voted, SEARCHED, briefly=True, detected=True).splitlines()
+    assert lines[0] == "2 pictures of one card"
+    assert lines[2] == "  sure (margin 0.30, gap 0.40)"
+    line = json.loads(json_line(asked, replace(voted, left_out=(Answer("b", error="no such file"),)), SEARCHED))
+    assert list(line) == ["images", "metric", "ef_search", "cards", "left_out"]
+    assert line["images"] == ["a.jpg", "b\ufffd.jpg"]
+    assert line["left_out"] == [{"image": "b", "error": "no such file"}]
+
+
+def test_words_are_shown_with_their_weights_and_without_a_place() -> None:
+    asked = Asked.words({"a dragon": 1.0, "red": -0.5})
+    answer = Answer("", (Card(None, 0, (Match(1, 0.25, FACE),), None, None, None),))
+    lines = table(asked, answer, SEARCHED, briefly=True, detected=True).splitlines()
+    assert (lines[0], lines[2]) == ("a dragon + red x -0.5", "    1.  0.2500  Island  [LEA 288]")
+    line = json.loads(json_line(asked, answer, SEARCHED))
+    assert list(line) == ["text", "metric", "ef_search", "cards"]
+    assert line["text"] == {"a dragon": 1.0, "red": -0.5}
+
+
+def test_faces_of_a_name_are_shown_with_those_that_look_like_them() -> None:
+    faces = [(FACE, (Match(1, 0.25, FACE),))]
+    line = json.loads(faces_line("island", faces))
+    assert (line["name"], line["faces"][0]["collector_number"]) == ("island", "288")
+    assert line["faces"][0]["nearest"][0]["score"] == 0.25
+    assert faces_table("island", faces).splitlines() == [
+        "island",
+        "  Island  [LEA 288]",
+        "       https://scryfall.com/card/lea/288",
+        "    1.  0.2500  Island  [LEA 288]",
+        "       https://scryfall.com/card/lea/288",
+    ]

@@ -21,7 +21,7 @@ from helpers.cards.faces import CardFace
 from helpers.cards.image_cache import ImageCache
 from helpers.embed.preprocess import as_seen
 from helpers.recognise.query import Answer, Card, Match, straightened
-from helpers.recognise.showing import how_sure, shown, where
+from helpers.recognise.showing import Asked, how_sure, shown, where
 from helpers.talk import printable
 from helpers.validation import BrokenImage, read_image, read_photo
 
@@ -56,7 +56,7 @@ figcaption {{ font-size: .8rem; margin-top: .3rem; overflow-wrap: anywhere; }}
 
 
 @contextmanager
-def page_at(out: Path, cache: ImageCache, *, remote: bool) -> Iterator[Callable[[Answer], None]]:
+def page_at(out: Path, cache: ImageCache, *, remote: bool) -> Iterator[Callable[[Asked, Answer], None]]:
     """Yield what adds an answer to a page, which becomes the file `out` if the block succeeds.
 
     PipelineError at once if it can't be written.
@@ -81,31 +81,30 @@ class Page:
         """Write the page's end."""
         self._file.write("</body></html>\n")
 
-    def add(self, answer: Answer) -> None:
-        """The answer for a picture."""
-        self._file.write(f"<section><h2>{_text(shown(answer.image))}</h2>\n")
-        if answer.error is not None:
-            self._file.write(f'<p class="error">{_text(answer.error)}</p>\n')
-        else:
-            self._file.write(self._answered(answer))
+    def add(self, asked: Asked, answer: Answer) -> None:
+        """What was asked, and the answer."""
+        self._file.write(f"<section><h2>{_text(asked.title)}</h2>\n")
+        for one in (answer, *answer.left_out):
+            if one.error is not None:
+                self._file.write(f'<p class="error">{_text(f"{shown(one.image)}: {one.error}".lstrip(": "))}</p>\n')
+        if answer.error is None:
+            self._file.write(self._answered(asked, answer))
         self._file.write("</section>\n")
 
-    def _answered(self, answer: Answer) -> str:
-        try:
-            picture = as_seen(read_photo(Path(answer.image)))
-        except (BrokenImage, FileNotFoundError):  # removed since it was asked
-            asked, cuts = "", [""] * len(answer.cards)
-        else:
-            asked = _outlined(picture, answer.cards)
-            cuts = [
-                f'<figure class="asked">{_img(_as_data(cut, CARD_HEIGHT), "the card as it was asked")}</figure>'
-                for cut in straightened(picture, answer.cards, CARD_HEIGHT)
-            ]
+    def _answered(self, asked: Asked, answer: Answer) -> str:
+        pictures = list(filter(None, map(_read, asked.pictures)))
+        outlined, cuts = "", [""] * len(answer.cards)
+        if asked.is_picture and pictures:
+            (picture,) = pictures
+            outlined = _outlined(picture, answer.cards)
+            cuts = [_asked_figure(cut) for cut in straightened(picture, answer.cards, CARD_HEIGHT)]
+        elif pictures:
+            outlined = f'<div class="row">{"".join(map(_asked_figure, pictures))}</div>\n'
         rows = [
-            f"{_heading(number, card)}\n{self._row(card.matches, cut)}"
+            _heading(number, asked, card) + self._row(card.matches, cut)
             for number, (card, cut) in enumerate(zip(answer.cards, cuts, strict=True), 1)
         ]
-        return asked + ("".join(rows) or "<p>no card</p>\n")
+        return outlined + ("".join(rows) or "<p>no card</p>\n")
 
     def _row(self, matches: Sequence[Match], first: str = "") -> str:
         return f'<div class="row">{first}{"".join(map(self._figure, matches))}</div>\n'
@@ -138,8 +137,23 @@ def _outlined(picture: Image.Image, cards: Sequence[Card]) -> str:
     return f'<svg viewBox="0 0 {width} {height}" width="{shown_width}" role="img">{image}{"".join(outlines)}</svg>\n'
 
 
-def _heading(number: int, card: Card) -> str:
-    return f'<h3 class="{_class(card)}">{number}. <b>{how_sure(card)}</b> <small>{where(card)}</small></h3>'
+def _read(path: str) -> Image.Image | None:
+    """The picture as it was asked; None if it is none or was removed since."""
+    try:
+        return as_seen(read_photo(Path(path)))
+    except (BrokenImage, FileNotFoundError):
+        return None
+
+
+def _asked_figure(picture: Image.Image) -> str:
+    return f'<figure class="asked">{_img(_as_data(picture, CARD_HEIGHT), "as it was asked")}</figure>\n'
+
+
+def _heading(number: int, asked: Asked, card: Card) -> str:
+    if not asked.pictures:
+        return ""  # words: neither place nor certainty
+    place = f" <small>{where(card)}</small>" if asked.is_picture else ""
+    return f'<h3 class="{_class(card)}">{number}. <b>{how_sure(card)}</b>{place}</h3>\n'
 
 
 def _class(card: Card) -> str:

@@ -5,28 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from helpers.cards.faces import CardFace
 from helpers.embed.vectors import METRIC
 from helpers.recognise.query import Answer, Card, Match
 from helpers.talk import printable
 
 _DIGITS = 6  # of scores: more than two machines agree on
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What was asked: how its JSON line begins, and its title."""
-
-    fields: dict[str, Any]
-    title: str
-
-    @classmethod
-    def picture(cls, image: str) -> Asked:
-        """What is in this picture?"""
-        return cls({"image": shown(image)}, shown(image))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +28,57 @@ class Searched:
         return f"metric {METRIC} (cosine), efSearch {self.ef_search}, {self.rows:,} rows"
 
 
-def at_least(answer: Answer, score: float | None) -> Answer:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked: how its JSON line begins, its title, and its pictures' paths."""
+
+    fields: dict[str, Any]
+    title: str
+    pictures: tuple[str, ...] = ()
+
+    @classmethod
+    def picture(cls, image: str) -> Asked:
+        """Which cards are in this picture?"""
+        return cls({"image": shown(image)}, shown(image), (image,))
+
+    @classmethod
+    def vote(cls, images: Sequence[str]) -> Asked:
+        """Which card is in all of these?"""
+        title = f"{len(images)} pictures of one card" if len(images) > 1 else " ".join(map(shown, images))
+        return cls({"images": [*map(shown, images)]}, title, tuple(images))
+
+    @classmethod
+    def words(cls, texts: Mapping[str, float]) -> Asked:
+        """Which cards look like this?"""
+        parts = (text if weight == 1 else f"{text} x {weight:g}" for text, weight in texts.items())
+        return cls({"text": dict(texts)}, " + ".join(parts))
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is one picture, in which cards have a place."""
+        return "image" in self.fields
+
+
+def at_least(answer: Answer, score: float) -> Answer:
     """The answer without matches below `score`, and without the cards that have no other."""
-    if score is None:
-        return answer
-    cards = (
-        dataclasses.replace(card, matches=tuple(m for m in card.matches if m.score >= score)) for card in answer.cards
-    )
+    cards = (dataclasses.replace(card, matches=good_enough(card.matches, score)) for card in answer.cards)
     return dataclasses.replace(answer, cards=tuple(card for card in cards if card.matches))
 
 
+def good_enough(matches: Sequence[Match], score: float) -> tuple[Match, ...]:
+    """The matches whose score is `score` or more."""
+    return tuple(match for match in matches if match.score >= score)
+
+
 def json_line(asked: Asked, answer: Answer, searched: Searched) -> str:
-    """One object: with `cards`, or `error` if there is no answer."""
+    """One object: with `cards`, or `error` if there is no answer; `left_out` are pictures that had no vote."""
     line: dict[str, Any] = {**asked.fields, "metric": METRIC, "ef_search": searched.ef_search}
     if answer.error is None:
         line["cards"] = [_card_fields(card) for card in answer.cards]
     else:
         line["error"] = answer.error
+    if answer.left_out:
+        line["left_out"] = [{"image": shown(one.image), "error": one.error} for one in answer.left_out]
     return json.dumps(line, ensure_ascii=False)
 
 
@@ -68,7 +90,7 @@ def table(asked: Asked, answer: Answer, searched: Searched, *, briefly: bool, de
     lines = [printable(asked.title), f"  {searched}"]
     if not answer.cards:
         lines.append("  no card")
-    elif detected and not answer.found:
+    elif detected and asked.is_picture and not answer.found:
         lines.append("  no card found: the whole picture was asked")
     if len(answer.cards) > 1:
         sure = sum(card.sure is True for card in answer.cards)
@@ -77,15 +99,45 @@ def table(asked: Asked, answer: Answer, searched: Searched, *, briefly: bool, de
         lines += _brief_lines(answer.cards)
     else:
         for card in answer.cards:
-            lines.append(f"  {where(card)}: {how_sure(card)}")
-            for match in card.matches:
-                lines.append(f"  {match.rank:>3}. {match.score:7.4f}  {title(match)}")
-                lines.append(f"       {printable(match.face.scryfall_uri or match.face.card_url)}")
+            heading = heading_of(asked, card)
+            lines += [f"  {heading}"] if heading else []
+            lines += _match_lines(card.matches)
     return "\n".join(lines)
 
 
+def heading_of(asked: Asked, card: Card) -> str:
+    """Where a card is in a picture, and how clear its best match is; of words that says nothing."""
+    return f"{where(card)}: {how_sure(card)}" if asked.is_picture else how_sure(card) if asked.pictures else ""
+
+
+def faces_line(name: str, faces: Sequence[tuple[CardFace, Sequence[Match]]]) -> str:
+    """One object: the faces of a name, each with those that look like it."""
+    found = [{**_face_fields(face), "nearest": match_fields(nearest)} for face, nearest in faces]
+    return json.dumps({"name": name, "faces": found}, ensure_ascii=False)
+
+
+def faces_table(name: str, faces: Sequence[tuple[CardFace, Sequence[Match]]]) -> str:
+    """The same for people."""
+    lines = [printable(name)]
+    for face, nearest in faces:
+        lines += [f"  {title(face)}", f"       {_link(face)}", *_match_lines(nearest)]
+    return "\n".join(lines)
+
+
+def _match_lines(matches: Sequence[Match]) -> list[str]:
+    return [
+        line
+        for match in matches
+        for line in (f"  {match.rank:>3}. {match.score:7.4f}  {title(match.face)}", f"       {_link(match.face)}")
+    ]
+
+
+def _link(face: CardFace) -> str:
+    return printable(face.scryfall_uri or face.card_url)
+
+
 def _brief_lines(cards: Sequence[Card]) -> list[str]:
-    titles = [title(card.matches[0]) if card.matches else "" for card in cards]
+    titles = [title(card.matches[0].face) if card.matches else "" for card in cards]
     width = max(map(len, titles))
     return [
         f"  {number:>3}. {card.matches[0].score if card.matches else 0:7.4f}  {name:<{width}}  {how_sure(card)}, "
@@ -94,9 +146,9 @@ def _brief_lines(cards: Sequence[Card]) -> list[str]:
     ]
 
 
-def title(match: Match) -> str:
+def title(face: CardFace) -> str:
     """The face's name and what is printed on the card to tell printings apart."""
-    return printable(f"{match.face.name}  [{match.face.set.upper()} {match.face.collector_number}]")
+    return printable(f"{face.name}  [{face.set.upper()} {face.collector_number}]")
 
 
 def where(card: Card) -> str:
@@ -144,21 +196,20 @@ def _card_fields(card: Card) -> dict[str, Any]:
 
 def match_fields(matches: Sequence[Match]) -> list[dict[str, Any]]:
     """Matches as JSON has them."""
-    return [
-        {
-            "rank": match.rank,
-            "score": round(match.score, _DIGITS),
-            "name": match.face.name,
-            "set": match.face.set,
-            "collector_number": match.face.collector_number,
-            "scryfall_id": match.face.scryfall_id,
-            "face_id": match.face.face_id,
-            "image_url": match.face.image_url,
-            "scryfall_uri": match.face.scryfall_uri,
-            "card_name": match.face.card_name,
-            "oracle_id": match.face.oracle_id,
-            "illustration_id": match.face.illustration_id,
-            "lang": match.face.lang,
-        }
-        for match in matches
-    ]
+    return [{"rank": match.rank, "score": round(match.score, _DIGITS), **_face_fields(match.face)} for match in matches]
+
+
+def _face_fields(face: CardFace) -> dict[str, Any]:
+    return {
+        "name": face.name,
+        "set": face.set,
+        "collector_number": face.collector_number,
+        "scryfall_id": face.scryfall_id,
+        "face_id": face.face_id,
+        "image_url": face.image_url,
+        "scryfall_uri": face.scryfall_uri,
+        "card_name": face.card_name,
+        "oracle_id": face.oracle_id,
+        "illustration_id": face.illustration_id,
+        "lang": face.lang,
+    }
