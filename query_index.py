@@ -202,7 +202,7 @@ def progress(total: int | None) -> Iterator[Callable[[], None]]:
 
         yield advance
     seconds = time.monotonic() - started
-    say(f"{done:,} pictures in {seconds:.1f} s, {done / max(seconds, 1e-9):.1f} pictures/s")
+    say(f"{done:,} pictures in {seconds:.1f} s, {done / max(seconds, 1e-9):.2g} pictures/s")
 
 
 # --------------------------------------------------------------------------------------------------- what is shown

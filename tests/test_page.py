@@ -148,6 +148,13 @@ def test_an_interrupted_page_leaves_the_earlier_one(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_a_reader_of_stdout_that_leaves_is_no_error_of_the_disk(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path)
+    with pytest.raises(BrokenPipeError), page_at(tmp_path / "page.html", cache, remote=False):
+        raise BrokenPipeError
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_page_that_can_not_be_written_is_said_at_once(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path)
     with pytest.raises(PipelineError, match="the --html file can't be written"), page_at(tmp_path, cache, remote=False):
