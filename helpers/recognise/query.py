@@ -117,6 +117,20 @@ class Seen:
         return self.ranking.sure and self.region.card_shaped
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """A picture that was looked at: its regions, and those of them that were embedded."""
+
+    size: tuple[int, int]  # width, height of the upright picture
+    regions: tuple[Region, ...]
+    seen: tuple[Seen, ...]
+    seconds: Seconds
+
+    def cards(self, detect: str = "auto") -> list[Seen]:
+        """The regions that are cards, the clearest first; `detect` as in `QueryEngine.ask`."""
+        return _cards_among(self.seen, detect)
+
+
 def open_index(folder: Folder) -> StoredIndex:
     """The files of an index; PipelineError if there is none."""
     return StoredIndex(folder if isinstance(folder, IndexFolder) else IndexFolder(Path(folder)))
@@ -217,10 +231,10 @@ class QueryEngine:
         and sure or likely, else the best guess; "all", every region that may be a card; "off", the whole picture.
         `without`: names that are masked, as if the index lacked them.
         """
-        seen, answer = self._look(picture, detect, self._ranker.rows_of(without) if without else NO_ROWS)
-        if answer.error is not None:
+        view, answer = self._tried(picture, detect, without)
+        if view is None:
             return answer
-        return dataclasses.replace(answer, cards=tuple(self._card(one, k) for one in _cards_among(seen, detect)))
+        return dataclasses.replace(answer, cards=tuple(self.card(one, k) for one in view.cards(detect)))
 
     def ask_each(self, pictures: Iterable[Picture], k: int = 5, *, detect: str = "auto") -> Iterator[Answer]:
         """`ask` for each picture, in order, as they come."""
@@ -237,13 +251,13 @@ class QueryEngine:
         left_out: list[Answer] = []
         embedded, seconds = 0, Seconds()
         for picture in pictures:
-            seen, answer = self._look(picture, detect, NO_ROWS)
+            view, answer = self._tried(picture, detect)
             seconds += answer.seconds
             embedded += answer.embedded
-            if seen:
-                voters.append(_strongest_first(seen)[0])
-            else:
+            if view is None:
                 left_out.append(answer)
+            else:
+                voters.append(view.cards()[0])
         if not voters:
             error = f"none of {len(left_out)} pictures could be answered" if left_out else "no picture"
             return Answer("", error=error, left_out=tuple(left_out))
@@ -258,18 +272,24 @@ class QueryEngine:
         card_shaped = 2 * sum(seen.region.card_shaped for seen in voters) > len(voters)
         return Card(None, 0, self._matches(ranking, k), ranking.margin, ranking.gap, ranking.sure and card_shaped)
 
-    def _look(self, picture: Picture, detect: str, masked: NDArray[np.int64]) -> tuple[list[Seen], Answer]:
-        """Rank the regions of a picture that may be cards; the answer lacks but its cards, or has an error."""
+    def _tried(self, picture: Picture, detect: str, without: Collection[str] = ()) -> tuple[View | None, Answer]:
+        """`look`; the answer lacks only its cards, or it says why there is no view."""
+        image = os.fspath(picture) if isinstance(picture, (str, os.PathLike)) else ""
+        try:
+            view = self.look(picture, detect=detect, without=without)
+        except FileNotFoundError:
+            return None, Answer(image, error="no such file")
+        except BrokenImage as error:
+            return None, Answer(image, error=str(error))
+        return view, Answer(image, size=view.size, embedded=len(view.seen), seconds=view.seconds)
+
+    def look(self, picture: Picture, *, detect: str = "auto", without: Collection[str] = ()) -> View:
+        """Rank the regions of a picture that may be cards, as `ask` does; BrokenImage or FileNotFoundError."""
         from helpers.recognise.regions import Photo  # cv2
 
-        image = os.fspath(picture) if isinstance(picture, (str, os.PathLike)) else ""
+        masked = self._ranker.rows_of(without) if without else NO_ROWS
         started = time.monotonic()
-        try:
-            photo = Photo(_opened(picture))
-        except FileNotFoundError:
-            return [], Answer(image, error="no such file")
-        except BrokenImage as error:
-            return [], Answer(image, error=str(error))
+        photo = Photo(_opened(picture))
         read = time.monotonic()
         regions = photo.regions() if detect != "off" else [photo.whole()]
         hashes = photo.hashes(regions)
@@ -278,7 +298,17 @@ class QueryEngine:
         seen, embedding = self._embed_in_rounds(photo, regions, hashes, bits, masked)
         done = time.monotonic()
         seconds = Seconds(read - started, detected - read, embedding, done - detected - embedding)
-        return seen, Answer(image, size=photo.picture.size, embedded=len(seen), seconds=seconds)
+        return View(photo.picture.size, tuple(regions), tuple(seen), seconds)
+
+    def card(self, seen: Seen, k: int = 5) -> Card:
+        """A region as a card, with its `k` nearest faces."""
+        region, ranking = seen.region, seen.ranking
+        quad = None if region.whole else tuple((float(x), float(y)) for x, y in region.quad)
+        return Card(quad, region.orientation, self._matches(ranking, k), ranking.margin, ranking.gap, seen.sure)
+
+    def knows(self, name: str) -> bool:
+        """Whether a face of the index has this name."""
+        return bool(len(self._ranker.rows_of([name])))
 
     def _embed_in_rounds(
         self,
@@ -309,11 +339,6 @@ class QueryEngine:
             left = [p for p in left if not any(card.covers(regions[p]) > 1 - APART for card in sure)]
             idle = 0 if sure else idle + 1
         return seen, embedding
-
-    def _card(self, seen: Seen, k: int) -> Card:
-        region, ranking = seen.region, seen.ranking
-        quad = None if region.whole else tuple((float(x), float(y)) for x, y in region.quad)
-        return Card(quad, region.orientation, self._matches(ranking, k), ranking.margin, ranking.gap, seen.sure)
 
     def _matches(self, ranking: Ranking, k: int) -> tuple[Match, ...]:
         return matches_of(self._ranker.faces(ranking.rows[:k]), ranking.scores[:k])
@@ -358,14 +383,10 @@ def _opened(picture: Picture) -> Image.Image:
 def _cards_among(seen: Sequence[Seen], detect: str) -> list[Seen]:
     """The regions that are cards, the clearest first: none that overlaps with a clearer one."""
     kept: list[Seen] = []
-    for one in _strongest_first(seen):
+    for one in sorted(seen, key=lambda one: -one.ranking.strength):
         if not any(one.region.covers(other.region) > APART for other in kept):
             kept.append(one)
     if detect == "all":
         return kept
     best, *others = kept
     return [best, *(one for one in others if one.ranking.likely)]
-
-
-def _strongest_first(seen: Sequence[Seen]) -> list[Seen]:
-    return sorted(seen, key=lambda one: -one.ranking.strength)
