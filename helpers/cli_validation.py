@@ -81,6 +81,20 @@ def number_or_range(minimum: int, maximum: int, *, suggest: str) -> Rule:
     return rule
 
 
+def numbers(kind: type[int] | type[float], minimum: float, maximum: float, *, suggest: str) -> Rule:
+    """Comma-separated numbers from `minimum` to `maximum`, sorted."""
+    each = number(kind, minimum, maximum, suggest=minimum)
+
+    def rule(flag: str, text: str) -> tuple[float, ...]:
+        try:
+            return tuple(sorted({each(flag, one) for one in text.split(",")}))
+        except BrokenRule:
+            message = f"{flag} must be comma-separated numbers, {minimum:g} to {maximum:g}"
+            raise _broken(message, flag, text, f"use {flag} {suggest}") from None
+
+    return rule
+
+
 def one_of(choices: Sequence[str], *, suggest: str) -> Rule:
     """One of a few words; `suggest` is proposed for a word that resembles none of them."""
 

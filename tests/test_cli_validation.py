@@ -22,6 +22,7 @@ NEEDED = {  # to come as far as the flags
     "query_index.py": ["a.jpg"],
     "scripts/validate_cache.py": ["--cache", "."],
     "scripts/clear_cache.py": ["--cache", "."],
+    "scripts/evaluate_photos.py": ["--photos", "photos.csv"],
 }
 HEAVY = {"torch", "open_clip", "faiss", "torchvision", "timm"}
 
@@ -147,6 +148,17 @@ BAD_VALUES = {
         "--glare": ["-0.1"],
         "--noise": ["x"],
         "--quality": ["0", "96"],
+    },
+    "scripts/evaluate_photos.py": {
+        "--photos": [""],
+        "--index": [""],
+        "--turn": ["45", "none"],
+        "--corner-error": ["-1", "31", "3,x", "", "3,", "nan"],
+        "--seeds": ["0"],
+        "--min-visible": ["1.1", "-1"],
+        "--html": [""],
+        "--json": [""],
+        "--device": ["gpu"],
     },
     "scripts/make_offline_model.py": {"--out": [""]},
     "scripts/clear_cache.py": {"--cache": [""]},

@@ -118,9 +118,11 @@ def test_cards_of_one_photograph_count_less_than_as_many_photographs() -> None:
 
 
 def test_a_share_is_written_with_its_numbers() -> None:
-    assert str(Share.of([1] * 45 + [0] * 5, [1] * 50)) == "45/50 90.0 % [78.6, 95.7]"
-    assert str(Share.of([0, 0], [0, 0])) == "N/A"
+    photos = [str(i) for i in range(50)]
+    assert str(Share.of(photos, [i < 45 for i in range(50)])) == "45/50 90.0 % [78.6, 95.7]"
     assert str(Share.of([], [])) == "N/A"
+    turned = Share.of(photos * 4, [True] * 200)  # four ways each, and still fifty photographs
+    assert (turned.hits, turned.total, turned.low) == (200, 200, wilson(50, 50)[0])
 
 
 def test_a_threshold_lets_two_percent_of_the_strangers_pass() -> None:

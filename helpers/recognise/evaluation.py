@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 FOUND = 0.8  # intersection over union from which an outline is found
 SAME_CARD = 0.4  # more: an answered card lies where a labelled one does
@@ -68,11 +68,13 @@ class Share:
     high: float
 
     @classmethod
-    def of(cls, hits: ArrayLike, totals: ArrayLike) -> Share:
-        """Of hits [P] out of totals [P], by photograph."""
-        each, of = np.asarray(hits, np.int64), np.asarray(totals, np.int64)
-        each, of = each[of > 0], of[of > 0]
-        return cls(int(each.sum()), int(of.sum()), *interval(each, of))
+    def of(cls, photos: Sequence[str], hits: Sequence[bool]) -> Share:
+        """Of hits [N], each on one of `photos` [N], which may repeat."""
+        if not len(photos):
+            return cls(0, 0, 0.0, 1.0)
+        _, photo = np.unique(photos, return_inverse=True)
+        each = np.bincount(photo, weights=np.asarray(hits, float)).astype(np.int64)
+        return cls(int(each.sum()), len(photos), *interval(each, np.bincount(photo)))
 
     def __str__(self) -> str:
         if not self.total:

@@ -1,5 +1,6 @@
-"""The demo's page: each photograph beside what it was recognised as."""
+"""A page for a browser: photographs beside what they were recognised as."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from os.path import relpath
@@ -15,8 +16,17 @@ section { display: flex; gap: 1rem; flex-wrap: wrap; border-top: 1px solid #ccc;
 figure { margin: 0; width: 9.5rem; } img { height: 13rem; max-width: 100%; object-fit: contain; border-radius: .4rem; }
 figcaption { font-size: .8rem; } .right { outline: 4px solid #2a8f3c; } .wrong { outline: 4px solid #c23b2b; }
 h2 { font-size: 1rem; width: 100%; margin: 0; }
+.outlined { position: relative; width: fit-content; } .outlined img { display: block; border-radius: 0; }
+.large { width: auto; max-width: 100%; } .large img { height: 32rem; }
+svg { position: absolute; inset: 0; width: 100%; height: 100%; }
+polygon { fill: none; stroke: #2f6fde; stroke-width: 3; vector-effect: non-scaling-stroke; }
+polygon.right { stroke: #2a8f3c; } polygon.wrong { stroke: #c23b2b; stroke-dasharray: 9 5; }
 </style></head><body>
 """
+
+
+Points = Sequence[tuple[float, float]]
+_CLASS = {None: "", True: ' class="right"', False: ' class="wrong"'}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +36,9 @@ class Shown:
     picture: Path
     caption: str
     right: bool | None = None
+    size: tuple[int, int] = (0, 0)  # width, height, upright: what the outlines refer to
+    outlines: Sequence[tuple[Points, bool | None]] = ()  # right, wrong, or the truth
+    large: bool = False
 
 
 def page(title: str, explanation: str, rows: list[tuple[str, list[Shown]]], folder: Path) -> str:
@@ -37,6 +50,14 @@ def page(title: str, explanation: str, rows: list[tuple[str, list[Shown]]], fold
 
 
 def _figure(shown: Shown, folder: Path) -> str:
-    verdict = {None: "", True: ' class="right"', False: ' class="wrong"'}[shown.right]
     source, caption = quote(Path(relpath(shown.picture, folder)).as_posix()), escape(shown.caption)
-    return f'<figure><img src="{source}" alt="{caption}"{verdict}><figcaption>{caption}</figcaption></figure>'
+    image = f'<img src="{source}" alt="{caption}"{_CLASS[shown.right]}>'
+    if shown.outlines:
+        polygons = "".join(
+            f'<polygon points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"{_CLASS[right]}/>'
+            for points, right in shown.outlines
+        )
+        width, height = shown.size
+        image = f'<div class="outlined">{image}<svg viewBox="0 0 {width} {height}">{polygons}</svg></div>'
+    large = ' class="large"' if shown.large else ""
+    return f"<figure{large}>{image}<figcaption>{caption}</figcaption></figure>"
