@@ -159,7 +159,7 @@ class Asker:
             cards=tuple(map(named, cards)),
             extra=extra,
             strangers=None if strangers is None else tuple(map(named, strangers)),
-            seconds=took | {"all": sum(took.values())},
+            seconds=took | {"total": sum(took.values())},
             embedded=len(view.seen),
         )
 

@@ -5,9 +5,9 @@ Writes: demo/ - cards/, model/, image_cache/, index_out/, photos/, report.html
 Next:   the same commands without --api-url and --model, for the real thing
 
 Each command is printed as a user would type it. The cards are drawn, served as Scryfall would serve them, downloaded,
-embedded and exported; then photographs of some are queried, as they are and cut out along the card's corners.
+embedded and exported; then photographs of some are queried.
 
-Exit codes: 0 most cut-outs were recognised; 1 too few were, or a step failed.
+Exit codes: 0 most cards were named; 1 too few were, or a step failed.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from typing import Any
 
 import _path  # noqa: F401  # must come before helpers
 from drawn.page import Shown, page
+from PIL import Image
 
 from helpers.artifacts import IndexFolder
 from helpers.atomic_io import atomic_write_bytes, writable_folder
@@ -41,7 +42,7 @@ ROOT = Path(__file__).resolve().parent.parent  # where the commands run, so that
 SHOWN_MATCHES = 4
 USUAL_PORT = 8765
 LOCK = ".demo.lock"
-ENOUGH = 0.75  # of the cut-outs recognised: with less, something is broken
+ENOUGH = 0.75  # of the cards named: with less, something is broken
 
 
 class DemoArgs(argparse.Namespace):
@@ -182,65 +183,55 @@ def run_demo(args: DemoArgs) -> int:
     show.run("photograph", "scripts/take_photographs.py", "--table", table, "--out", photos, *wanted)
     with open(ROOT / photos / "photos.csv", newline="", encoding="utf-8") as file:
         truth = list(csv.DictReader(file))
-    show.run("query one", "query_index.py", photos / truth[0]["crop"], "--index", index, "--k", "3")
-    whole, cut_out = (ask(show, index, photos, [row[column] for row in truth]) for column in ("photo", "crop"))
-    rates = [sum(map(is_right, answers, truth)) for answers in (whole, cut_out)]
-    write_page(demo, truth, whole, cut_out, rates)
-    sum_up(demo, show, rates, len(truth))
-    return ExitCode.OK if rates[1] >= ENOUGH * len(truth) else ExitCode.NOT_RECOGNISED
+    show.run("query one", "query_index.py", photos / truth[0]["photo"], "--index", index, "--k", "3")
+    found = ask(show, index, [photos / row["photo"] for row in truth])
+    named = sum(map(is_right, found, truth))
+    write_page(demo, truth, found, f"{named} of {len(truth)} named in the whole photograph.")
+    sum_up(demo, show, named, len(truth))
+    return ExitCode.OK if named >= ENOUGH * len(truth) else ExitCode.NOT_RECOGNISED
 
 
-def ask(show: Show, index: Path, photos: Path, names: Sequence[str]) -> list[list[dict[str, Any]]]:
-    """The matches of each picture, best first."""
-    pictures = [photos / name for name in names]
+def ask(show: Show, index: Path, photos: Sequence[Path]) -> list[dict[str, Any]]:
+    """The clearest card in each photograph."""
     flags = ("--index", index, "--k", str(SHOWN_MATCHES), "--json")
-    answers = show.run(f"query {len(names)}, twice", "query_index.py", *pictures, *flags, quietly=True)
-    return [json.loads(line)["cards"][0]["matches"] for line in answers.splitlines()]
+    answers = show.run(f"query {len(photos)}", "query_index.py", *photos, *flags, quietly=True)
+    return [json.loads(line)["cards"][0] for line in answers.splitlines()]
 
 
-def is_right(matches: Sequence[dict[str, Any]], row: dict[str, str]) -> bool:
-    """Whether the first match has the photographed card's name: its printing can't always be seen."""
-    return bool(matches[0]["name"] == row["name"])
+def is_right(card: dict[str, Any], row: dict[str, str]) -> bool:
+    """Whether its first match has the photographed card's name: its printing can't always be seen."""
+    return bool(card["matches"][0]["name"] == row["name"])
 
 
-def write_page(
-    demo: Path,
-    truth: Sequence[dict[str, str]],
-    whole: Sequence[list[dict[str, Any]]],
-    cut_out: Sequence[list[dict[str, Any]]],
-    rates: Sequence[int],
-) -> None:
-    """report.html: each photograph and its cut-out beside their matches."""
+def write_page(demo: Path, truth: Sequence[dict[str, str]], cards: Sequence[dict[str, Any]], rate: str) -> None:
+    """report.html: each photograph, the card outlined, beside its matches."""
     cache = ImageCache(demo / "image_cache")
-
-    def matches_of(found: list[dict[str, Any]], row: dict[str, str]) -> list[Shown]:
-        verdicts = [is_right([match], row) or (None if place else False) for place, match in enumerate(found)]
-        captions = [f"{match['score']:.3f} {match['name']}" for match in found]
-        pictures = [cache.path_for(match["image_url"]) for match in found]
-        return [Shown(*shown) for shown in zip(pictures, captions, verdicts, strict=True)]
-
     rows = []
-    for row, of_whole, of_cut in zip(truth, whole, cut_out, strict=True):
-        asked = Shown(demo / "photos" / row["photo"], "as photographed")
-        rows.append((f"{row['name']}: the whole photograph", [asked, *matches_of(of_whole, row)]))
-        asked = Shown(demo / "photos" / row["crop"], "cut out along its corners")
-        rows.append((f"{row['name']}: cut out", [asked, *matches_of(of_cut, row)]))
-    rate = f"First match right: {rates[0]} of {len(truth)} as photographed, {rates[1]} of {len(truth)} cut out."
-    html = page(
-        "What was recognised", f"{rate} Below each match: its cosine; green is right, red a wrong first.", rows, demo
-    )
+    for row, card in zip(truth, cards, strict=True):
+        right = is_right(card, row)
+        matches = [
+            Shown(cache.path_for(match["image_url"]), f"{match['score']:.3f} {match['name']}", None if place else right)
+            for place, match in enumerate(card["matches"])
+        ]
+        rows.append((row["name"], [_photograph(demo / "photos" / row["photo"], card["quad"], right), *matches]))
+    legend = "The outline is where the card was found. Below each match: its score; green is right, red is wrong."
+    html = page("What was recognised", f"{rate} {legend}", rows, demo)
     atomic_write_bytes(ROOT / demo / "report.html", html.encode())
 
 
-def sum_up(demo: Path, show: Show, rates: Sequence[int], asked: int) -> None:
+def _photograph(photo: Path, quad: list[tuple[float, float]] | None, right: bool) -> Shown:
+    with Image.open(ROOT / photo) as picture:
+        return Shown(photo, "as photographed", size=picture.size, outlines=[(quad, right)] if quad else [])
+
+
+def sum_up(demo: Path, show: Show, named: int, asked: int) -> None:
     """Print the summary: how many were right, how long it took, what is where, what to do next."""
     rows = len(IndexFolder(ROOT / demo / "index_out").metadata.read_bytes().splitlines())
     usual = Conditions()
     print(f"\n{asked} photographs queried against an index of {rows}: rotated by up to {usual.rotation_degrees:g},")
     print(f"  tilted by up to {usual.tilt_degrees:g} degrees, with blur, uneven light, glare and noise, as JPEGs of")
-    print(f"  quality {usual.jpeg_quality}. First match right:")
-    print(f"  {rates[0]:>4} of {asked}  as photographed, the whole frame")
-    print(f"  {rates[1]:>4} of {asked}  cut out along the card's corners: find the card first, then query")
+    print(f"  quality {usual.jpeg_quality}.")
+    print(f"  {named} of {asked} named in the whole photograph")
     print("\nSeconds")
     for stage, seconds in {**show.seconds, "total": sum(show.seconds.values())}.items():
         print(f"  {stage:<22}{seconds:6.1f}")

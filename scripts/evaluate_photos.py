@@ -141,9 +141,7 @@ def misses(asked: Sequence[Asked], folder: Path) -> str:
             said += [f"sure, but not on it: {names_of(wrong)}"] * bool(wrong)
             said += [f"sure of a stranger: {names_of(strangers)}"] * bool(strangers)
             rows.append((f"{Path(one.photo).name}, {one.way}, turned by {one.turn}: {'; '.join(said)}", [_shown(one)]))
-    legend = (
-        "Blue: where cards are; green: what was answered and is right; red: what is not. In brackets: margin + gap."
-    )
+    legend = "Blue: where cards are; green: a right answer; red: another. In brackets: margin + gap."
     return page("What was missed", f"{len(rows)} of {len(asked)} pictures. {legend}", rows, folder)
 
 

@@ -24,9 +24,7 @@ def test_it_ends_with_how_many_were_right_how_long_it_took_what_is_where_and_wha
 ) -> None:
     said, folder = shown
     end = said[said.index("photographs queried") :]
-    rates = re.findall(rf"^ +(\d+) of {PHOTOGRAPHS}  ", end, re.MULTILINE)
-    assert len(rates) == 2
-    assert int(rates[1]) == PHOTOGRAPHS  # cut out, all are recognised
+    assert f"  {PHOTOGRAPHS} of {PHOTOGRAPHS} named in the whole photograph\n" in end
     for stage in ("draw the cards", "download", "embed and index", "export", "photograph", "total"):
         assert re.search(rf"^  {stage} +\d+\.\d$", end, re.MULTILINE)
     written = end.partition("Written to")[2].partition("Next")[0]
@@ -44,17 +42,17 @@ def test_the_commands_it_shows_are_those_of_the_readme(shown: tuple[str, Path]) 
     assert all((ROOT / command).is_file() for command in commands)
 
 
-def test_its_page_shows_each_photograph_beside_its_matches(shown: tuple[str, Path]) -> None:
+def test_its_page_shows_each_photograph_with_its_outline_beside_its_matches(shown: tuple[str, Path]) -> None:
     _, folder = shown
     page = (folder / "report.html").read_text(encoding="utf-8")
     pictures = [unescape(name) for name in re.findall(r'<img src="([^"]+)"', page)]
-    assert len(pictures) == 2 * PHOTOGRAPHS * (1 + 4)
+    assert len(pictures) == PHOTOGRAPHS * (1 + 4)
     assert all((folder / name).is_file() for name in pictures)
     with open(folder / "photos" / "photos.csv", newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             assert f"photos/{row['photo']}" in pictures
-            assert f"photos/{row['crop']}" in pictures
             assert row["name"] in unescape(page)
-    right = [int(rate) for rate in re.findall(rf"(\d+) of {PHOTOGRAPHS} (?:as|cut)", unescape(page))]
-    firsts = re.findall(r'(?:as photographed|corners)</figcaption></figure><figure><img [^>]*class="(\w+)"', page)
-    assert [firsts[::2].count("right"), firsts[1::2].count("right")] == right
+    assert f"{PHOTOGRAPHS} of {PHOTOGRAPHS} named in the whole photograph." in page
+    assert page.count('<polygon points="') <= PHOTOGRAPHS
+    assert len(re.findall('<img [^>]* class="right">', page)) == PHOTOGRAPHS
+    assert "wrong" not in page.partition("</style>")[2]

@@ -1,0 +1,167 @@
+"""evaluate_photos.py: known answers on pictures of the index, then photographs, drawn and real."""
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from _labelled import TURNED, read_photos, turned, with_corner_error
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from helpers.cards.image_cache import ImageCache
+from helpers.errors import PipelineError
+from helpers.recognise.camera import scene
+from tests.conftest import Built, run_script, run_well
+
+QUAD = "10,20 60,20 60,90 10,90"
+
+
+def evaluate(built: Built, table: Path, *more: object) -> tuple[str, list[dict[str, Any]]]:
+    out = table.parent / "out"
+    words = ("--photos", table, "--index", built.index, "--json", out / "all.json", "--html", out / "page.html")
+    said = run_well("scripts/evaluate_photos.py", *words, *more)
+    return said, json.loads((out / "all.json").read_text(encoding="utf-8"))
+
+
+def listed(folder: Path, rows: list[dict[str, object]]) -> Path:
+    with open(folder / "photos.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, sorted({key for row in rows for key in row}))
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder / "photos.csv"
+
+
+def line_of(said: str, start: str) -> list[list[str]]:
+    """The cells of the lines that begin with `start`."""
+    return [re.split(r"  +", line) for line in said.splitlines() if line.startswith(f"{start}  ")]
+
+
+def test_every_label_is_counted_where_it_belongs(recognised: Built, tmp_path: Path) -> None:
+    records = recognised.records()
+    pictures = [ImageCache(recognised.cache).path_for(record["image_url"]) for record in records]
+    names = [record["name"] for record in records]
+    rows: list[dict[str, object]] = [{"photo": pictures[i], "name": names[i], "source": "shelf"} for i in range(4)]
+    rows += [
+        {"photo": pictures[4], "name": names[9], "source": "drawer"},  # a wrong label: never recognised
+        {"photo": pictures[5], "name": "No Such Card", "source": "drawer"},
+        {"photo": pictures[6], "name": "", "source": "drawer"},  # no card, it says, and yet there is one
+        {"photo": pictures[7], "name": names[7], "visible": 0.3, "source": "drawer"},
+    ]
+    said, asked = evaluate(recognised, listed(tmp_path, rows), "--strangers")
+    assert "Index of 13 faces, model local-dir:model, hash weight 1.5\n" in said
+    counted, lost = line_of(said, "all")
+    assert counted[1:5] == ["5", "5", "N/A", "N/A"]
+    assert counted[5].startswith("4/5 80.0 % [")
+    assert lost[1:5] == ["0", "0", "0", "1"]
+    assert int(lost[5]) >= 1
+    assert line_of(said, "shelf")[0][5].startswith("4/4 100.0 % [51.0, 100.0]")
+    assert line_of(said, "no card")[0][1].startswith("1/1 ")
+    assert line_of(said, "unknown cards")[0][1].startswith("1/1 ")
+    assert line_of(said, "known cards, masked")[0][1].startswith("0/6 ")
+    assert [one["kind"] for one in asked] == ["one card"] * 5 + ["unknown cards", "no card", "one card"]
+    assert [label["lost"] for one in asked for label in one["scored"]] == [None] * 4 + ["recognition"]
+    page = (tmp_path / "out" / "page.html").read_text(encoding="utf-8")
+    assert "3 of 8 pictures" in page
+    assert f"{names[9]}: lost at recognition" in page
+
+
+@pytest.mark.slow
+def test_drawn_photographs_are_found_whichever_way_up_and_cut_out(
+    recognised: Built, drawn: Path, tmp_path: Path
+) -> None:
+    words = ("--table", drawn / "cards.jsonl", "--out", tmp_path, "--count", 5, "--cards-per-photo", "0-3")
+    run_well("scripts/take_photographs.py", *words, "--fill", 0.8, "--min-fill", 0.7)
+    with open(tmp_path / "photos.csv", newline="", encoding="utf-8") as file:
+        names = [row["name"] for row in csv.DictReader(file)]
+    labels = sum(map(bool, names))
+    assert 3 < labels < len(names)
+    more = ("--turn", "all", "--strangers", "--crops", "--corner-error", "0,3", "--seeds", 2, "--min-visible", 0.5)
+    said, asked = evaluate(recognised, tmp_path / "photos.csv", *more)
+    assert len(asked) == 5 * 4 + labels * (1 + 2)
+    assert [title for title in said.splitlines() if title.isupper()] == [
+        *("WHOLE PHOTOGRAPHS", "CUT OUT, CORNERS OFF BY 0 %", "CUT OUT, CORNERS OFF BY 3 %")
+    ]
+    whole = [label for one in asked if one["way"] == "whole photographs" for label in one["scored"]]
+    assert len(whole) == labels * 4
+    assert np.mean([label["rank"] == 1 for label in whole]) > 0.8
+    assert np.mean([label["overlap"] >= 0.8 for label in whole]) > 0.8
+    counts = [cells[1:3] for cells in line_of(said, "turned by 90")]
+    assert counts[0] == [str(len({one["photo"] for one in asked if one["scored"]})), str(labels)]
+    for one in asked:  # outlines are in the photograph as it lies on the disk, whichever way it was asked
+        for label in one["scored"]:
+            if label["rank"] == 1 and one["cards"][label["card"]]["quad"]:
+                apart = np.array(label["quad"]) - np.array(one["cards"][label["card"]]["quad"])
+                assert np.abs(apart).max() < 60
+    assert "regions embedded" in said
+
+
+@pytest.mark.slow
+def test_real_photographs(real: Path, real_built: Built, tmp_path: Path) -> None:
+    rows = (real / "photos.csv").read_text(encoding="utf-8").splitlines()
+    few = [line.replace("photos/", f"{real}/photos/").replace("crops/", f"{real}/crops/") for line in rows[1:6]]
+    (tmp_path / "photos.csv").write_text("\n".join([rows[0], *few]), encoding="utf-8")
+    said, asked = evaluate(real_built, tmp_path / "photos.csv", "--crops")
+    assert len(asked) == 10
+    found = line_of(said, "all")[0]
+    assert found[1:4] == ["5", "5", "5/5 100.0 % [56.6, 100.0]"]
+    assert int(found[5].partition("/")[0]) >= 4
+
+
+def test_what_can_not_be_read_is_named(recognised: Built, tmp_path: Path) -> None:
+    for row, words in (
+        ({"photo": "none.jpg", "name": "Ox"}, "none.jpg: no such file"),
+        ({"photo": "none.jpg", "name": "Ox", "quad_tl_tr_br_bl": "1,2 3,4"}, "line 2: not four corners x,y: 1,2 3,4"),
+        ({"photo": "none.jpg", "name": "Ox", "visible": "half"}, "line 2: could not convert string to float: 'half'"),
+        ({"photo": "none.jpg"}, "it has no column name"),
+    ):
+        table = listed(tmp_path, [row])  # type: ignore[list-item]
+        done = run_script("scripts/evaluate_photos.py", "--photos", table, "--index", recognised.index)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert words in done.stderr
+        assert "ERROR: Validation Error: " in done.stderr
+    with pytest.raises(PipelineError, match="can't be read"):
+        read_photos(tmp_path / "no.csv")
+
+
+def test_rows_of_one_photograph_come_together_in_order(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"photo": "a.jpg", "name": "Ox", "quad_tl_tr_br_bl": QUAD, "crop": "a_cut.jpg", "more": "ignored"},
+        {"photo": "b.jpg", "name": ""},
+        {"photo": "a.jpg", "name": "Elk", "visible": "0.25"},
+    ]
+    one, other = read_photos(listed(tmp_path, rows))
+    assert (one.path, one.names, other.labels) == (tmp_path / "a.jpg", {"Ox", "Elk"}, ())
+    ox, elk = one.labels
+    assert ox.quad is not None
+    assert (ox.crop, ox.visible, ox.quad.tolist()) == (
+        *(tmp_path / "a_cut.jpg", 1.0),
+        [[10, 20], [60, 20], [60, 90], [10, 90]],
+    )
+    assert (elk.crop, elk.visible, elk.quad) == (None, 0.25, None)
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_outlines_turn_with_their_picture(degrees: int) -> None:
+    taken = scene([Image.new("RGB", (126, 176), "white")], np.random.default_rng(1))
+    quad = np.array(taken.cards[0].quad)
+    mask = Image.new("L", (1600, 1200))
+    for x, y in quad.astype(int).tolist():
+        mask.putpixel((x, y), 255)
+    pixels = np.asarray(mask.transpose(TURNED[degrees]))
+    for x, y in turned(quad, mask.size, degrees):
+        assert pixels[int(y) - 1 : int(y) + 2, int(x) - 1 : int(x) + 2].any()
+    size = mask.size if degrees == 180 else mask.size[::-1]
+    assert turned(turned(quad, mask.size, degrees), size, 360 - degrees) == pytest.approx(quad)
+
+
+@given(st.floats(0, 0.3), st.integers(0, 99))
+def test_corners_are_off_by_so_much_at_most(share: float, seed: int) -> None:
+    card = np.array([(0.0, 0.0), (63.0, 0.0), (63.0, 88.0), (0.0, 88.0)])
+    off = np.abs(with_corner_error(card, share, np.random.default_rng(seed)) - card)
+    assert (off <= np.array([63, 88]) * share + 1e-9).all()
+    assert off.any() == (share > 1e-15) or share < 1e-12
