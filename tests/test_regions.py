@@ -96,7 +96,8 @@ def test_only_a_whole_picture_may_have_another_shape_than_a_card_s() -> None:
     assert {size: Photo(Image.new("RGB", size)).whole().card_shaped for size in shapes} == shapes
     assert Region(where((0, 0), 300, tilt=40)).card_shaped
     lying = [region for region in Photo(Image.new("RGB", (880, 630))).regions() if region.card_shaped]
-    assert [region.orientation for region in lying] == [90, 270]
+    assert [region.orientation for region in lying if region.whole] == [90, 270]
+    assert {region.orientation for region in lying} == {90, 270}  # and as the inner part of a card
 
 
 def test_what_two_regions_share_is_measured_by_the_smaller() -> None:
