@@ -159,6 +159,12 @@ def _large_enough(contour: Any, width: int, height: int) -> bool:
     return min(across, down) >= MIN_SIDE and across * down >= least
 
 
+def _reaches_edge(contour: Any, width: int, height: int) -> bool:
+    """Whether a contour [P, 1, 2] may go on outside the picture."""
+    left, top, across, down = cv2.boundingRect(contour)
+    return min(left, top, width - left - across, height - top - down) < 3
+
+
 def _quads_of(contours: Sequence[Any], width: int, height: int) -> tuple[NDArray[np.float64], Quads]:
     """The quadrilaterals that contours [P, 1, 2] suggest, and how clear each is, 0..1."""
     around = [_around(contour) for contour in contours]
@@ -167,11 +173,15 @@ def _quads_of(contours: Sequence[Any], width: int, height: int) -> tuple[NDArray
     good &= filled >= _CONVEX
     found = [(filled[i], quads[i], contours[i]) for i in np.flatnonzero(good).tolist()]
     for i in np.flatnonzero(~(good & (filled >= _CLEAN))).tolist():
-        seen, pairs = _facing_pairs(_straight_pieces(contours[i], width, height))
-        pairs, good = _like_a_card(pairs, width, height)
-        best = np.flatnonzero(good)[np.argsort(-seen[good])][:_MAX_PAIRS]
-        # A whole outline is clearer than pieces of one
-        found += [(0.2 + 0.6 * seen[j], pairs[j], contours[i]) for j in best]
+        pieces = _straight_pieces(contours[i], width, height)
+        suggested = [_facing_pairs(pieces)]
+        if _reaches_edge(contours[i], width, height):
+            suggested.append(_cut_off(pieces, width, height))
+        for seen, candidates in suggested:
+            pairs, good = _like_a_card(candidates, width, height)
+            best = np.flatnonzero(good)[np.argsort(-seen[good])][:_MAX_PAIRS]
+            # A whole outline is clearer than pieces of one
+            found += [(0.2 + 0.6 * seen[j], pairs[j], contours[i]) for j in best]
     quads, good = _like_a_card(
         np.array([_fitted(contour, quad) for _, quad, contour in found]).reshape(-1, 4, 2), width, height
     )
@@ -205,20 +215,33 @@ def _straight_pieces(contour: Any, width: int, height: int) -> NDArray[np.float6
     return pieces[longest[lengths[longest] >= _MIN_EDGE]]
 
 
-def _facing_pairs(pieces: NDArray[np.float64]) -> tuple[NDArray[np.float64], Quads]:
-    """Quadrilaterals of two pairs of facing pieces [E, 2, 2], and the share of each outline that the pieces cover."""
-    none = np.empty(0), np.empty((0, 4, 2))
-    if len(pieces) < 4:
-        return none
+def _directions(pieces: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unit vectors along pieces [E, 2, 2]."""
     along = pieces[:, 1] - pieces[:, 0]
-    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
+    return np.asarray(along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9))
+
+
+def _facing(
+    pieces: NDArray[np.float64], along: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Pairs of pieces that could be opposite sides of a card, and their distance."""
     normals, middles = np.stack([-along[:, 1], along[:, 0]], axis=1), pieces.mean(axis=1)
     angles = np.arctan2(along[:, 1], along[:, 0])
     one, other = np.triu_indices(len(pieces), 1)
     apart = middles[other] - middles[one]
     distance = (np.abs((apart * normals[one]).sum(axis=1)) + np.abs((apart * normals[other]).sum(axis=1))) / 2
     facing = (_between(angles[one], angles[other]) < _PARALLEL) & (distance > MIN_SIDE)
-    one, other, distance = one[facing], other[facing], distance[facing]
+    return one[facing], other[facing], distance[facing]
+
+
+def _facing_pairs(pieces: NDArray[np.float64]) -> tuple[NDArray[np.float64], Quads]:
+    """Quadrilaterals of two pairs of facing pieces [E, 2, 2], and the share of each outline that the pieces cover."""
+    none = np.empty(0), np.empty((0, 4, 2))
+    if len(pieces) < 4:
+        return none
+    along = _directions(pieces)
+    angles = np.arctan2(along[:, 1], along[:, 0])
+    one, other, distance = _facing(pieces, along)
     first, second = np.triu_indices(len(one), 1)
     ratio = np.maximum(distance[first], distance[second]) / np.minimum(distance[first], distance[second])
     crossing = (_between(angles[one[first]], angles[one[second]]) > _CROSSING) & (ratio < _MAX_RATIO)
@@ -231,6 +254,42 @@ def _facing_pairs(pieces: NDArray[np.float64]) -> tuple[NDArray[np.float64], Qua
     seen = covered.mean(axis=1)
     good = (seen >= _SEEN) & (covered.min(axis=1) >= _SEEN / 5) & (beyond.max(axis=1) <= _BEYOND)
     return seen[good], quads[good]
+
+
+def _cut_off(pieces: NDArray[np.float64], width: int, height: int) -> tuple[NDArray[np.float64], Quads]:
+    """Quadrilaterals whose fourth side lies outside the picture, and the share of the others that pieces cover.
+
+    Two facing pieces [E, 2, 2] and one that crosses them at one end; the fourth side is where a card's would be that is
+    seen straight on.
+    """
+    none = np.empty(0), np.empty((0, 4, 2))
+    if len(pieces) < 3:
+        return none
+    along = _directions(pieces)
+    one, other, _ = _facing(pieces, along)
+    pair, end = (index.ravel() for index in np.mgrid[: len(one), : len(pieces)])
+    angles = np.arctan2(along[:, 1], along[:, 0])
+    crossing = _between(angles[one[pair]], angles[end]) > _CROSSING
+    one, other, end = one[pair[crossing]], other[pair[crossing]], end[crossing]
+    if not len(end):
+        return none
+    near = np.stack([_crossings(pieces, along, side, end) for side in (one, other)], axis=1)  # [Q, 2, 2]
+    away = np.stack([along[one], along[other]], axis=1)
+    middles = pieces.mean(axis=1)[np.stack([one, other], axis=1)]
+    away *= np.sign(((middles - near) * away).sum(axis=2, keepdims=True))
+    across = np.linalg.norm(near[:, 0] - near[:, 1], axis=1)[:, None, None]
+    quads, sides = [], np.stack([end, other, end, one], axis=1)
+    for ratio in (CARD_MM[1] / CARD_MM[0], CARD_MM[0] / CARD_MM[1]):
+        far = near + away * across * ratio
+        quads.append(np.stack([near[:, 0], near[:, 1], far[:, 1], far[:, 0]], axis=1))
+    found = np.concatenate(quads)
+    sides = np.concatenate([sides, sides])
+    outside = ((found[:, 2:] < 0) | (found[:, 2:] > np.array([width, height]))).any(axis=(1, 2))
+    found, sides = found[outside], sides[outside]
+    covered, beyond = (values[:, [0, 1, 3]] for values in _covered(pieces[sides], found))
+    seen = covered.mean(axis=1)
+    good = (seen >= _SEEN) & (covered.min(axis=1) >= _SEEN / 2) & (beyond.max(axis=1) <= _BEYOND)
+    return seen[good], found[good]
 
 
 def _between(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
