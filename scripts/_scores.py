@@ -67,7 +67,7 @@ def _named(groups: Sequence[Group], way: str) -> str:
 
 def _lost(groups: Sequence[Group], way: str) -> str:
     """Where the others were lost, what was answered beside them, and what was sure."""
-    rows = [["", *(f"lost at {where}" for where in LOST), "cards beside", "of these sure", "sure of those named first"]]
+    rows = [["", *(f"lost: {where}" for where in LOST), "cards beside", "of these sure", "sure of those named first"]]
     for title, some in groups:
         lost = [label.lost for _, label in _labels(some)]
         extra = [one.cards[card] for one in some for card in one.extra]

@@ -137,7 +137,7 @@ def misses(asked: Sequence[Asked], folder: Path) -> str:
         strangers = [card for card in one.strangers or () if card.sure]
         lost = [label for label in one.scored if label.lost]
         if lost or wrong or strangers:
-            said = [f"{label.name}: lost at {label.lost}" for label in lost]
+            said = [f"{label.name}, lost: {label.lost}" for label in lost]
             said += [f"sure, but not on it: {names_of(wrong)}"] * bool(wrong)
             said += [f"sure of a stranger: {names_of(strangers)}"] * bool(strangers)
             rows.append((f"{Path(one.photo).name}, {one.way}, turned by {one.turn}: {'; '.join(said)}", [_shown(one)]))
