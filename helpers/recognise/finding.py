@@ -2,8 +2,9 @@
 
 Several edge maps of the picture give contours. A card that lies free is a contour with four sides; of one that touches
 or is partly covered by something, some straight pieces are left: two pairs of them that face each other make a
-quadrilateral too. Its sides are lines fitted to the contour, its corners their intersections: a card's own are round.
-Which of the candidates are cards, and which way up they are, the index decides.
+quadrilateral too, and so do three sides, if the fourth is covered or outside the picture. Its sides are lines fitted
+to the contour, its corners their intersections: a card's own are round. The index decides which of the candidates are
+cards, and which way up they are.
 
 The only module that imports cv2.
 """
@@ -159,12 +160,6 @@ def _large_enough(contour: Any, width: int, height: int) -> bool:
     return min(across, down) >= MIN_SIDE and across * down >= least
 
 
-def _reaches_edge(contour: Any, width: int, height: int) -> bool:
-    """Whether a contour [P, 1, 2] may go on outside the picture."""
-    left, top, across, down = cv2.boundingRect(contour)
-    return min(left, top, width - left - across, height - top - down) < 3
-
-
 def _quads_of(contours: Sequence[Any], width: int, height: int) -> tuple[NDArray[np.float64], Quads]:
     """The quadrilaterals that contours [P, 1, 2] suggest, and how clear each is, 0..1."""
     around = [_around(contour) for contour in contours]
@@ -174,14 +169,11 @@ def _quads_of(contours: Sequence[Any], width: int, height: int) -> tuple[NDArray
     found = [(filled[i], quads[i], contours[i]) for i in np.flatnonzero(good).tolist()]
     for i in np.flatnonzero(~(good & (filled >= _CLEAN))).tolist():
         pieces = _straight_pieces(contours[i], width, height)
-        suggested = [_facing_pairs(pieces)]
-        if _reaches_edge(contours[i], width, height):
-            suggested.append(_cut_off(pieces, width, height))
-        for seen, candidates in suggested:
-            pairs, good = _like_a_card(candidates, width, height)
+        # The less of an outline is seen, the less clear it is
+        for share, (seen, suggested) in ((0.6, _facing_pairs(pieces)), (0.4, _three_sides(pieces))):
+            pairs, good = _like_a_card(suggested, width, height)
             best = np.flatnonzero(good)[np.argsort(-seen[good])][:_MAX_PAIRS]
-            # A whole outline is clearer than pieces of one
-            found += [(0.2 + 0.6 * seen[j], pairs[j], contours[i]) for j in best]
+            found += [(0.2 + share * seen[j], pairs[j], contours[i]) for j in best]
     quads, good = _like_a_card(
         np.array([_fitted(contour, quad) for _, quad, contour in found]).reshape(-1, 4, 2), width, height
     )
@@ -256,11 +248,11 @@ def _facing_pairs(pieces: NDArray[np.float64]) -> tuple[NDArray[np.float64], Qua
     return seen[good], quads[good]
 
 
-def _cut_off(pieces: NDArray[np.float64], width: int, height: int) -> tuple[NDArray[np.float64], Quads]:
-    """Quadrilaterals whose fourth side lies outside the picture, and the share of the others that pieces cover.
+def _three_sides(pieces: NDArray[np.float64]) -> tuple[NDArray[np.float64], Quads]:
+    """Quadrilaterals of two facing pieces [E, 2, 2] and one that crosses them, and the share that they cover.
 
-    Two facing pieces [E, 2, 2] and one that crosses them at one end; the fourth side is where a card's would be that is
-    seen straight on.
+    The fourth side, covered by something or outside the picture, is put where it would be if the card were seen
+    straight on.
     """
     none = np.empty(0), np.empty((0, 4, 2))
     if len(pieces) < 3:
@@ -278,18 +270,15 @@ def _cut_off(pieces: NDArray[np.float64], width: int, height: int) -> tuple[NDAr
     middles = pieces.mean(axis=1)[np.stack([one, other], axis=1)]
     away *= np.sign(((middles - near) * away).sum(axis=2, keepdims=True))
     across = np.linalg.norm(near[:, 0] - near[:, 1], axis=1)[:, None, None]
-    quads, sides = [], np.stack([end, other, end, one], axis=1)
-    for ratio in (CARD_MM[1] / CARD_MM[0], CARD_MM[0] / CARD_MM[1]):
-        far = near + away * across * ratio
-        quads.append(np.stack([near[:, 0], near[:, 1], far[:, 1], far[:, 0]], axis=1))
-    found = np.concatenate(quads)
-    sides = np.concatenate([sides, sides])
-    outside = ((found[:, 2:] < 0) | (found[:, 2:] > np.array([width, height]))).any(axis=(1, 2))
-    found, sides = found[outside], sides[outside]
-    covered, beyond = (values[:, [0, 1, 3]] for values in _covered(pieces[sides], found))
+    ratios = (CARD_MM[1] / CARD_MM[0], CARD_MM[0] / CARD_MM[1])  # the seen end is a short side or a long one
+    far = np.concatenate([near + away * across * ratio for ratio in ratios])
+    near = np.concatenate([near, near])
+    quads = np.stack([near[:, 0], near[:, 1], far[:, 1], far[:, 0]], axis=1)
+    sides = np.tile(np.stack([end, other, end, one], axis=1), (2, 1))
+    covered, beyond = (values[:, [0, 1, 3]] for values in _covered(pieces[sides], quads))
     seen = covered.mean(axis=1)
     good = (seen >= _SEEN) & (covered.min(axis=1) >= _SEEN / 2) & (beyond.max(axis=1) <= _BEYOND)
-    return seen[good], found[good]
+    return seen[good], quads[good]
 
 
 def _between(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:

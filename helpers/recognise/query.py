@@ -38,7 +38,8 @@ ROUND = 12  # regions that are embedded at a time, the most promising first
 MAX_IDLE_ROUNDS = 3  # without another sure card: then the rest of the regions are no cards
 MAX_EMBEDDED = 240  # regions of a picture
 MAX_BATCH = 64  # pictures that are held in memory and given to the model at a time
-APART = 0.3  # two cards of an answer share at most this much of the smaller one
+COVERED = 0.7  # a region of which a sure card has as much is not asked
+APART = 0.45  # two cards of an answer share at most this much of the smaller one: one may lie on the other
 
 Folder: TypeAlias = "IndexFolder | str | os.PathLike[str]"
 Picture: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8]"
@@ -318,13 +319,11 @@ class QueryEngine:
         bits: NDArray[np.int32] | None,
         masked: NDArray[np.int64],
     ) -> tuple[list[Seen], float]:
-        """Embed and rank the regions, the whole picture and the nearest hashes first, until no more cards turn up.
+        """Embed and rank the regions, the most promising first, until no more cards turn up.
 
         What a sure card covers is left out. Returns the seconds spent on embedding, too.
         """
-        left = list(range(len(regions)))
-        if bits is not None:
-            left = [0, *sorted(left[1:], key=lambda place: int(bits[place]))]
+        left = _most_promising_first(len(regions), bits)
         seen: list[Seen] = []
         idle, embedding = 0, 0.0
         while left and idle < MAX_IDLE_ROUNDS and len(seen) < MAX_EMBEDDED:
@@ -336,12 +335,25 @@ class QueryEngine:
             new = [Seen(regions[p], v, hashes[p], r) for p, v, r in zip(now, vectors, rankings, strict=True)]
             seen += new
             sure = [one.region for one in new if one.sure]
-            left = [p for p in left if not any(card.covers(regions[p]) > 1 - APART for card in sure)]
+            left = [p for p in left if not any(card.covers(regions[p]) > COVERED for card in sure)]
             idle = 0 if sure else idle + 1
         return seen, embedding
 
     def _matches(self, ranking: Ranking, k: int) -> tuple[Match, ...]:
         return matches_of(self._ranker.faces(ranking.rows[:k]), ranking.scores[:k])
+
+
+def _most_promising_first(count: int, bits: NDArray[np.int32] | None) -> list[int]:
+    """The numbers of `count` regions, clearest outline first, in the order in which to ask them.
+
+    Those with the clearest outlines and those with the nearest hashes take turns: a reflection spoils a card's hash, a
+    card that lies on it its outline.
+    """
+    if bits is None:
+        return list(range(count))
+    nearest = np.argsort(np.argsort(bits, kind="stable"), kind="stable")
+    order: list[int] = np.argsort(np.minimum(nearest, np.arange(count)), kind="stable").tolist()
+    return order
 
 
 def matches_of(faces: Sequence[CardFace], scores: NDArray[np.float32]) -> tuple[Match, ...]:
