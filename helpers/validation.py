@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
+from helpers.errors import first_line
 from helpers.talk import human_bytes
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP")
@@ -106,7 +107,7 @@ def _decoded(data: bytes, formats: tuple[str, ...], *, verify: bool, most_pixels
         kind = "JPEG, PNG or WebP" if formats == PICTURE_FORMATS else "readable"
         raise BrokenImage(f"not a {kind} picture: {_looks_like(data)}") from None
     except DECODE_ERRORS as error:
-        raise BrokenImage(f"damaged picture: {error}") from error
+        raise BrokenImage(f"damaged picture: {first_line(error)}") from error
     return image
 
 
@@ -117,7 +118,7 @@ def read_image(path: Path, *, verify: bool = True, most_pixels: int = MAX_PIXELS
 
 def read_photo(path: Path) -> Image.Image:
     """`read_image` for a picture that a user asks about: any format that cameras and phones write, its first frame."""
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112  # pathlib's raises if a name is too long or forbidden
         raise BrokenImage("a directory")
     return _decoded(read_content(path).data, _photo_formats(), verify=True, most_pixels=MAX_PIXELS, reduced=False)
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from helpers.validation import BrokenImage, check_file, check_image, decode_image, is_whole_file, read_image
+from helpers.validation import BrokenImage, check_file, check_image, decode_image, is_whole_file, read_image, read_photo
 from tests.pictures import BROKEN, encoded, with_wrong_checksum, write
 
 
@@ -123,3 +123,27 @@ def test_bytes_behind_the_end_of_a_picture_do_no_harm(tmp_path: Path) -> None:
 def test_a_missing_file_is_not_whole(tmp_path: Path) -> None:
     assert not is_whole_file(tmp_path / "nothing.jpg")
     assert not is_whole_file(tmp_path)
+
+
+def test_a_photo_s_name_that_is_too_long_or_forbidden_is_a_reason_not_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BrokenImage, match="too long"):
+        read_photo(tmp_path / ("long" * 100))
+
+    def forbid(path: object, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))  # as in a folder that may not be entered; root may
+
+    monkeypatch.setattr("os.stat", forbid)
+    monkeypatch.setattr("os.open", forbid)
+    with pytest.raises(BrokenImage, match="Permission denied"):
+        read_photo(tmp_path / "picture.jpg")
+
+
+def test_a_reason_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("Unexpected end of file\n\n")  # as libheif words it
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(BrokenImage, match=r"^damaged picture: Unexpected end of file\Z"):
+        decode_image(encoded("PNG"))
