@@ -8,8 +8,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from helpers.cards.image_cache import ImageCache
+from helpers.errors import PipelineError
 from helpers.recognise.finding import iou
-from helpers.recognise.query import Answer, Card, QueryEngine
+from helpers.recognise.query import DETECT, Answer, Card, QueryEngine
 from tests.conftest import Built
 from tests.tables import Quad, cluttered, lay, lay_all, plain, where, wooden
 
@@ -132,6 +133,17 @@ def test_a_masked_name_is_never_an_answer_and_its_card_is_not_sure(engine: Query
     for card in answer.cards:
         assert name not in {match.face.name for match in card.matches}
         assert not card.sure
+
+
+@pytest.mark.parametrize("detect", DETECT)
+def test_where_all_names_are_masked_no_card_is_answered(engine: QueryEngine, cards: Cards, detect: str) -> None:
+    answer = engine.ask(cards[0][1], detect=detect, without=[name for name, _ in cards])
+    assert (answer.error, answer.cards) == (None, ())
+
+
+def test_an_unknown_way_to_detect_is_an_error(engine: QueryEngine, cards: Cards) -> None:
+    with pytest.raises(PipelineError, match="must be one of auto, off, all"):
+        engine.ask(cards[0][1], detect="none")
 
 
 def test_a_path_an_image_and_pixels_have_the_same_answer(

@@ -22,7 +22,7 @@ from PIL import Image
 from helpers.artifacts import IndexFolder
 from helpers.cards.faces import CardFace, Records
 from helpers.embed.model_source import ModelSource, find_model, prefer_cached_weights
-from helpers.errors import Category, PipelineError
+from helpers.errors import Category, PipelineError, first_line
 from helpers.index.store import StoredIndex
 from helpers.recognise.ranking import NO_ROWS, Ranker, Ranking
 from helpers.talk import say, warn
@@ -285,7 +285,17 @@ class QueryEngine:
         return view, Answer(image, size=view.size, embedded=len(view.seen), seconds=view.seconds)
 
     def look(self, picture: Picture, *, detect: str = "auto", without: Collection[str] = ()) -> View:
-        """Rank the regions of a picture that may be cards, as `ask` does; BrokenImage or FileNotFoundError."""
+        """Rank the regions of a picture that may be cards, as `ask` does; BrokenImage or FileNotFoundError.
+
+        PipelineError (Invalid Arguments) if `detect` is none of DETECT.
+        """
+        if detect not in DETECT:
+            raise PipelineError.of(
+                Category.INVALID_ARGUMENTS,
+                f"detect must be one of {', '.join(DETECT)}",
+                details=f"received {detect!r}",
+                suggestion=f"use {DETECT[0]}",
+            )
         from helpers.recognise.regions import Photo  # cv2
 
         masked = self._ranker.rows_of(without) if without else NO_ROWS
@@ -324,6 +334,8 @@ class QueryEngine:
         What a sure card covers is left out. Returns the seconds spent on embedding, too.
         """
         left = _most_promising_first(len(regions), bits)
+        if len(masked) == len(self):
+            left = []  # no face is left to be found
         seen: list[Seen] = []
         idle, embedding = 0, 0.0
         while left and idle < MAX_IDLE_ROUNDS and len(seen) < MAX_EMBEDDED:
@@ -389,7 +401,7 @@ def _opened(picture: Picture) -> Image.Image:
         image.load()  # of an image that was only opened Pillow has not read the pixels
         return as_seen(image)
     except DECODE_ERRORS as error:
-        raise BrokenImage(f"damaged picture: {error}") from error
+        raise BrokenImage(f"damaged picture: {first_line(error)}") from error
 
 
 def _cards_among(seen: Sequence[Seen], detect: str) -> list[Seen]:
@@ -400,5 +412,4 @@ def _cards_among(seen: Sequence[Seen], detect: str) -> list[Seen]:
             kept.append(one)
     if detect == "all":
         return kept
-    best, *others = kept
-    return [best, *(one for one in others if one.ranking.likely)]
+    return [*kept[:1], *(one for one in kept[1:] if one.ranking.likely)]
