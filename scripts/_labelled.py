@@ -53,6 +53,8 @@ def read_photos(table: Path) -> list[Photo]:
     photos: dict[str, Photo] = {}
     for line, row in rows:
         try:
+            if not row["photo"]:
+                raise ValueError("it names no photograph")
             labels = (_label(table.parent, row),) if row["name"] else ()
         except ValueError as error:
             raise _unusable(table, f"line {line}: {error}") from error
@@ -67,9 +69,12 @@ def read_photos(table: Path) -> list[Photo]:
 def _label(folder: Path, row: dict[str, str]) -> Label:
     corners, crop, visible = (row.get(column) or "" for column in ("quad_tl_tr_br_bl", "crop", "visible"))
     quad = np.array([corner.split(",") for corner in corners.split()], np.float64) if corners else None
-    if quad is not None and quad.shape != (4, 2):
+    if quad is not None and not (quad.shape == (4, 2) and np.isfinite(quad).all()):
         raise ValueError(f"not four corners x,y: {corners}")
-    return Label(row["name"], quad, folder / crop if crop else None, float(visible or 1))
+    share = float(visible or 1)
+    if not 0 <= share <= 1:
+        raise ValueError(f"not a share, 0 to 1: {visible}")
+    return Label(row["name"], quad, folder / crop if crop else None, share)
 
 
 def _unusable(table: Path, details: str) -> PipelineError:

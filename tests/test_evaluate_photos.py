@@ -131,6 +131,24 @@ def test_what_can_not_be_read_is_named(recognised: Built, tmp_path: Path) -> Non
         read_photos(tmp_path / "no.csv")
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name,photo\nOx\n", "line 2: it names no photograph"),
+        (
+            'photo,name,quad_tl_tr_br_bl\na.jpg,Ox,"0,0 9,0 9,nan 0,9"\n',
+            "line 2: not four corners x,y: 0,0 9,0 9,nan 0,9",
+        ),
+        ("photo,name,visible\na.jpg,Ox,nan\n", "line 2: not a share, 0 to 1: nan"),
+    ],
+)
+def test_a_row_that_says_nothing_usable_is_named(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "photos.csv").write_text(text)
+    with pytest.raises(PipelineError) as caught:
+        read_photos(tmp_path / "photos.csv")
+    assert caught.value.render().splitlines()[1].endswith(f"photos.csv: {words}")
+
+
 def test_rows_of_one_photograph_come_together_in_order(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [
         {"photo": "a.jpg", "name": "Ox", "quad_tl_tr_br_bl": QUAD, "crop": "a_cut.jpg", "more": "ignored"},
