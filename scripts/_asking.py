@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from _labelled import TURNED, Label, Photo, Quad, turned, with_corner_error
+from _labelled import TURNED, Label, Labelled, Quad, turned, with_corner_error
 from PIL import Image
 
 from helpers.embed.preprocess import as_seen
@@ -21,6 +21,8 @@ from helpers.validation import BrokenImage, read_photo
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from helpers.recognise.regions import Region
 
 FIRST = 5  # matches among which a name is looked for
 CUT_OUT_HEIGHT = 680  # pixels, as Scryfall's `normal`
@@ -74,7 +76,7 @@ class Asked:
 class _Shot:
     """A picture to ask."""
 
-    photo: Photo
+    photo: Labelled
     way: str
     turn: int
     size: tuple[int, int]  # of the photograph
@@ -93,7 +95,7 @@ class Asker:
         self._min_visible = min_visible
         self._strangers = strangers
 
-    def kind(self, photo: Photo) -> str:
+    def kind(self, photo: Labelled) -> str:
         """The kind of photograph, for a table."""
         if not photo.labels:
             return STRANGERS[0]
@@ -102,7 +104,7 @@ class Asker:
         count = len(photo.labels)
         return "one card" if count == 1 else "several cards" if count <= 10 else "more than 10 cards"
 
-    def whole(self, photo: Photo, turn: int) -> Asked:
+    def whole(self, photo: Labelled, turn: int) -> Asked:
         """Ask the photograph, turned clockwise."""
         started = time.monotonic()
         picture = opened(photo.path)
@@ -113,26 +115,25 @@ class Asker:
         quads = [None if label.quad is None else turned(label.quad, size, turn) for label in photo.labels]
         return self._ask(_Shot(photo, WHOLE, turn, size, picture, photo.labels, quads, read))
 
-    def cut_outs(self, photo: Photo, percent: float, seed: int) -> list[Asked]:
+    def cut_outs(self, photo: Labelled, percent: float, seed: int) -> list[Asked]:
         """Ask each card cut out, its corners off by up to `percent` of its width and height.
 
         Without an error that is its own crop, where there is one.
         """
-        from helpers.recognise.regions import Photo as Cutter  # cv2
-        from helpers.recognise.regions import Region
+        from helpers.recognise.regions import Photo, Region  # cv2
 
-        cutter = Cutter(opened(photo.path))
+        whole = Photo(opened(photo.path))
         asked = []
         for number, label in enumerate(photo.labels):
             if label.crop and not percent:
                 cut = opened(label.crop)
             elif label.quad is not None:
                 quad = with_corner_error(label.quad, percent / 100, np.random.default_rng((seed, number)))
-                cut = cutter.cut_out(Region(quad), CUT_OUT_HEIGHT)
+                cut = whole.cut_out(Region(quad), CUT_OUT_HEIGHT)
             else:
                 continue
             way = f"cut out, corners off by {percent:g} %"
-            asked.append(self._ask(_Shot(photo, way, 0, cutter.picture.size, cut, [label], [None])))
+            asked.append(self._ask(_Shot(photo, way, 0, whole.picture.size, cut, [label], [None])))
         return asked
 
     def _ask(self, shot: _Shot) -> Asked:
@@ -167,7 +168,7 @@ class Asker:
         labels, quads = shot.labels, shot.quads
         names = [[match.face.name for match in self._engine.card(card, FIRST).matches] for card in cards]
         ranks = [[found.index(label.name) + 1 if label.name in found else 0 for found in names] for label in labels]
-        places = [[math.nan if card.region.whole else _overlap(card, quad) for card in cards] for quad in quads]
+        places = [[math.nan if card.region.whole else _iou(card.region, quad) for card in cards] for quad in quads]
         shape = (len(labels), len(cards))
         serving = served(np.array(ranks, np.int64).reshape(shape), np.array(places).reshape(shape))
         scored = tuple(
@@ -178,7 +179,7 @@ class Asker:
         return scored, tuple(card for card in range(len(cards)) if card not in serving)
 
     def _of(self, label: Label, quad: Quad | None, card: int | None, rank: int | None, view: View) -> Scored:
-        overlaps = np.array([math.nan if quad is None else _iou(region.quad, quad) for region in view.regions])
+        overlaps = np.array([_iou(region, quad) for region in view.regions])
         lost = None
         if rank != 1:
             seen = {id(one.region): one for one in view.seen}
@@ -213,14 +214,11 @@ def opened(path: Path) -> Image.Image:
         ) from error
 
 
-def _overlap(card: Seen, quad: Quad | None) -> float:
-    return math.nan if quad is None else _iou(card.region.quad, quad)
-
-
-def _iou(one: Quad, other: Quad) -> float:
+def _iou(region: Region, quad: Quad | None) -> float:
+    """Intersection over union; nan without an outline."""
     from helpers.recognise.finding import iou  # cv2
 
-    return iou(one, other)
+    return math.nan if quad is None else iou(region.quad, quad)
 
 
 def _points(quad: Quad) -> Points:

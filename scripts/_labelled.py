@@ -26,7 +26,7 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
+class Labelled:
     """A photograph and the cards on it."""
 
     path: Path
@@ -39,7 +39,7 @@ class Photo:
         return {label.name for label in self.labels}
 
 
-def read_photos(table: Path) -> list[Photo]:
+def read_photos(table: Path) -> list[Labelled]:
     """The photographs of a CSV, in its order; paths are relative to it. PipelineError if it can't be read."""
     try:
         with open(table, newline="", encoding="utf-8-sig") as file:
@@ -50,7 +50,7 @@ def read_photos(table: Path) -> list[Photo]:
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _unusable(table, str(error)) from error
-    photos: dict[str, Photo] = {}
+    photos: dict[str, Labelled] = {}
     for line, row in rows:
         try:
             if not row["photo"]:
@@ -60,7 +60,7 @@ def read_photos(table: Path) -> list[Photo]:
             raise _unusable(table, f"line {line}: {error}") from error
         seen = photos.get(row["photo"])
         labels = (*(seen.labels if seen else ()), *labels)
-        photos[row["photo"]] = Photo(table.parent / row["photo"], row.get("source") or "", labels)
+        photos[row["photo"]] = Labelled(table.parent / row["photo"], row.get("source") or "", labels)
     if not photos:
         raise _unusable(table, "it names no photograph")
     return list(photos.values())

@@ -10,6 +10,8 @@ from _asking import FIRST, STRANGERS, WHOLE, Asked, Named, Scored
 
 from helpers.recognise.evaluation import FOLDS, FOUND, LOST, MAX_STRANGERS, Share, held_out
 
+MASKED = "known cards, masked"
+
 Group = tuple[str, list[Asked]]
 
 
@@ -80,7 +82,7 @@ def _lost(groups: Sequence[Group], way: str) -> str:
 def _strangers(asked: Sequence[Asked]) -> str:
     """How many pictures of strangers something was sure of."""
     rows = [["Strangers", "pictures with something sure"]]
-    for title in (*STRANGERS, "known cards, masked"):
+    for title in (*STRANGERS, MASKED):
         some = [one for one in asked if one.strangers is not None and _title(one) == title]
         if some:
             rows.append([title, str(_share((one, any(c.sure for c in one.strangers or ())) for one in some))])
@@ -88,7 +90,7 @@ def _strangers(asked: Sequence[Asked]) -> str:
 
 
 def _title(one: Asked) -> str:
-    return one.kind if one.kind in STRANGERS else "known cards, masked"
+    return one.kind if one.kind in STRANGERS else MASKED
 
 
 def _threshold(asked: Sequence[Asked]) -> str:

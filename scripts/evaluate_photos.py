@@ -19,7 +19,7 @@ from pathlib import Path
 import _path  # noqa: F401  # must come before helpers
 import msgspec
 from _asking import Asked, Asker, Points, names_of
-from _labelled import Photo, read_photos
+from _labelled import Labelled, read_photos
 from _scores import report
 from drawn.page import Shown, page
 
@@ -99,7 +99,7 @@ def require_writable(flag: str, file: Path | None) -> None:
         require_replaceable(file, f"the {flag} file", f"pass a file, new or existing: {flag} FILE")
 
 
-def ask(asker: Asker, photos: Sequence[Photo], args: EvaluateArgs) -> list[Asked]:
+def ask(asker: Asker, photos: Sequence[Labelled], args: EvaluateArgs) -> list[Asked]:
     """Every photograph each way that was asked for."""
     asked = []
     with Progress("Asking", len(photos), "photographs") as progress:
@@ -111,7 +111,7 @@ def ask(asker: Asker, photos: Sequence[Photo], args: EvaluateArgs) -> list[Asked
     return asked
 
 
-def _cut_outs(asker: Asker, photo: Photo, args: EvaluateArgs) -> Iterator[Asked]:
+def _cut_outs(asker: Asker, photo: Labelled, args: EvaluateArgs) -> Iterator[Asked]:
     for percent in args.corner_error:
         for seed in range(args.seeds if percent else 1):
             yield from asker.cut_outs(photo, percent, seed)
