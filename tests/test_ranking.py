@@ -257,7 +257,6 @@ def first_rows(rankings: list[Ranking]) -> list[int]:
 def test_an_index_without_hashes_ranks_by_the_vectors(tmp_path: Path) -> None:
     rows = random_rows(400)
     made = ranker(tmp_path, rows, None)
-    assert not made.has_hashes
     assert made.nearest_hashes(random_hashes(3)) is None
     (one,), (other,) = (made.rank(rows[7:8], random_hashes(1, seed)) for seed in range(2))
     assert one.rows[0] == 7

@@ -68,11 +68,6 @@ class Ranker:
         self.settings = settings
         self._whitening = Whitening.fit(vectors, settings.whitening_ridge)
 
-    @property
-    def has_hashes(self) -> bool:
-        """Whether the index has hashes."""
-        return self._hash_index is not None
-
     def nearest_hashes(
         self, hashes: NDArray[np.uint8], masked: NDArray[np.int64] = NO_ROWS
     ) -> NDArray[np.int32] | None:

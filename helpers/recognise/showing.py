@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,20 +98,20 @@ def table(asked: Asked, answer: Answer, searched: Searched, *, briefly: bool, de
         lines += _brief_lines(answer.cards)
     else:
         for card in answer.cards:
-            heading = heading_of(asked, card)
+            heading = _heading(asked, card)
             lines += [f"  {heading}"] if heading else []
             lines += _match_lines(card.matches)
     return "\n".join(lines)
 
 
-def heading_of(asked: Asked, card: Card) -> str:
+def _heading(asked: Asked, card: Card) -> str:
     """Where a card is in a picture, and how clear its best match is; of words that says nothing."""
     return f"{where(card)}: {how_sure(card)}" if asked.is_picture else how_sure(card) if asked.pictures else ""
 
 
 def faces_line(name: str, faces: Sequence[tuple[CardFace, Sequence[Match]]]) -> str:
     """One object: the faces of a name, each with those that look like it."""
-    found = [{**_face_fields(face), "nearest": match_fields(nearest)} for face, nearest in faces]
+    found = [{**_face_fields(face), "nearest": _match_fields(nearest)} for face, nearest in faces]
     return json.dumps({"name": name, "faces": found}, ensure_ascii=False)
 
 
@@ -178,9 +177,9 @@ def how_sure(card: Card) -> str:
     return f"{'sure' if card.sure else 'NOT sure'} (margin {card.margin:.2f}, gap {card.gap:.2f})"
 
 
-def shown(image: str | os.PathLike[str]) -> str:
+def shown(path: str) -> str:
     """A path as text, with replacement characters for bytes that are not UTF-8."""
-    return os.fspath(image).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _card_fields(card: Card) -> dict[str, Any]:
@@ -190,11 +189,11 @@ def _card_fields(card: Card) -> dict[str, Any]:
         "margin": card.margin and round(card.margin, _DIGITS),
         "gap": card.gap and round(card.gap, _DIGITS),
         "sure": card.sure,
-        "matches": match_fields(card.matches),
+        "matches": _match_fields(card.matches),
     }
 
 
-def match_fields(matches: Sequence[Match]) -> list[dict[str, Any]]:
+def _match_fields(matches: Sequence[Match]) -> list[dict[str, Any]]:
     """Matches as JSON has them."""
     return [{"rank": match.rank, "score": round(match.score, _DIGITS), **_face_fields(match.face)} for match in matches]
 
