@@ -74,7 +74,7 @@ def parse_args(argv: Sequence[str] | None) -> QueryArgs:
     add_question_options(parser)
     parser.section("searching")
     parser.option("--index", path, Path("index_out"), "DIR", "index directory")
-    several = f"matches per card (default: {K}; 1 in the table of a picture with several cards)"
+    several = f"matches per card, at most about 100 (default: {K}; 1 in the table of a picture with several cards)"
     parser.option("--k", number(int, 1, suggest=K), None, "N", several)
     least = "leave out matches with a lower score, -3 to 1, and cards without any other"
     parser.option("--min-score", number(float, -3, 1, suggest=0.5), None, "S", least)

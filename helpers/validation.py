@@ -22,12 +22,8 @@ from helpers.talk import human_bytes
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP")
 OTHER_PHOTO_FORMATS = ("GIF", "BMP", "TIFF", "AVIF")  # of a query's picture, where Pillow knows them
-_MORE_SUFFIXES = {
-    ".heic",
-    ".heif",
-    ".hif",
-    ".mpo",
-}  # HEIC without its plugin is an error that says so; an MPO is a JPEG
+# Without its plugin HEIC is an error that says so; an MPO is a JPEG
+_MORE_SUFFIXES = {".heic", ".heif", ".hif", ".mpo"}
 MAX_PICTURE_BYTES = 64_000_000  # of a file
 MAX_CARD_BYTES = 8_000_000  # of a server's response; Scryfall's largest has 2 MB
 MAX_PIXELS = 120_000_000  # 360 MB decoded: a photograph in a query

@@ -215,5 +215,5 @@ def test_frames_that_can_not_be_read_are_left_out(engine: QueryEngine, recognise
     assert [left.image for left in answer.left_out] == [str(broken), str(tmp_path / "nothing.jpg")]
     assert all(left.error for left in answer.left_out)
     none = engine.vote([broken, broken])
-    assert (none.error, none.cards, len(none.left_out)) == ("none of 2 pictures could be answered", (), 2)
+    assert (none.error, none.cards, len(none.left_out)) == ("none of the pictures could be answered", (), 2)
     assert engine.vote([]).error == "no picture"

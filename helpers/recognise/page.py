@@ -86,7 +86,9 @@ class Page:
         self._file.write(f"<section><h2>{_text(asked.title)}</h2>\n")
         for one in (answer, *answer.left_out):
             if one.error is not None:
-                self._file.write(f'<p class="error">{_text(f"{shown(one.image)}: {one.error}".lstrip(": "))}</p>\n')
+                self._file.write(
+                    f'<p class="error">{_text(": ".join(filter(None, (shown(one.image), one.error))))}</p>\n'
+                )
         if answer.error is None:
             self._file.write(self._answered(asked, answer))
         self._file.write("</section>\n")

@@ -58,9 +58,7 @@ class Match:
 class Card:
     """A card in a picture, and the faces it may be, best first."""
 
-    quad: (
-        tuple[tuple[float, float], ...] | None
-    )  # its corners from its own top left, clockwise; None: the whole picture
+    quad: tuple[tuple[float, float], ...] | None  # corners from its own top left, clockwise; None: the whole picture
     orientation: int  # degrees clockwise that it is turned in the picture: 0, 90, 180, 270
     matches: tuple[Match, ...]
     margin: float | None  # from the best score to that of the best other name; None if there is no other
@@ -78,7 +76,7 @@ class Seconds:
     search: float = 0.0
 
     def __add__(self, other: Seconds) -> Seconds:
-        """Of both answers."""
+        """How long both took."""
         return Seconds(*map(operator.add, dataclasses.astuple(self), dataclasses.astuple(other)))
 
 
@@ -260,7 +258,7 @@ class QueryEngine:
             else:
                 voters.append(view.cards()[0])
         if not voters:
-            error = f"none of {len(left_out)} pictures could be answered" if left_out else "no picture"
+            error = "none of the pictures could be answered" if left_out else "no picture"
             return Answer("", error=error, left_out=tuple(left_out))
         card = self._voted(voters, k)
         return Answer("", (card,), embedded=embedded, seconds=seconds, left_out=tuple(left_out))
