@@ -51,6 +51,7 @@ def _metadata_json(stored: StoredIndex, records: Records, *, hashed: bool) -> It
         "shape": [stored.count, stored.width],
         "model": {"clip_model": manifest.environment.clip_model, "weights_sha256": manifest.model.weights_sha256},
         "preprocessing": {"target_size": manifest.parameters.target_size, "fit": manifest.parameters.fit},
+        "recognition": manifest.recognition,
         "built": manifest.timestamp,
     }
     if hashed:
