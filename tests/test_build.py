@@ -341,7 +341,7 @@ def test_a_build_that_is_killed_while_the_files_are_swapped_is_completed_without
 
 
 @pytest.mark.parametrize(
-    ("column", "reason"), [("embeddings", "has a cosine of"), ("dhash", "has another difference hash than its row")]
+    ("column", "reason"), [("embeddings", "has a cosine of"), ("dhash", "and its picture differ in")]
 )
 def test_an_index_that_misnames_its_pictures_never_replaces_a_good_one(
     built: Built, tmp_path: Path, column: str, reason: str
