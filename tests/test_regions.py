@@ -57,7 +57,7 @@ def test_the_turned_whole_picture_is_cut_out_upright(quarters: int) -> None:
     photo = Photo(card.rotate(-90 * quarters, expand=True))  # Pillow turns counterclockwise
     region = next(one for one in photo.regions() if one.whole and one.orientation == 90 * quarters)
     assert np.array_equal(np.asarray(photo.cut_out(region, 384)), np.asarray(card))
-    assert np.array_equal(photo.hashes([region])[0], dhash(card))
+    assert np.array_equal(photo.hashed([region])[1][0], dhash(card))
     assert region.card_shaped
 
 
@@ -78,17 +78,24 @@ def test_the_card_is_cut_out_upright_of_one_of_the_regions(turn: float) -> None:
     cut = photo.cut_out(region, 176)
     assert cut.size == (126, 176)
     assert np.abs(np.asarray(cut)[8:-8, 8:-8] - small).mean() < 15
-    differing = np.unpackbits(photo.hashes([region])[0] ^ dhash(card)).sum()
+    differing = np.unpackbits(photo.hashed([region])[1][0] ^ dhash(card)).sum()
     assert differing < 40  # of 256; half of them for another card
 
 
 def test_hashes_come_in_the_order_of_the_regions_one_each() -> None:
     photo = Photo(lay(plain(), a_card(), UPRIGHT))
-    regions = photo.regions()
-    hashes = photo.hashes(regions)
+    regions, hashes = photo.hashed(photo.regions())
     assert hashes.shape == (len(regions), 32)
     assert hashes.dtype == np.uint8
-    assert np.array_equal(photo.hashes(regions[::-1]), hashes[::-1])
+    assert np.array_equal(photo.hashed(regions[::-1])[1], hashes[::-1])
+
+
+def test_a_blank_region_is_left_out_but_for_the_whole_picture() -> None:
+    photo = Photo(lay(plain(), a_card(), UPRIGHT))
+    card, table = Region(UPRIGHT), Region(np.array([(5, 5), (68, 5), (68, 93), (5, 93)], np.float64))
+    kept, hashes = photo.hashed([photo.whole(), card, table])
+    assert (kept[1:], len(hashes)) == ([card], 2)
+    assert photo.hashed([table])[0] == [table]
 
 
 def test_only_a_whole_picture_may_have_another_shape_than_a_card_s() -> None:
@@ -114,5 +121,5 @@ def test_a_tiny_picture_is_asked_as_a_whole(size: tuple[int, int]) -> None:
     photo = Photo(Image.new("RGB", size))
     regions = photo.regions()
     assert all(region.whole for region in regions)
-    assert photo.hashes(regions).shape == (len(regions), 32)
+    assert photo.hashed(regions)[1].shape[1] == 32
     assert all(min(photo.cut_out(region, 384).size) >= 1 for region in regions)

@@ -27,6 +27,19 @@ DHASH: dict[str, Any] = {
 
 def dhash(picture: Image.Image) -> NDArray[np.uint8]:
     """Return the hash of a picture as `preprocess.as_seen` returns it, uint8 [32]; thread-safe."""
-    grey = picture.convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.LANCZOS)
-    levels = np.asarray(grey)
+    return hash_of(thumbnail(picture))
+
+
+def hash_of(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the hash of what `thumbnail` returned, uint8 [32]."""
     return np.packbits(levels[:, 1:] > levels[:, :-1])
+
+
+def thumbnail(picture: Image.Image) -> NDArray[np.uint8]:
+    """What the hash is taken of: the picture's greys, uint8 [16, 17]."""
+    return np.asarray(picture.convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.LANCZOS))
+
+
+def contrast(levels: NDArray[np.uint8]) -> float:
+    """How much the neighbours differ that the hash compares, on average, of 255: by one or less, that is noise."""
+    return float(np.abs(np.diff(levels.astype(np.int16), axis=1)).mean())

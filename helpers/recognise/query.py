@@ -300,8 +300,7 @@ class QueryEngine:
         started = time.monotonic()
         photo = Photo(_opened(picture))
         read = time.monotonic()
-        regions = photo.regions() if detect != "off" else [photo.whole()]
-        hashes = photo.hashes(regions)
+        regions, hashes = photo.hashed(photo.regions() if detect != "off" else [photo.whole()])
         bits = self._ranker.nearest_hashes(hashes, masked)
         detected = time.monotonic()
         seen, embedding = self._embed_in_rounds(photo, regions, hashes, bits, masked)
