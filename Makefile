@@ -117,10 +117,10 @@ conda-mps: ## the same for a Mac: mtg-image-db-mps
 	$(HAVE_CONDA)
 	$(CONDA) env update --file environment-mps.yml --prune
 
-test: $(INSTALLED) ## run the tests except the slow ones (three minutes)
+test: $(INSTALLED) ## run the tests except the slow ones (five minutes)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow" $(ARGS)
 
-test-slow: $(INSTALLED) ## run the slow tests: torchrun, demo, README, small disks, real cards (two minutes)
+test-slow: $(INSTALLED) ## run the slow tests: torchrun, demo, README, small disks, real cards (three minutes)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m slow $(ARGS)
 
 lint: $(INSTALLED) ## check style and types
