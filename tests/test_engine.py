@@ -1,7 +1,6 @@
 """Which of a picture's regions the engine takes for cards, asked as a library."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -144,16 +143,6 @@ def test_where_all_names_are_masked_no_card_is_answered(engine: QueryEngine, car
 def test_an_unknown_way_to_detect_is_an_error(engine: QueryEngine, cards: Cards) -> None:
     with pytest.raises(PipelineError, match="must be one of auto, off, all"):
         engine.ask(cards[0][1], detect="none")
-
-
-def test_a_path_an_image_and_pixels_have_the_same_answer(
-    engine: QueryEngine, scene: Image.Image, answered: Answer, tmp_path: Path
-) -> None:
-    scene.save(tmp_path / "scene.png")
-    assert engine.ask(np.asarray(scene)).cards == answered.cards
-    from_file = engine.ask(tmp_path / "scene.png")
-    assert from_file.cards == answered.cards
-    assert from_file.size == TABLE
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (47, 47)])
