@@ -150,3 +150,18 @@ def test_of_a_model_only_one_image_tower_stays(own: Path, monkeypatch: pytest.Mo
     precision.settle_precision(embedder, "auto", [], lambda: pictures)
     assert embedder.precision == "bf16"
     assert (alive(open_clip.CLIP), alive(open_clip.transformer.VisionTransformer)) == (before[0], before[1] + 1)
+
+
+def test_torch_has_its_threads_back_once_the_last_of_several_models_is_done(own: Path) -> None:
+    one, other, before = load(own), load(own), torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        first, second = one.for_many(), other.for_many()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert torch.get_num_threads() == 1
+        second.__exit__(None, None, None)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -45,7 +45,6 @@ BATCH = {"cpu": 8, "cuda": 256, "mps": 64}
 # One thread stacks and pins a batch while the device works on the other's. On MPS there is only one: torch crashes
 # with more (github.com/pytorch/pytorch/issues/197805).
 CUDA_MODEL_THREADS = 2
-_COUNTING = threading.Lock()
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and MPS word it, and the CPU
 _SPATIAL = (
     transforms.Resize,
@@ -61,6 +60,32 @@ _LOAD_ERRORS = (
 _LOADING = threading.Lock()  # catch_warnings and torch's initialisers change what all threads share
 
 
+class _OneThread:
+    """Torch's number of threads, which all of the process shares: one while anybody needs it so, then as before."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = self._before = 0
+
+    def enter(self) -> None:
+        """From now on torch uses one thread."""
+        with self._lock:
+            if not self._users:
+                self._before = torch.get_num_threads()
+                torch.set_num_threads(1)
+            self._users += 1
+
+    def leave(self) -> None:
+        """The last to leave restores what was before."""
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                torch.set_num_threads(self._before)
+
+
+_ONE_THREAD = _OneThread()
+
+
 class Embedder:
     """A model's image tower on a device, and the one way from a decoded picture to a vector."""
 
@@ -71,7 +96,6 @@ class Embedder:
         self.precision = "fp32"
         self.architecture = _architecture(source)
         self._device = device
-        self._many = self._torch_threads = 0
         self._tower: torch.nn.Module = model.visual
         self.fingerprint = _fingerprint(self._tower)
         preprocessing = open_clip_transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
@@ -123,18 +147,11 @@ class Embedder:
     @contextmanager
     def for_many(self) -> Iterator[None]:
         """Within the block, each thread that calls `prepare` or `encode` uses one core, see `model_threads`."""
-        with _COUNTING:
-            if not self._many:
-                self._torch_threads = torch.get_num_threads()
-                torch.set_num_threads(1)
-            self._many += 1
+        _ONE_THREAD.enter()
         try:
             yield
         finally:
-            with _COUNTING:
-                self._many -= 1
-                if not self._many:
-                    torch.set_num_threads(self._torch_threads)
+            _ONE_THREAD.leave()
 
     @contextmanager
     def can_be_given_up(self) -> Iterator[Callable[[], None]]:

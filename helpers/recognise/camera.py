@@ -63,7 +63,7 @@ class Photograph:
 
     def cut_out(self, size: tuple[int, int] = CUT_OUT_PIXELS) -> Image.Image:
         """The card alone, rectified: what a detector that finds its corners exactly would return."""
-        flat = _rectangle(*size)
+        flat = rectangle(*size)
         seen = Image.open(BytesIO(self.jpeg))
         return seen.transform(
             size, Image.Transform.PERSPECTIVE, homography(self.quad, flat).tolist(), Image.Resampling.BICUBIC
@@ -112,7 +112,7 @@ def scene(cards: Sequence[Image.Image], rng: np.random.Generator, conditions: Co
         _lay_down(table, card, quad, card_height)
     pixels = np.asarray(table, dtype=np.float32)
     pixels = _lit(pixels, rng, conditions.light)
-    pixels = _with_glare(pixels, quads[0] if len(quads) == 1 else _rectangle(*size), rng, conditions.glare)
+    pixels = _with_glare(pixels, quads[0] if len(quads) == 1 else rectangle(*size), rng, conditions.glare)
     blurred = _image(pixels).filter(ImageFilter.GaussianBlur(conditions.blur_pixels * rng.uniform(0.5, 1.0)))
     pixels = np.asarray(blurred, dtype=np.float32)
     pixels = pixels + conditions.noise * rng.standard_normal(pixels.shape, dtype=np.float32)
@@ -194,7 +194,8 @@ def card_mask(size: tuple[int, int]) -> Image.Image:
     return fine.reduce(_FINE)
 
 
-def _rectangle(width: float, height: float) -> Quad:
+def rectangle(width: float, height: float) -> Quad:
+    """The corners of an upright rectangle at 0, 0."""
     return ((0.0, 0.0), (width, 0.0), (width, height), (0.0, height))
 
 
@@ -218,7 +219,7 @@ def _lay_down(table: Image.Image, card: Image.Image, quad: Quad, card_height: fl
     laid = flat.transform(
         (size[0] * _FINE, size[1] * _FINE),
         Image.Transform.PERSPECTIVE,
-        homography(_rectangle(*flat.size), fine_quad).tolist(),
+        homography(rectangle(*flat.size), fine_quad).tolist(),
         Image.Resampling.BICUBIC,
     ).reduce(_FINE)
     shadow = laid.getchannel("A").filter(ImageFilter.GaussianBlur(blur)).point(lambda a: int(a * 0.55))
@@ -239,10 +240,10 @@ def _visible_shares(quads: Sequence[Quad], size: tuple[int, int]) -> list[float]
     """The share of each card, on a grid of its points, that is in the frame and not under one of those after it."""
     shares = []
     for i, quad in enumerate(quads):
-        a, b, c, d, e, f, g, h = homography(quad, _rectangle(1, 1))
+        a, b, c, d, e, f, g, h = homography(quad, rectangle(1, 1))
         u, v = _GRID.T
         points = np.stack([a * u + b * v + c, d * u + e * v + f], axis=1) / (g * u + h * v + 1)[:, None]
-        visible = _inside(points, np.array(_rectangle(*size)))
+        visible = _inside(points, np.array(rectangle(*size)))
         for other in quads[i + 1 :]:
             visible &= ~_inside(points, np.array(other))
         shares.append(float(visible.mean()))

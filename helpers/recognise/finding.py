@@ -19,7 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-CARD_MM = (63.0, 88.0)  # width, height
+from helpers.recognise.camera import CARD_ASPECT
+
 WORKING_SIDE = 1000  # pixels: the longer side that a picture is reduced to before its edges are searched
 MIN_AREA = 0.004  # of the picture: 250 cards would fill it
 MIN_SIDE = 24  # pixels of the reduced picture
@@ -270,7 +271,7 @@ def _three_sides(pieces: NDArray[np.float64]) -> tuple[NDArray[np.float64], Quad
     middles = pieces.mean(axis=1)[np.stack([one, other], axis=1)]
     away *= np.sign(((middles - near) * away).sum(axis=2, keepdims=True))
     across = np.linalg.norm(near[:, 0] - near[:, 1], axis=1)[:, None, None]
-    ratios = (CARD_MM[1] / CARD_MM[0], CARD_MM[0] / CARD_MM[1])  # the seen end is a short side or a long one
+    ratios = (1 / CARD_ASPECT, CARD_ASPECT)  # the seen end is a short side or a long one
     far = np.concatenate([near + away * across * ratio for ratio in ratios])
     near = np.concatenate([near, near])
     quads = np.stack([near[:, 0], near[:, 1], far[:, 1], far[:, 0]], axis=1)
@@ -393,7 +394,7 @@ def _unlike_a_card(quads: Quads, width: int, height: int) -> NDArray[np.float64]
         other = np.concatenate([below * scale, h[:, None]], axis=1)
         lengths = np.linalg.norm(one, axis=1), np.linalg.norm(other, axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            aspect = np.abs(np.log(lengths[0] / lengths[1] * CARD_MM[1] / CARD_MM[0]))
+            aspect = np.abs(np.log(lengths[0] / lengths[1] / CARD_ASPECT))
             square = np.abs((one * other).sum(axis=1)) / (lengths[0] * lengths[1])
         best = np.fmin(best, np.maximum(aspect, square))
     sides = np.roll(quads, -1, axis=1) - quads

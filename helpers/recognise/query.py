@@ -330,7 +330,7 @@ class QueryEngine:
 
         What a sure card covers is left out. Returns the seconds spent on embedding, too.
         """
-        left = _most_promising_first(len(regions), bits)
+        left = most_promising_first(len(regions), bits)
         if len(masked) == len(self):
             left = []  # no face is left to be found
         seen: list[Seen] = []
@@ -352,7 +352,7 @@ class QueryEngine:
         return matches_of(self._ranker.faces(ranking.rows[:k]), ranking.scores[:k])
 
 
-def _most_promising_first(count: int, bits: NDArray[np.int32] | None) -> list[int]:
+def most_promising_first(count: int, bits: NDArray[np.int32] | None) -> list[int]:
     """The numbers of `count` regions, clearest outline first, in the order in which to ask them.
 
     Those with the clearest outlines and those with the nearest hashes take turns: a reflection spoils a card's hash, a

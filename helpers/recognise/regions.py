@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from helpers.embed.dhash import contrast, hash_of, thumbnail
-from helpers.recognise.finding import ASPECT_ROOM, CARD_MM, WORKING_SIDE, Pyramid, area, find_quads, overlap
+from helpers.recognise.camera import CARD_ASPECT, rectangle
+from helpers.recognise.finding import ASPECT_ROOM, WORKING_SIDE, Pyramid, area, find_quads, overlap
 
 HASHED_HEIGHT = 192  # pixels of a cut-out that is only hashed, to 17 x 16
 # Of a picture that has a card's shape the card's edges may be cut off: it is tried as the inner part of a card, too.
@@ -38,7 +39,7 @@ class Region:
     def card_shaped(self) -> bool:
         """Whether it has the shape of an upright card; what `finding` finds has it."""
         width, height = (float(np.linalg.norm(self.quad[corner] - self.quad[0])) for corner in (1, 3))
-        return not self.whole or abs(math.log(width / height * CARD_MM[1] / CARD_MM[0])) < ASPECT_ROOM
+        return not self.whole or abs(math.log(width / height / CARD_ASPECT)) < ASPECT_ROOM
 
     def grown(self, by: float) -> Region:
         """The same about its centre, larger; what lies outside the picture repeats its edge."""
@@ -67,7 +68,7 @@ class Photo:
 
     def whole(self, orientation: int = 0) -> Region:
         """The whole picture, as it is or showing a card that is turned."""
-        return Region(np.roll(_frame(*self.picture.size), -orientation // 90, axis=0), whole=True)
+        return Region(np.roll(rectangle(*self.picture.size), -orientation // 90, axis=0), whole=True)
 
     def regions(self) -> list[Region]:
         """The whole picture first, then all that may be a card, each of the ways up that it can have."""
@@ -84,23 +85,15 @@ class Photo:
 
         A patch of a table is as near to one card as to any other.
         """
-        width = round(HASHED_HEIGHT * CARD_MM[0] / CARD_MM[1])
-        levels = [thumbnail(self._cut(region, width, HASHED_HEIGHT)) for region in regions]
+        levels = [thumbnail(self.cut_out(region, HASHED_HEIGHT)) for region in regions]
         kept = [i for i, each in enumerate(levels) if i == 0 or contrast(each) >= MIN_CONTRAST]
         return [regions[i] for i in kept], np.array([hash_of(levels[i]) for i in kept], np.uint8)
 
     def cut_out(self, region: Region, height: int) -> Image.Image:
         """The card in `region`, upright, `height` pixels high; the whole picture keeps its own shape and size."""
-        return self._cut(region, round(height * CARD_MM[0] / CARD_MM[1]), height)
-
-    def _cut(self, region: Region, width: int, height: int) -> Image.Image:
         if not region.whole:
-            return Image.fromarray(self.pyramid.straighten(region.quad, width, height))
+            return Image.fromarray(self.pyramid.straighten(region.quad, round(height * CARD_ASPECT), height))
         if not region.orientation:
             return self.picture
         pixels = np.rot90(self.pyramid.reduced(WORKING_SIDE), region.orientation // 90)  # counterclockwise
         return Image.fromarray(np.ascontiguousarray(pixels))
-
-
-def _frame(width: int, height: int) -> list[tuple[float, float]]:
-    return [(0.0, 0.0), (float(width), 0.0), (float(width), float(height)), (0.0, float(height))]
