@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from helpers.cards.image_cache import ImageCache
 from helpers.errors import PipelineError
 from helpers.recognise.finding import iou
-from helpers.recognise.query import DETECT, Answer, Card, QueryEngine
+from helpers.recognise.query import DETECT, Answer, Card, QueryEngine, most_promising_first
 from tests.conftest import Built
 from tests.tables import Quad, cluttered, lay, lay_all, plain, where, wooden
 
@@ -158,3 +158,10 @@ def test_a_card_under_a_hand_is_answered(engine: QueryEngine, cards: Cards) -> N
     table = lay(wooden(), picture, where((500, 375), 600, 5))
     ImageDraw.Draw(table).rounded_rectangle((610, 450, 800, 800), 60, (205, 160, 135))
     assert names(engine.ask(table)) == [name]
+
+
+def test_clear_outlines_and_near_hashes_take_turns() -> None:
+    bits = np.array([90, 110, 100, 95, 40, 30, 105, 120], np.int32)  # regions come clearest outline first
+    assert most_promising_first(8, bits)[:4] == [0, 5, 1, 4]
+    assert sorted(most_promising_first(8, bits)) == list(range(8))
+    assert most_promising_first(3, None) == [0, 1, 2]

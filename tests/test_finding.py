@@ -147,6 +147,21 @@ def test_a_card_that_is_the_picture_is_not_found_but_parts_of_it_may_be() -> Non
     assert not any(np.abs(one - frame).max() < 3 for one in found(picture))
 
 
+@pytest.mark.parametrize("side", ["left", "right", "top", "bottom"])
+def test_a_card_that_has_a_whole_side_outside_the_picture_is_found(side: str) -> None:
+    quad = where(MIDDLE, 450, 0)
+    picture = lay(wooden(), a_card(), quad)
+    (left, top), (right, bottom) = quad.min(axis=0), quad.max(axis=0)
+    cut = 0.1 * np.array([right - left, bottom - top])
+    box = {
+        "left": (int(left + cut[0]), 0, *SIZE),
+        "right": (0, 0, int(right - cut[0]), SIZE[1]),
+        "top": (0, int(top + cut[1]), *SIZE),
+        "bottom": (0, 0, SIZE[0], int(bottom - cut[1])),
+    }[side]
+    assert nearest(found(picture.crop(box)), quad - box[:2]) >= 0.9
+
+
 def test_forty_cards_in_a_grid_are_found_all() -> None:
     quads = [where((62 + 125 * column, 75 + 150 * row), 135, 0) for row in range(5) for column in range(8)]
     seen = found(lay_all(wooden(), quads))
