@@ -2,14 +2,20 @@
 
 Reads:  nothing; the same --seed draws the same cards, and a larger --count begins with the same ones
 Writes: demo/cards/ - cards.jsonl (Scryfall's card objects, with `picture` in place of `image_uris`), a JPEG per side of
-        745 x 1040 pixels, contact_sheet.jpg that shows them all
-Next:   standin_scryfall.py --table demo/cards/cards.jsonl; take_photographs.py --table demo/cards/cards.jsonl
+        745 x 1040 pixels, contact_sheet.jpg that shows them all, and pictures.csv: a row for each picture that is a
+        scan (no placeholder, none that is missing or lost), with the columns file (in that directory), name (the whole
+        card's), illustration_id (the side's: the same for the same art), layout, frame, treatment, lang
+Next:   standin_scryfall.py --table demo/cards/cards.jsonl; take_photographs.py --table demo/cards/cards.jsonl;
+        tune_model.py --table demo/cards/pictures.csv
 
-300 cards have frames of four eras, every family of layouts (and an unknown one), reprints with the same art in
-another frame, translations, tokens, placeholders, a card without a picture, and one whose picture is lost.
+300 cards have frames of five eras and over a dozen treatments, every family of layouts (and an unknown one), reprints
+with the same art in another frame, translations, tokens, placeholders, a card without a picture, and one whose picture
+is lost. About half of the art shows scenes, the other half patterns of many kinds.
 """
 
 import argparse
+import csv
+import io
 import json
 import multiprocessing
 import os
@@ -31,7 +37,8 @@ from helpers.errors import Category, ExitCode, PipelineError
 from helpers.machine_limits import usable_cores
 from helpers.talk import Progress
 
-TABLE = "cards.jsonl"
+TABLE, PICTURES = "cards.jsonl", "pictures.csv"
+PICTURE_COLUMNS = ("file", "name", "illustration_id", "layout", "frame", "treatment", "lang")
 SHEET, SHEET_COLUMNS, SHEET_PIXELS = "contact_sheet.jpg", 20, (122, 170)
 JPEG_QUALITY = 88
 
@@ -62,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cards = make_catalogue(args.count, args.seed)
     pictures = draw(cards, folder)
     write_table(folder / TABLE, cards)
+    write_pictures_table(folder / PICTURES, cards)
     write_contact_sheet(pictures, folder / SHEET)
     print(f"{len(cards)} cards with {len(pictures)} pictures are in {folder}; {SHEET} shows them all")
     return ExitCode.OK
@@ -119,12 +127,17 @@ def _end_with_the_parent() -> None:
         os._exit(1)
 
 
+def drawn_sides(card: Card) -> range:
+    """The sides of a card that are drawn."""
+    return range(0 if card.lost or card.image_status == "missing" else card.pictures)
+
+
 def draw_card(place: int, card: Card, folder: Path) -> list[Path]:
     """Draw the sides of the card at `place` and return their files."""
     from drawn.frames import draw_side  # numpy, needed by each worker but not for --help
 
     files = []
-    for side in range(0 if card.lost or card.image_status == "missing" else card.pictures):
+    for side in drawn_sides(card):
         files.append(folder / picture_name(place, side))
         with atomic_path(files[-1]) as part:
             draw_side(card, side).save(part, "JPEG", quality=JPEG_QUALITY)
@@ -141,16 +154,30 @@ def write_table(table: Path, cards: Sequence[Card]) -> None:
     atomic_write_bytes(table, "".join(line(place, card) for place, card in enumerate(cards)).encode())
 
 
+def write_pictures_table(table: Path, cards: Sequence[Card]) -> None:
+    """Write a row for each picture that shows a card."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(PICTURE_COLUMNS)
+    for place, card in enumerate(cards):
+        for side in drawn_sides(card) if card.image_status == "highres_scan" else ():
+            art = card.sides[side].illustration_id
+            row = (picture_name(place, side), card.name, art, card.layout, card.set.frame, card.treatment, card.lang)
+            writer.writerow(row)
+    atomic_write_bytes(table, text.getvalue().encode())
+
+
 def write_contact_sheet(pictures: Sequence[Path], sheet: Path) -> None:
     """Write thumbnails of all pictures, side by side."""
-    width, height = SHEET_PIXELS
-    rows = -(-len(pictures) // SHEET_COLUMNS)
-    image = Image.new("RGB", (min(len(pictures), SHEET_COLUMNS) * width, rows * height), (90, 90, 90))
+    shrink = 1 if len(pictures) <= 1000 else 2
+    (width, height), columns = (pixels // shrink for pixels in SHEET_PIXELS), SHEET_COLUMNS * shrink
+    rows = -(-len(pictures) // columns)
+    image = Image.new("RGB", (min(len(pictures), columns) * width, rows * height), (90, 90, 90))
     for i, picture in enumerate(pictures):
         with disk_errors_named(picture), Image.open(picture) as opened:
             opened.draft("RGB", (2 * width, 2 * height))
             small = opened.resize((width - 4, height - 4), Image.Resampling.LANCZOS)
-        image.paste(small, (i % SHEET_COLUMNS * width + 2, i // SHEET_COLUMNS * height + 2))
+        image.paste(small, (i % columns * width + 2, i // columns * height + 2))
     with atomic_path(sheet) as part:
         image.save(part, "JPEG", quality=85)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from drawn.catalogue import MAX_CARDS, SETS, Card, card_object, make_catalogue
+from drawn.catalogue import MAX_CARDS, SETS, TREATMENTS, Card, card_object, make_catalogue
 from drawn.frames import draw_side
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,8 +48,8 @@ def test_another_seed_gives_other_cards(catalogue: list[Card]) -> None:
 def test_it_has_everything_that_a_real_list_has(catalogue: list[Card]) -> None:
     layouts = Counter(card.layout for card in catalogue)
     assert set(layouts) == {*ONE_PICTURE, *A_PICTURE_A_SIDE, "planar", "kaleidoscope"}
-    assert {card.set.frame for card in catalogue} == {"1993", "1997", "2003", "2015"}
-    assert {card.set.border for card in catalogue} == {"black", "white"}
+    assert {card.set.frame for card in catalogue} == {"1993", "1997", "2003", "2015", "future"}
+    assert {card.set.border for card in catalogue} == {"black", "white", "silver", "gold"}
     assert len({card.lang for card in catalogue}) >= 5
     assert {card.image_status for card in catalogue} == {"highres_scan", "placeholder", "missing"}
     assert any(card.lost for card in catalogue)
@@ -61,7 +61,19 @@ def test_it_has_everything_that_a_real_list_has(catalogue: list[Card]) -> None:
     assert {"gold", "", "W", "U", "B", "R", "G"} == {
         "gold" if len(card.sides[0].colours) > 1 else card.sides[0].colours for card in catalogue
     }
-    assert {card.treatment for card in catalogue} == {"", "borderless", "extendedart"}
+    assert {card.treatment for card in catalogue} == set(TREATMENTS)
+    assert any(card.foil for card in catalogue)
+    kinds = {word for card in catalogue for side in card.sides for word in side.type_line.split()}
+    assert kinds >= {"Planeswalker", "Vehicle", "Saga", "Class", "Basic", "Legendary", "Aura", "Equipment"}
+
+
+def test_texts_and_costs_are_of_every_length_and_half_of_the_art_is_patterns(catalogue: list[Card]) -> None:
+    sides = [side for card in catalogue for side in card.sides]
+    lengths = Counter(len(side.text + side.flavour) // 60 for side in sides)
+    assert min(lengths) == 0
+    assert len(lengths) >= 7
+    assert {len(side.mana_cost) // 3 for side in sides} >= {0, 1, 2, 3, 4, 5, 6}
+    assert 0.4 < sum(not side.subject for side in sides) / len(sides) < 0.6
 
 
 def test_reprints_have_the_same_art_in_another_frame(catalogue: list[Card]) -> None:
@@ -226,12 +238,12 @@ def test_no_seed_and_no_count_is_too_odd() -> None:
 def test_it_is_the_catalogue_that_figures_were_published_of(catalogue: list[Card]) -> None:
     """Change this, and README's figures about the demo are to be measured again."""
     table = json.dumps(objects(catalogue), ensure_ascii=False)
-    assert hashlib.sha1(table.encode()).hexdigest() == "84e8a093892f1e03f5c6cf53fda57385acac1aeb"
+    assert hashlib.sha1(table.encode()).hexdigest() == "3994d88e8eb349e47f880dca7f335860dd9de867"
 
 
 def test_pictures_and_table_belong_together(drawn: Path) -> None:
     listed = [json.loads(line) for line in (drawn / "cards.jsonl").read_text(encoding="utf-8").splitlines()]
     named = {part["picture"] for card in listed for part in (card, *card.get("card_faces", [])) if "picture" in part}
-    assert named == {path.name for path in drawn.iterdir()} - {"cards.jsonl", "contact_sheet.jpg"}
+    assert named == {path.name for path in drawn.iterdir()} - {"cards.jsonl", "pictures.csv", "contact_sheet.jpg"}
     with Image.open(drawn / "contact_sheet.jpg") as sheet:
         assert sheet.width == len(named) * 122

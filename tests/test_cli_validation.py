@@ -132,7 +132,7 @@ BAD_VALUES = {
         "--seed": ["x"],
         "--log": [""],
     },
-    "scripts/draw_cards.py": {"--out": [""], "--count": ["0", "2001"], "--seed": ["-1"]},
+    "scripts/draw_cards.py": {"--out": [""], "--count": ["0", "6001"], "--seed": ["-1"]},
     "scripts/take_photographs.py": {
         "--table": [""],
         "--out": [""],

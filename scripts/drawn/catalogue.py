@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-MAX_CARDS = 2000  # beyond that the names run out
+MAX_CARDS = 6000  # some way beyond that the names run out
+KIND_SHARES = (49, 22, 10, 8, 8, 3)  # of creatures, spells, artifacts, enchantments, lands, planeswalkers
 SPECIAL_EVERY = 3  # one in so many cards is not plain: see _SPECIALS
 DIGITAL_EVERY = 60
+PATTERN_SHARE = 0.55  # of the art shows no scene that the name would suggest
+FOIL_SHARE = 0.12
 
 COLOURS = ("W", "U", "B", "R", "G")
 WORDS_OF_COLOUR = {
@@ -27,74 +30,87 @@ WORDS_OF_COLOUR = {
 PLACES = (
     *("the Pale Coast", "Karst Hollow", "the Sunken Court", "Vael", "the Ninth Gate", "Ember Reach", "the Long Dark"),
     *("Orrin's Wake", "the Glass Desert", "Thornmere", "the Upper Air", "Saltspire", "the Quiet Host", "Duskfall"),
+    *("Ur", "the Many-Tongued Assembly", "Low Harrow", "the Weeping Isles", "Kezh", "the Thousandth Year"),
 )
 GIVEN_NAMES = (
     *("Isolde", "Maruk", "Tavi", "Oren", "Sephra", "Jorund", "Nyx", "Calder", "Ysolde", "Brannoc", "Ilmari", "Quill"),
-    *("Vesna", "Hadrik", "Osei", "Liora", "Takoda", "Emeric", "Sunniva", "Roake"),
+    *("Vesna", "Hadrik", "Osei", "Liora", "Takoda", "Emeric", "Sunniva", "Roake", "Bo", "Xiadne", "Wulfrun", "Ezekar"),
 )
-ARTISTS = ("A. Brush", "Mira Quell", "T. Oakes", "Lena Varga", "Joss Imre", "P. Halloran", "Suki Amane", "R. de Wit")
-# creature type -> what is painted
-CREATURES = {
-    "Wizard": "figure",
-    "Knight": "figure",
-    "Angel": "figure",
-    "Rogue": "figure",
-    "Dragon": "dragon",
-    "Drake": "dragon",
-    "Hound": "beast",
-    "Elk": "beast",
-    "Behemoth": "beast",
-    "Raven": "bird",
-    "Phoenix": "bird",
-    "Serpent": "serpent",
-    "Wurm": "serpent",
-    "Golem": "golem",
-    "Construct": "golem",
-    "Treefolk": "treefolk",
-    "Dryad": "treefolk",
-    "Spider": "spider",
-    "Scarab": "spider",
-    "Kraken": "kraken",
-    "Horror": "horror",
-    "Eye": "horror",
-    "Skeleton": "skull",
-}
-THINGS = {
-    "Blade": "blade",
-    "Spear": "blade",
-    "Chalice": "vessel",
-    "Urn": "vessel",
-    "Orb": "orb",
-    "Lens": "orb",
-    "Codex": "book",
-    "Ledger": "book",
-    "Aegis": "shield",
-    "Galleon": "ship",
-    "Crown": "skull",
-}
-SPELLS = {
-    "Bolt": "lightning",
-    "Tempest": "lightning",
-    "Blaze": "fire",
-    "Pyre": "fire",
-    "Rift": "portal",
-    "Passage": "portal",
-    "Growth": "crystals",
-    "Geode": "crystals",
-    "Sigil": "runes",
-    "Litany": "runes",
-    "Omen": "skull",
-}
-LAND_NAMES = {
-    "Keep": "castle",
-    "Spires": "city",
-    "Grove": "woods",
-    "Shore": "sea",
-    "Caverns": "cave",
-    "Peak": "mountains",
-    "Fen": "hills",
-    "Vault": "hall",
-}
+STEMS = (
+    "Dusk",
+    "Bone",
+    "Storm",
+    "Iron",
+    "Moon",
+    "Blood",
+    "Frost",
+    "Star",
+    "Thorn",
+    "Ash",
+    "Gloom",
+    "Sky",
+    "Rime",
+    "Sun",
+)
+ARTISTS = (
+    *("A. Brush", "Mira Quell", "T. Oakes", "Lena Varga", "Joss Imre", "P. Halloran", "Suki Amane", "R. de Wit"),
+    *("Wilhelmina Ostrander-Pike", "Bo Li", "Studio Nine", "Y. Achterberg & K. Moor"),
+)
+
+
+def _painted_as(things: dict[str, str]) -> dict[str, str]:
+    """Noun -> what is painted, from what is painted -> its nouns."""
+    return {noun: subject for subject, nouns in things.items() for noun in nouns.split()}
+
+
+CREATURES = _painted_as(
+    {
+        "figure": "Wizard Knight Angel Rogue Monk Archer Pirate Shaman Druid Vampire Cleric",
+        "dragon": "Dragon Drake Wyvern",
+        "beast": "Hound Elk Behemoth Ox Lynx Boar Rat",
+        "bird": "Raven Phoenix Owl Griffin",
+        "serpent": "Serpent Wurm Naga Eel",
+        "golem": "Golem Construct Giant",
+        "treefolk": "Treefolk Dryad Fungus",
+        "spider": "Spider Scarab Insect",
+        "kraken": "Kraken Leviathan Octopus",
+        "horror": "Horror Eye Nightmare Ooze",
+        "skull": "Skeleton Zombie",
+    }
+)
+THINGS = _painted_as(
+    {
+        "blade": "Blade Spear Axe",
+        "vessel": "Chalice Urn Lantern",
+        "orb": "Orb Lens Compass",
+        "book": "Codex Ledger Map",
+        "shield": "Aegis Mirror",
+        "ship": "Galleon Skiff Chariot",
+        "skull": "Crown Mask",
+    }
+)
+SPELLS = _painted_as(
+    {
+        "lightning": "Bolt Tempest Surge",
+        "fire": "Blaze Pyre Rage",
+        "portal": "Rift Passage Return",
+        "crystals": "Growth Geode Bloom",
+        "runes": "Sigil Litany Verdict Riddle",
+        "skull": "Omen Ruin",
+    }
+)
+LAND_NAMES = _painted_as(
+    {
+        "castle": "Keep Bastion",
+        "city": "Spires Market",
+        "woods": "Grove Wilds",
+        "sea": "Shore Lagoon",
+        "cave": "Caverns Pit",
+        "mountains": "Peak Crags",
+        "hills": "Fen Downs",
+        "hall": "Vault Archive",
+    }
+)
 BASIC_LANDS = {  # name, what is painted
     "W": ("Plains", "hills"),
     "U": ("Island", "sea"),
@@ -110,6 +126,7 @@ MOODS_OF_COLOUR = {
     "G": ("swamp", "day", "deep", "dawn"),
     "": ("desert", "night", "arcane", "dusk"),
 }
+PEOPLES = ("", "", "Human ", "Elf ", "Goblin ", "Merfolk ", "Spirit ", "Zombie ", "Cat ", "Ogre Elder ")
 KEYWORDS = ("Flying", "Vigilance", "Trample", "Haste", "Reach", "First strike", "Menace", "Deathtouch", "Ward {2}")
 ABILITIES = (
     "When {me} enters, draw a card, then discard a card.",
@@ -120,6 +137,25 @@ ABILITIES = (
     "{2}, {T}: Tap target creature. It doesn't untap during its controller's next untap step.",
     "At the beginning of your upkeep, look at the top card of your library.",
     "Sacrifice {me}: It deals 2 damage to any target.",
+    "{me} can't block.",
+    "{B}, {T}, Pay 1 life: Search your library for a card, then shuffle and put that card on top.",
+    "As long as you have no cards in hand, {me} has base power and toughness 6/6 and can't be the target of spells or "
+    "abilities your opponents control.",
+)
+EVENTS = (
+    *("Whenever you cast a spell, ", "At the beginning of your end step, ", "{2}{G}: ", "{T}: ", "When {me} dies, "),
+    *("Whenever a creature dies, ", "If you would draw a card, instead ", "Whenever you gain life, ", "{X}{R}{R}: "),
+    *("As an additional cost to cast this, discard a card or ", "At the beginning of each upkeep, ", "{10}: "),
+)
+OUTCOMES = (
+    *("draw a card.", "you gain 2 life.", "each opponent loses 1 life and you gain 1 life.", "untap {me}.", "scry 2."),
+    *("create a 1/1 white Soldier creature token with vigilance for each creature card in your graveyard.",),
+    *("put a +1/+1 counter on target creature you control.", "it deals 1 damage to any target.", "mill four cards."),
+    *("you may pay {1}{U}. If you do, return target nonland permanent to its owner's hand.", "regenerate {me}."),
+    *(
+        "exile the top card of your library. Until the end of your next turn, you may play that card without paying "
+        "its mana cost. (You still pay additional costs.)",
+    ),
 )
 EFFECTS = (
     "Destroy target creature. Its controller gains 3 life.",
@@ -138,6 +174,11 @@ FLAVOURS = (
     "“I have buried three kings and mourned none.”",
     "The tide keeps what it is given, and a little more.",
     "Every door in the city locks from the outside.",
+    "No.",
+    "“They will tell you that the sea took our ships. The sea took nothing. We gave it every plank, and it thanked us "
+    "with silence.” —The harbour master's last report",
+    "What the fire wants it has already.",
+    "“Again,” said the teacher, and the mountain rose a little higher.",
     "“Ask it nothing. It remembers the question.”",
 )
 # What translated cards print: name, type line, text. Scryfall's `name` stays English.
@@ -149,6 +190,18 @@ TRANSLATIONS = (
     ("pt", "Coração da montanha", "Criatura — Gólem", "Atropelar. Não pode ser alvo de mágicas até a próxima estação."),
     ("de", "Glutschlange", "Kreatur — Schlange", "Eile. Verursacht jedem Spieler zwei Schadenspunkte."),
     ("fr", "Forêt éternelle", "Créature : sylvin", "Piétinement. Ajoutez deux manas à votre réserve."),
+    (
+        "ja",
+        "霧の番人",
+        "クリーチャー ― 精霊",
+        "飛行、 警戒 霧の番人が 死亡したとき、 カードを一枚引く。 その後、 手札を一枚捨てる。",
+    ),
+    (
+        "ru",
+        "Хранитель туманов",
+        "Существо — дух",
+        "Полет. Когда Хранитель умирает, возьмите карту и получите две жизни.",
+    ),
     ("es", "Cazador de sueños", "Criatura — Mago", "Roba una carta. Después, descarta la carta más pequeña."),
 )
 
@@ -159,7 +212,7 @@ class CardSet:
 
     code: str
     name: str
-    frame: str  # as Scryfall has it: 1993, 1997, 2003, 2015
+    frame: str  # as Scryfall has it: 1993, 1997, 2003, 2015, future
     border: str
     released: str
 
@@ -174,6 +227,23 @@ SETS = (
     CardSet("dwg", "Drawn Legends", "2015", "black", "2026-02-06"),
 )
 NEWEST = SETS[-1]
+ODD_SETS = (
+    CardSet("dwh", "Drawn Out of Time", "future", "black", "2007-05-04"),
+    CardSet("dwi", "Drawn Unhinged", "2003", "silver", "2004-11-19"),
+    CardSet("dwj", "Drawn Championships", "1997", "gold", "1999-08-04"),
+    CardSet("dwk", "Drawn Remastered", "2015", "white", "2024-03-22"),
+)
+ALL_SETS, SET_SHARES = SETS + ODD_SETS, (9, 5, 10, 6, 12, 18, 18, 4, 4, 3, 4)
+SHOWCASES = ("glass", "parchment", "ink", "deco", "comic", "retro", "neon", "storybook")
+# how else than in its set's frame a card may be printed -> what Scryfall says of it
+TREATMENTS: dict[str, dict[str, Any]] = {
+    "": {},
+    "borderless": {"border_color": "borderless"},
+    "extendedart": {"frame_effects": ["extendedart"]},
+    "fullart": {"full_art": True},
+    **{effect: {"frame_effects": [effect]} for effect in ("snow", "devoid", "nyxtouched")},
+    **{kind: {"frame_effects": ["showcase"]} for kind in SHOWCASES},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +256,8 @@ class Side:
     mana_cost: str = ""
     flavour: str = ""
     colours: str = ""  # letters of WUBRG
-    power_toughness: str = ""
-    subject: str = ""  # what is painted
+    power_toughness: str = ""  # or loyalty
+    subject: str = ""  # what is painted; without one, a pattern
     mood: str = "day"
     art_seed: int = 0
     artist: str = ""
@@ -196,6 +266,11 @@ class Side:
     def renamed(self, name: str) -> "Side":
         """The same side under another name, also in its text."""
         return replace(self, name=name, text=self.text.replace(self.name.split(",")[0], name))
+
+    @property
+    def illustration_id(self) -> str:
+        """The same for all printings with this art."""
+        return _uuid(f"art {self.art_seed} {self.subject}")
 
     @property
     def shown(self) -> tuple[str, str, str]:
@@ -215,7 +290,8 @@ class Card:
     collector_number: str
     rarity: str = "common"
     lang: str = "en"
-    treatment: str = ""  # borderless, extendedart
+    treatment: str = ""  # of TREATMENTS
+    foil: bool = False
     pictures: int = 1  # how many pictures it has: 0, 1, or one for each side
     image_status: str = "highres_scan"
     lost: bool = False  # listed with URLs that answer 404
@@ -258,12 +334,13 @@ def card_object(card: Card, picture_of: Callable[[int], str | None]) -> dict[str
         "collector_number": card.collector_number,
         "rarity": card.rarity,
         "frame": card.set.frame,
-        "border_color": "borderless" if card.treatment == "borderless" else card.set.border,
+        "border_color": card.set.border,
         "full_art": card.layout == "art_series",
+        "finishes": ["foil" if card.foil else "nonfoil"],
         "games": list(card.games),
         "digital": "paper" not in card.games,
         "artist": card.sides[0].artist,
-        **({"frame_effects": [card.treatment]} if card.treatment == "extendedart" else {}),
+        **TREATMENTS[card.treatment],
         **card.more,
     }
     if own_pictures:
@@ -296,10 +373,12 @@ def _face_object(side: Side) -> dict[str, Any]:
         "oracle_text": side.text,
         "colors": list(side.colours),
         "artist": side.artist,
-        "illustration_id": _uuid(f"art {side.art_seed} {side.subject}"),
+        "illustration_id": side.illustration_id,
     }
-    if side.power_toughness:
+    if "/" in side.power_toughness:
         fields["power"], fields["toughness"] = side.power_toughness.split("/")
+    elif side.power_toughness:
+        fields["loyalty"] = side.power_toughness
     if side.printed:
         fields |= dict(zip(("printed_name", "printed_type_line", "printed_text"), side.printed, strict=True))
     return fields
@@ -332,76 +411,99 @@ class _Maker:
 
     def name(self, colour: str, noun: str, *, legendary: bool = False) -> str:
         """A new name."""
+        choose = self.rng.choice
         for _ in range(200):
-            word = self.rng.choice(WORDS_OF_COLOUR[colour])
-            patterns = [
-                f"{word} {noun}",
-                f"{noun} of {self.rng.choice(PLACES)}",
-                f"{word} {self.rng.choice(GIVEN_NAMES)}'s {noun}",
-            ]
-            name = f"{self.rng.choice(GIVEN_NAMES)}, {word} {noun}" if legendary else self.rng.choice(patterns)
+            word, given, place = choose(WORDS_OF_COLOUR[colour]), choose(GIVEN_NAMES), choose(PLACES)
+            patterns = [f"{word} {noun}", f"{noun} of {place}", f"{word} {given}'s {noun}", f"{given}'s {noun}"]
+            patterns += [f"{choose(STEMS)}{noun.lower()}", f"{choose(STEMS)}-{choose(STEMS)} {noun}"]
+            patterns += [f"{word} {noun} of {place}"]
+            if legendary:
+                patterns = [f"{given}, {word} {noun}", f"{given}, {noun} of {place}", f"{given} the {word}"]
+            name = choose(patterns)
             if name not in self._names:
                 self._names.add(name)
                 return name
         raise ValueError("the names have run out")
 
+    def treatment(self, card_set: CardSet) -> str:
+        """How a card of that set is printed; older sets hardly know treatments."""
+        if self.rng.random() > (0.55 if card_set.frame == "2015" else 0.12):
+            return ""
+        return self.rng.choice(list(TREATMENTS))
+
     def side(self, kind: str = "", colours: str | None = None) -> Side:
         """A side of `kind` (creature, artifact, spell, enchantment, land; random if empty)."""
         rng = self.rng
-        kind = kind or rng.choices(("creature", "spell", "artifact", "enchantment", "land"), (52, 22, 10, 8, 8))[0]
+        kind = kind or rng.choices(("creature", "spell", "artifact", "enchantment", "land", "walker"), KIND_SHARES)[0]
         if colours is None:
-            colours = (
-                "" if kind in ("artifact", "land") else "".join(rng.sample(COLOURS, rng.choices((1, 2), (5, 1))[0]))
-            )
+            count = 0 if kind in ("artifact", "land") else rng.choices((1, 2, 3), (16, 4, 1))[0]
+            colours = "".join(rng.sample(COLOURS, count))
         colours = "".join(sorted(colours, key=COLOURS.index))
         first = colours[:1]
-        legendary = kind == "creature" and rng.random() < 0.2
-        subjects = {"creature": CREATURES, "artifact": THINGS, "land": LAND_NAMES}.get(kind, SPELLS)
+        legendary = kind == "walker" or (kind == "creature" and rng.random() < 0.2)
+        subjects = {"creature": CREATURES, "walker": CREATURES, "artifact": THINGS, "land": LAND_NAMES}.get(
+            kind, SPELLS
+        )
         noun = rng.choice(list(subjects))
+        vehicle = subjects[noun] == "ship"
         name = self.name(first, noun, legendary=legendary)
         type_line = {
-            "creature": f"{'Legendary ' * legendary}Creature — {noun}",
-            "artifact": f"Artifact{' — Equipment' * (noun in ('Blade', 'Spear'))}",
+            "creature": f"{'Legendary ' * legendary}Creature — {rng.choice(PEOPLES)}{noun}",
+            "artifact": f"Artifact{' — Vehicle' if vehicle else ' — Equipment' * (subjects[noun] == 'blade')}",
             "spell": rng.choice(("Instant", "Sorcery")),
             "enchantment": f"Enchantment{' — Aura' * rng.getrandbits(1)}",
             "land": "Land",
+            "walker": f"Legendary Planeswalker — {name.split(',')[0].split()[0]}",
         }[kind]
-        power = f"{rng.randint(0, 7)}/{rng.randint(1, 8)}" if kind == "creature" else ""
-        cost = (
-            ""
-            if kind == "land"
-            else "".join(
-                f"{{{c}}}" for c in (*([rng.randint(1, 6)] if rng.random() < 0.8 else []), *colours * rng.randint(1, 2))
-            )
-        )
+        power = f"{rng.randint(0, 15 if noun == 'Behemoth' else 7)}/{rng.randint(1, 8)}"
+        power = str(rng.randint(2, 7)) if kind == "walker" else power if kind == "creature" or vehicle else ""
         return Side(
             name=name,
             type_line=type_line,
             text=self._text(kind, name.split(",")[0]),
-            mana_cost=cost or ("" if kind == "land" else "{1}"),
-            flavour=rng.choice(FLAVOURS) if rng.random() < 0.75 else "",
+            mana_cost="" if kind == "land" else self._cost(colours),
+            flavour=rng.choice(FLAVOURS) if kind != "walker" and rng.random() < 0.55 else "",
             colours=colours,
             power_toughness=power,
-            subject=subjects[noun],
-            mood=rng.choice(MOODS_OF_COLOUR[first]),
+            subject=subjects[noun] if rng.random() > PATTERN_SHARE else "",
+            mood=rng.choice(MOODS_OF_COLOUR[first if rng.random() < 0.6 else rng.choice(COLOURS)]),
             art_seed=rng.getrandbits(32),
             artist=rng.choice(ARTISTS),
         )
 
-    def _text(self, kind: str, me: str) -> str:
+    def _cost(self, colours: str) -> str:
+        """A cost as short as {1} or as long as {X}{3}{W}{W}{U}{U}."""
         rng = self.rng
+        generic = [rng.choice((1, 1, 2, 2, 3, 3, 4, 5, 6, 8, 10))] if rng.random() < 0.8 or not colours else []
+        symbols = [
+            *(["X"] if rng.random() < 0.06 else []),
+            *generic,
+            *"".join(c * rng.choice((1, 1, 2, 3)) for c in colours),
+        ]
+        return "".join(f"{{{symbol}}}" for symbol in symbols)
+
+    def _text(self, kind: str, me: str) -> str:
+        """From no word at all to a dozen lines."""
+        rng = self.rng
+        own = [*ABILITIES, *(rng.choice(EVENTS) + rng.choice(OUTCOMES) for _ in range(len(ABILITIES)))]
         if kind == "spell":
-            lines = rng.sample(EFFECTS, rng.choice((1, 2, 3)))
+            lines = rng.sample((*EFFECTS, *OUTCOMES), rng.choice((1, 1, 2, 3)))
         elif kind == "land":
-            lines = [f"{{T}}: Add {{{rng.choice(COLOURS)}}}.", *rng.sample(ABILITIES, rng.getrandbits(1))]
+            lines = [f"{{T}}: Add {{{rng.choice(COLOURS)}}}.", *rng.sample(own, rng.choice((0, 0, 1, 2)))]
+        elif kind == "walker":
+            lines = [f"{loyalty}: {rng.choice((*EFFECTS, *OUTCOMES))}" for loyalty in ("+1", "−2", "−7")]
+            lines += [rng.choice(own)] * rng.getrandbits(1)
         else:
-            keywords = ", ".join(rng.sample(KEYWORDS, rng.choice((1, 2)))) if kind == "creature" else ""
-            lines = [*filter(None, [keywords]), *rng.sample(ABILITIES, rng.choice((1, 2, 3) if keywords else (2, 3)))]
-        return "\n".join(lines).replace("{me}", me)
+            keywords = ", ".join(rng.sample(KEYWORDS, rng.choice((1, 1, 2, 3)))) if kind == "creature" else ""
+            bare = (0, 0, 1, 1, 2, 3, 4) if keywords else (1, 1, 2, 3)
+            lines = [*filter(None, [keywords]), *rng.sample(own, rng.choice(bare))]
+            if kind == "creature" and rng.random() < 0.1:
+                lines = []
+        return "\n".join(line[0].upper() + line[1:] for line in lines).replace("{me}", me).replace("{Me}", me)
 
     def card(self, layout: str, *sides: Side, card_set: CardSet | None = None, **more: Any) -> Card:
         """A card of these sides, newly printed."""
-        card_set = card_set or self.rng.choice(SETS)
+        card_set = card_set or self.rng.choices(ALL_SETS, SET_SHARES)[0]
         return Card(
             id=self.id(),
             oracle_id=_uuid("rules " + sides[0].name),
@@ -410,13 +512,15 @@ class _Maker:
             set=card_set,
             collector_number=self.number(card_set),
             rarity=self.rng.choice(("common", "common", "uncommon", "rare", "mythic")),
+            foil=self.rng.random() < FOIL_SHARE,
             **more,
         )
 
 
 def _plain(maker: _Maker, before: list[Card]) -> Card:
     games = ("arena",) if len(before) % DIGITAL_EVERY == DIGITAL_EVERY - 2 else ("paper", "mtgo")
-    return maker.card("normal", maker.side(), games=games)
+    card = maker.card("normal", maker.side(), games=games)
+    return replace(card, treatment=maker.treatment(card.set))
 
 
 # ---------------------------------------------------------------------------------------------- everything but plain
@@ -516,9 +620,10 @@ def _scanned(before: list[Card]) -> list[Card]:
 def _again(maker: _Maker, before: list[Card]) -> Card:
     """A reprint: the same card and art in the frame of another set."""
     old = maker.rng.choice(_scanned(before))
-    card_set = maker.rng.choice([other for other in SETS if other.frame != old.set.frame])
-    treatment = maker.rng.choice(("", "", "borderless")) if card_set.frame == "2015" else ""
-    return replace(old, id=maker.id(), set=card_set, collector_number=maker.number(card_set), treatment=treatment)
+    card_set = maker.rng.choice([other for other in ALL_SETS if other.frame != old.set.frame])
+    treatment, foil = maker.treatment(card_set), maker.rng.random() < FOIL_SHARE
+    number = maker.number(card_set)
+    return replace(old, id=maker.id(), set=card_set, collector_number=number, treatment=treatment, foil=foil)
 
 
 def _translated(maker: _Maker, before: list[Card]) -> Card:
@@ -546,7 +651,8 @@ def _basic_land(maker: _Maker, before: list[Card]) -> Card:
     side = replace(
         maker.side("land"), name=name, type_line=f"Basic Land — {name}", text="", flavour="", subject=subject
     )
-    return maker.card("normal", replace(side, mood=maker.rng.choice(MOODS_OF_COLOUR[colour])))
+    card = maker.card("normal", replace(side, mood=maker.rng.choice(MOODS_OF_COLOUR[colour])))
+    return replace(card, treatment=maker.rng.choice(("", "", "fullart", "snow", maker.treatment(card.set))))
 
 
 def _without_scan(image_status: str, pictures: int) -> Callable[[_Maker, list[Card]], Card]:

@@ -1,23 +1,27 @@
-"""How a card looks in print: borders, frames of four eras, title, cost, type line, text box, collector line.
+"""How a card looks in print: borders, frames of five eras, treatments, title, cost, type line, text, collector line.
 
 Everything is drawn at the size of Scryfall's `png`, 745 x 1040; smaller pictures are scaled down from that.
 """
 
+import colorsys
 import functools
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps
 
-from drawn.catalogue import Card, Side
+from drawn.brush import Field
+from drawn.catalogue import BASIC_LANDS, EFFECTS, SHOWCASES, Card, Side
 from drawn.painting import paint
 from helpers.recognise.camera import card_mask, smooth_noise
 
 SIZE = (745, 1040)
 BLACK, INK, WHITE = (14, 13, 13), (18, 16, 16), (246, 244, 240)
+BORDERS = {"black": BLACK, "white": WHITE, "silver": (168, 172, 178), "gold": (196, 160, 70)}
 FRAME_COLOURS = {
     "W": (236, 226, 190),
     "U": (70, 132, 190),
@@ -26,6 +30,38 @@ FRAME_COLOURS = {
     "G": (74, 128, 84),
     "": (152, 158, 166),
     "gold": (206, 172, 84),
+    "land": (158, 140, 122),
+}
+OLD_COLOURS = {  # before 2003: deeper, and artifacts brown
+    "W": (206, 198, 184),
+    "U": (36, 106, 158),
+    "B": (48, 42, 44),
+    "R": (152, 46, 52),
+    "G": (34, 72, 52),
+    "": (116, 86, 62),
+    "gold": (178, 148, 72),
+    "land": (116, 110, 110),
+}
+# texture -> bumps across and down, and into how many veins they are folded (0: none; -1: sparks)
+TEXTURES = {
+    "flat": (2, 3, 0),
+    "smoke": (3, 12, 0),
+    "stone": (24, 30, 0),
+    "cloth": (150, 190, 0),
+    "brushed": (3, 240, 0),
+    "marble": (3, 5, 16),
+    "water": (5, 24, 12),
+    "leaves": (26, 36, 9),
+    "wood": (40, 2, 12),
+    "frost": (16, 20, 24),
+    "sparks": (110, 150, -1),
+}
+_GRAINS = {  # of each era, for the colours in their order above
+    "1993": ("cloth", "water", "marble", "stone", "leaves", "wood", "cloth", "stone"),
+    "1997": ("stone", "water", "stone", "leaves", "leaves", "wood", "marble", "stone"),
+    "2003": ("smoke", "water", "smoke", "stone", "wood", "brushed", "marble", "stone"),
+    "2015": ("flat", "smoke", "marble", "smoke", "wood", "brushed", "flat", "stone"),
+    "future": ("smoke", "water", "smoke", "flat", "leaves", "brushed", "smoke", "wood"),
 }
 PIP_COLOURS = {
     "W": (248, 240, 200),
@@ -37,7 +73,8 @@ PIP_COLOURS = {
 RARITY_COLOURS = {"common": (30, 30, 30), "uncommon": (150, 170, 185), "rare": (200, 165, 70), "mythic": (215, 95, 30)}
 FIBRES, GRAIN = 26.0, 8.0  # of paper and its scan: by how many levels of 255 they lighten or darken the ink
 MARGIN = 34  # pixels of border
-_SYMBOL = re.compile(r"\{(\w)\}")
+_SYMBOL = re.compile(r"\{(\w+)\}")
+_SIGNS = {name: colour for colour, (name, _) in BASIC_LANDS.items()}
 
 Colour = tuple[int, int, int]
 Box = tuple[int, int, int, int]
@@ -51,23 +88,110 @@ class _Style:
     title: Box
     type_line: Box
     text: Box
-    bars: bool  # title and type line have bars of their own
-    power_box: bool
-    collector_line: bool  # in the border, else the artist in the frame
+    bars: str = ""  # tone of the bars of title and type line, if they have some
+    panel: str = "paper"  # tone of the text box
+    power_box: bool = True
+    collector_line: bool = False  # in the border, else the artist in the frame
+    frame: str = "own"  # tone of the frame
+    texture: str = ""  # of TEXTURES; without one, as the colour has it
+    window: str = "rect"  # what the art is seen through: rect, arch, oval, hexagon
+    full: float = 0  # the share of art that shines through the frame: 0, or art is all over the card
+    solid: float = 1  # how solid bars and text box are
+    radius: int = 14
+    outline: str = "black"  # tone of all edges
+    edge: int = 3
+    ornament: str = ""  # in the frame: lines, dots, corners
+    cut: str = "Bold"  # of the title's typeface
+    caps: bool = False
+    centred: bool = False
+    size: int = 38  # of text, at most
+    middle: bool = False  # text stands in the middle of its box
+    centred_text: bool = False
 
 
+_OLD: dict[str, Any] = {"power_box": False, "panel": "textured", "middle": True}
+_NEW: dict[str, Any] = {"bars": "pale", "panel": "pale"}
 _STYLES = {
-    "1993": _Style(
-        (78, 92, 667, 552), (66, 42, 680, 88), (66, 556, 680, 600), (84, 610, 661, 920), False, False, False
+    "1993": _Style((78, 92, 667, 552), (66, 42, 680, 88), (66, 556, 680, 600), (84, 610, 661, 920), **_OLD),
+    "1997": _Style((70, 92, 675, 548), (60, 42, 686, 88), (60, 552, 686, 596), (70, 602, 675, 926), **_OLD),
+    "2003": _Style((60, 108, 685, 566), (46, 46, 699, 104), (46, 570, 699, 626), (58, 632, 687, 936), **_NEW),
+    "2015": _Style(
+        *((56, 114, 689, 576), (42, 48, 703, 110), (42, 580, 703, 638), (54, 644, 691, 948)),
+        **_NEW,
+        collector_line=True,
+        radius=22,
     ),
-    "1997": _Style(
-        (70, 92, 675, 548), (60, 42, 686, 88), (60, 552, 686, 596), (70, 602, 675, 926), False, False, False
+    "future": _Style(
+        *((96, 100, 700, 590), (150, 44, 700, 96), (60, 610, 700, 660), (70, 668, 690, 940)),
+        **_NEW,
+        window="arch",
+        radius=26,
+        ornament="lines",
     ),
-    "2003": _Style(
-        (60, 108, 685, 566), (46, 46, 699, 104), (46, 570, 699, 626), (58, 632, 687, 936), True, True, False
-    ),
-    "2015": _Style((56, 114, 689, 576), (42, 48, 703, 110), (42, 580, 703, 638), (54, 644, 691, 948), True, True, True),
 }
+# what a treatment changes in the newest frame, or in any ("snow", "nyxtouched"), or in that of 1997 ("retro")
+_CHANGES: dict[str, dict[str, Any]] = {
+    "borderless": {"full": 1, "solid": 0.65, "bars": "black", "panel": "black"},
+    "extendedart": {"art": (0, 114, 745, 576)},
+    "fullart": {
+        "full": 1,
+        "solid": 0.85,
+        "frame": "own",
+        "type_line": (42, 880, 703, 938),
+        "text": (54, 640, 691, 870),
+    },
+    "snow": {"texture": "frost", "frame": "pale", "outline": "white"},
+    "devoid": {"full": 0.55, "solid": 0.7},
+    "nyxtouched": {"texture": "sparks", "frame": "deep"},
+    "glass": {"full": 1, "solid": 0.8, "bars": "deep", "panel": "deep", "outline": "own", "radius": 4},
+    "parchment": {"frame": "paper", "texture": "stone", "bars": "", "panel": "", "outline": "brown", "window": "oval"},
+    "ink": {"frame": "white", "texture": "frost", "bars": "white", "panel": "white", "edge": 5, "radius": 0},
+    "deco": {"frame": "black", "texture": "brushed", "bars": "deep", "panel": "deep", "outline": "gold", "caps": True},
+    "comic": {
+        "frame": "bright",
+        "bars": "white",
+        "panel": "white",
+        "edge": 6,
+        "radius": 0,
+        "cut": "Sans",
+        "caps": True,
+    },
+    "retro": {"collector_line": True},
+    "neon": {"frame": "black", "bars": "black", "panel": "black", "outline": "bright", "cut": "Sans", "radius": 30},
+    "storybook": {"frame": "deep", "texture": "leaves", "bars": "paper", "panel": "paper", "outline": "gold"},
+}
+_PLACINGS: tuple[dict[str, Any], ...] = (  # of showcases
+    {},
+    {"art": (56, 114, 689, 690), "type_line": (42, 694, 703, 746), "text": (54, 750, 691, 948)},
+    {
+        "title": (42, 600, 703, 660),
+        "art": (48, 48, 697, 640),
+        "type_line": (60, 664, 685, 712),
+        "text": (54, 718, 691, 948),
+    },
+    {
+        "title": (90, 60, 655, 112),
+        "art": (80, 118, 665, 560),
+        "type_line": (90, 566, 655, 614),
+        "text": (84, 622, 661, 930),
+    },
+    {"type_line": (42, 112, 703, 156), "art": (42, 160, 703, 640), "text": (42, 644, 703, 948)},
+)
+
+
+def _style(card: Card, side: Side) -> _Style:
+    """The style of a printing: of its era and treatment, with details that no other printing need have."""
+    rng, kind = random.Random(f"{card.id} {side.name}"), card.treatment
+    newest = kind not in ("", "snow", "nyxtouched", "retro")
+    style = _STYLES["2015" if newest else "1997" if kind == "retro" else card.set.frame]
+    style = replace(style, size=rng.choice((26, 30, 34, 38, 44)), middle=style.middle or rng.random() < 0.5)
+    style = replace(style, **_CHANGES.get(kind, {}), centred_text=style.middle and rng.random() < 0.3)
+    if kind in SHOWCASES and kind != "retro":
+        ornament, window = rng.choice(("", "lines", "dots", "corners")), rng.choice(("rect", "arch", "oval", "hexagon"))
+        style = replace(style, ornament=ornament, window=style.window if style.window != "rect" else window)
+        style = replace(style, **rng.choice(_PLACINGS), centred=rng.random() < 0.4)
+        style = replace(style, texture=style.texture or rng.choice(list(TEXTURES)))
+    return style
 
 
 def draw_side(card: Card, index: int) -> Image.Image:
@@ -77,9 +201,21 @@ def draw_side(card: Card, index: int) -> Image.Image:
         drawn = _placeholder(card)
     else:
         drawn = _LAYOUTS.get(card.layout, _plain)(card, side, index)
+    if card.foil:
+        drawn = _foil(drawn, random.Random(card.id))
     finished = Image.new("RGB", SIZE, BLACK if card.set.border == "black" else WHITE)
     finished.paste(_printed(drawn, side), (0, 0), card_mask(SIZE))
     return finished
+
+
+def _foil(image: Image.Image, rng: random.Random) -> Image.Image:
+    """A faint rainbow over all of it."""
+    hues, turn, start = rng.uniform(150, 700), rng.uniform(-1, 1), rng.random() * 256
+    y, x = np.mgrid[0:52, 0:37] / 52
+    hue = np.asarray((start + hues * (x * turn + y) + 20 * np.sin(9 * x)) % 256, np.uint8)
+    bands = [Image.fromarray(hue), Image.new("L", hue.shape[::-1], 200), Image.new("L", hue.shape[::-1], 255)]
+    shine = Image.merge("HSV", bands).convert("RGB").resize(SIZE, Image.Resampling.BICUBIC)
+    return Image.blend(image, ImageChops.soft_light(image, shine), rng.uniform(0.2, 0.8))
 
 
 def _printed(image: Image.Image, side: Side) -> Image.Image:
@@ -105,13 +241,11 @@ def _paper() -> Image.Image:
 
 
 def _plain(card: Card, side: Side, _index: int) -> Image.Image:
-    if card.treatment == "borderless":
-        return _on_full_art(card, side)
-    image = _blank(card, side)
-    style = _STYLES[card.set.frame]
-    if card.treatment == "extendedart":
-        style = replace(style, art=(0, 114, 745, 576))
-    _paste_art(image, side, style.art)
+    style = _style(card, side)
+    if "Planeswalker" in side.type_line:
+        lower = {"art": (48, 114, 697, 600), "type_line": (42, 604, 703, 656), "text": (48, 662, 697, 954)}
+        style = replace(style, **lower, power_box=True)  # type: ignore[arg-type]
+    image = _framed(card, side, style)
     _print(image, card, side, style)
     return image
 
@@ -128,7 +262,7 @@ def _side_by_side(card: Card, _side: Side, _index: int) -> Image.Image:
     """Two small cards, to be read sideways."""
     lying = Image.new("RGB", (SIZE[1], SIZE[0]), BLACK)
     for i, part in enumerate(card.sides):
-        half = _plain(replace(card, treatment=""), part, 0).resize((500, 697), Image.Resampling.LANCZOS)
+        half = _plain(replace(card, treatment=""), part, i).resize((500, 697), Image.Resampling.LANCZOS)
         lying.paste(half.crop((18, 18, 482, 679)), (34 + i * 508, 40))
     return lying.transpose(Image.Transpose.ROTATE_90)
 
@@ -136,12 +270,11 @@ def _side_by_side(card: Card, _side: Side, _index: int) -> Image.Image:
 def _upside_down(card: Card, _side: Side, _index: int) -> Image.Image:
     """One part above the art, the other below it, upside down."""
     side = card.sides[0]
-    image = _blank(card, side)
-    style = replace(_STYLES["2003"], text=(58, 110, 687, 262), type_line=(46, 266, 699, 318))
+    style = replace(_STYLES["2003"], text=(58, 110, 687, 262), type_line=(46, 266, 699, 318), art=(58, 326, 687, 714))
+    image = _framed(card, side, style)
     for part in card.sides:
         _print(image, card, part, style, power_at=(560, 208), small_print=False)
         image = image.transpose(Image.Transpose.ROTATE_180)
-    _paste_art(image, side, (58, 326, 687, 714))
     _write(image, (72, 684, 600, 710), _credit(card, side), 20, colour=WHITE)
     return image
 
@@ -149,23 +282,26 @@ def _upside_down(card: Card, _side: Side, _index: int) -> Image.Image:
 def _with_page(card: Card, side: Side, _index: int) -> Image.Image:
     """A creature with a small spell in the left half of its text box."""
     image = _plain(card, replace(side, flavour="", text=""), 0)
-    style = _STYLES[card.set.frame]
-    left, top, right, bottom = style.text
+    left, top, right, bottom = _style(card, side).text
     middle, page = (left + right) // 2, card.sides[1]
-    _panel(image, (left, top, middle - 4, bottom), (225, 205, 170))
+    for box in ((left, top, middle - 4, bottom), (middle - 3, top, right, bottom)):
+        ImageDraw.Draw(image).rectangle(box, (225, 205, 170), INK, 3)
     width = _cost(image, page.mana_cost, middle - 10, top + 22, 12)
     _write(image, (left + 12, top + 4, middle - width - 18, top + 40), page.name, 28, "Bold")
     _write(image, (left + 12, top + 40, middle - 12, top + 66), page.type_line, 22)
     _text_block(image, (left + 12, top + 70, middle - 14, bottom - 10), page.shown[2], "")
-    _text_block(image, (middle + 8, top + 10, right - 10, bottom - 40), side.shown[2], "")
+    _text_block(image, (middle + 8, top + 10, right - 10, bottom - 50), side.shown[2], "")
+    _power(image, side, _style(card, side), None)
     return image
 
 
 def _token(card: Card, side: Side, _index: int) -> Image.Image:
-    style = replace(_STYLES["2015"], art=(48, 60, 697, 742), type_line=(42, 746, 703, 804), text=(54, 810, 691, 948))
-    image = _blank(card, side)
-    _paste_art(image, side, style.art)
-    _print(image, card, replace(side, flavour=""), style, centred=True)
+    full, wide = {"full": 1.0, "solid": 0.75}, {"art": (48, 60, 697, 742)}
+    change = random.Random(card.id).choice(({}, full, wide, {**wide, "window": "arch"}, {**wide, "window": "oval"}))
+    style = replace(_STYLES["2015"], type_line=(42, 746, 703, 804), text=(54, 810, 691, 948), centred=True)
+    style = replace(style, **change)
+    image = _framed(card, side, style)
+    _print(image, card, replace(side, flavour=""), style)
     return image
 
 
@@ -180,12 +316,33 @@ def _art_card(_card: Card, side: Side, index: int) -> Image.Image:
 
 
 def _chapters(card: Card, side: Side, _index: int) -> Image.Image:
-    """Text on the left, tall art on the right."""
-    image = _blank(card, side)
+    """Text in chapters or levels on one side, tall art on the other."""
+    flipped = card.layout == "class"
     style = replace(_STYLES["2015"], art=(380, 114, 689, 880), text=(54, 114, 374, 880), type_line=(42, 886, 703, 944))
-    _paste_art(image, side, style.art)
-    _print(image, card, side, style)
+    if flipped:
+        style = replace(style, art=(54, 114, 363, 880), text=(370, 114, 689, 880))
+    image = _framed(card, side, style)
+    _print(image, card, replace(side, text="", flavour=""), style)
+    lines = [*side.shown[2].split("\n"), side.flavour, *EFFECTS][:3]
+    _rows(image, side, style, list(zip(("", "2", "3") if flipped else ("I", "II", "III"), lines, strict=True)))
     return image
+
+
+def _rows(image: Image.Image, side: Side, style: _Style, rows: Sequence[tuple[str, str]]) -> None:
+    """One ability above the other, each with its mark: chapters, levels, loyalty."""
+    left, top, right, bottom = style.text
+    high, colour = (bottom - top) // len(rows), _frame_colour(side, style)
+    for i, (mark, text) in enumerate(rows):
+        box = (left, top + i * high, right, top + (i + 1) * high)
+        shade = _light(colour, 0.85 if i % 2 else 0.65)
+        _panel(image, box, shade, 4, solid=max(style.solid, 0.6))
+        if mark:
+            middle = (box[1] + box[3]) // 2
+            ImageDraw.Draw(image).regular_polygon((left + 34, middle, 34), 6, fill=INK, outline=WHITE)
+            _write(image, (left + 6, middle - 20, left + 62, middle + 20), mark, 28, "Bold", WHITE, centred=True)
+        _text_block(
+            image, (left + 78 if mark else left + 14, box[1] + 6, right - 12, box[3] - 6), text, "", middle=True
+        )
 
 
 def _lying(card: Card, side: Side, _index: int) -> Image.Image:
@@ -203,13 +360,10 @@ def _lying(card: Card, side: Side, _index: int) -> Image.Image:
 
 def _facets(card: Card, side: Side, _index: int) -> Image.Image:
     """The unknown layout: art in a six-sided window, turned about itself."""
-    image = _blank(card, side)
-    style = _STYLES[card.set.frame]
-    art = _art(side, (620, 620))
-    window = Image.new("L", (620, 620))
-    ImageDraw.Draw(window).regular_polygon((310, 310, 308), 6, fill=255)
-    image.paste(ImageOps.mirror(art), (62, 110), window)
-    _print(image, card, side, replace(style, type_line=(42, 700, 703, 756), text=(54, 762, 691, 948)))
+    below = {"type_line": (42, 700, 703, 756), "text": (54, 762, 691, 948)}
+    style = replace(_STYLES[card.set.frame], art=(62, 110, 682, 690), window="hexagon", **below)  # type: ignore[arg-type]
+    image = _framed(card, side, style)
+    _print(image, card, side, style)
     return image
 
 
@@ -242,36 +396,120 @@ def _placeholder(card: Card) -> Image.Image:
 # ------------------------------------------------------------------------------------------------------------- pieces
 
 
-def _blank(card: Card, side: Side) -> Image.Image:
-    """Border and frame, the frame in the card's colour and with the grain of its day."""
-    old = card.set.frame < "2000"
-    image = Image.new("RGB", SIZE, WHITE if card.set.border == "white" else BLACK)
-    size = (SIZE[0] - 2 * MARGIN, SIZE[1] - 2 * MARGIN - (40 if card.set.frame == "2015" else 0))
-    across, down = {"1993": (60, 80), "1997": (24, 30), "2003": (7, 9), "2015": (3, 12)}[card.set.frame]
-    bumps = np.random.default_rng(side.art_seed).integers(0, 256, (down + 1, across + 1), np.uint8)
-    grain = Image.fromarray(bumps).resize(size, Image.Resampling.BICUBIC)
-    dark, light = (
-        tuple(min(255, round(c * share)) for c in _frame_colour(side)) for share in (0.75, 1.25 if old else 1)
-    )
+def _framed(card: Card, side: Side, style: _Style) -> Image.Image:
+    """Border, frame and art: the frame in the card's colour, with the grain of its day."""
+    old = style.collector_line is style.power_box is False
+    if style.full == 1:
+        return _art(side, SIZE)
+    size = (SIZE[0] - 2 * MARGIN, SIZE[1] - 2 * MARGIN - (40 if style.collector_line else 0))
     shape = Image.new("L", size, 0)
-    ImageDraw.Draw(shape).rounded_rectangle((0, 0, size[0] - 1, size[1] - 1), 8 if old else 26, fill=255)
-    image.paste(ImageOps.colorize(grain, dark, light), (MARGIN, MARGIN), shape)
+    ImageDraw.Draw(shape).rounded_rectangle(
+        (0, 0, size[0] - 1, size[1] - 1), 8 if old else 26, fill=round(255 * (1 - style.full))
+    )
+    ground = _ground(card, side, style, size)
+    if style.full:
+        image = _art(side, SIZE)
+        image.paste(ground, (MARGIN, MARGIN), shape)
+        return image
+    image = Image.new("RGB", SIZE, BORDERS[card.set.border])
+    image.paste(ground, (MARGIN, MARGIN), shape)
+    _ornament(image, side, style)
+    _paste_art(image, side, style)
     return image
 
 
-def _frame_colour(side: Side) -> Colour:
-    """The card's colour, as the ink of that day came out."""
-    r, g, b = FRAME_COLOURS["gold" if len(side.colours) > 1 else side.colours]
+def _ground(card: Card, side: Side, style: _Style, size: tuple[int, int]) -> Image.Image:
+    """What the frame is made of; some frames of two colours are split, the others are gold."""
+    rng = np.random.default_rng(side.art_seed)
+    kind = _GRAINS[card.set.frame][list(FRAME_COLOURS).index(_kind(side))]
+    grain = _texture(rng, size, style.texture or kind)
+
+    def inked(colour: Colour) -> Image.Image:
+        return ImageOps.colorize(grain, _dark(colour, 0.72), _light(colour, 0.2))
+
+    ground = inked(_frame_colour(side, style))
+    if len(side.colours) == 2 and style.frame == "own" and rng.random() < 0.5:
+        halves = [inked(_frame_colour(replace(side, colours=letter), style)) for letter in side.colours]
+        ramp = Image.linear_gradient("L").rotate(90).point(lambda level: min(max(level * 4 - 384, 0), 255))
+        ground = Image.composite(halves[1], halves[0], ramp.resize(size))
+    return ground
+
+
+def _texture(rng: np.random.Generator, size: tuple[int, int], kind: str) -> Image.Image:
+    across, down, folds = TEXTURES[kind]
+    half = (size[0] // 2, size[1] // 2)
+    bumps: Field = smooth_noise(rng, half, (across, down))
+    bumps += 0.4 * smooth_noise(rng, half, (min(across * 4, 300), min(down * 4, 400)))
+    if folds > 0:
+        bumps = np.asarray(np.sin(bumps * folds) / 2 + 0.5)
+    elif folds < 0:
+        bumps = np.asarray((bumps / bumps.max()) ** 12 * 3)
+    return Image.fromarray((bumps * 200).clip(0, 255).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
+
+
+def _ornament(image: Image.Image, side: Side, style: _Style) -> None:
+    draw, rng, colour = ImageDraw.Draw(image), random.Random(side.art_seed + 4), _tone(side, style, style.outline)
+    right, bottom = SIZE[0] - MARGIN, SIZE[1] - MARGIN - (40 if style.collector_line else 0)
+    step = rng.randint(7, 26)
+    if style.ornament == "lines":
+        for inset in range(4, 4 + step * rng.randint(2, 5), step):
+            box = (MARGIN + inset, MARGIN + inset, right - inset, bottom - inset)
+            draw.rounded_rectangle(box, step, outline=colour, width=2)
+    elif style.ornament == "dots":
+        for y in range(MARGIN + 10, bottom, step):
+            for x in (MARGIN + 9, right - 9, SIZE[0] // 2 + (y - SIZE[1] // 2) * 2 // 3):
+                draw.ellipse((x - step / 4, y - step / 4, x + step / 4, y + step / 4), colour)
+    elif style.ornament == "corners":
+        sides, turn = rng.randint(3, 8), rng.randrange(90)
+        for x in (MARGIN + 30, right - 30):
+            for y in (MARGIN + 30, bottom - 30, 600):
+                for radius in range(90, 10, -step - 6):
+                    draw.regular_polygon((x, y, radius), sides, turn, outline=colour)
+
+
+def _kind(side: Side) -> str:
+    """Which of FRAME_COLOURS a side has."""
+    return "gold" if len(side.colours) > 1 else side.colours or ("land" if "Land" in side.type_line else "")
+
+
+def _frame_colour(side: Side, style: _Style) -> Colour:
+    """The colour of the card's frame, as the ink of that day came out."""
+    return _tone(side, style, style.frame)
+
+
+def _tone(side: Side, style: _Style, tone: str) -> Colour:
+    """A colour of the style: one of its own, or one that the card's colour gives."""
     rng = random.Random(side.art_seed)
-    return r + rng.randint(-28, 18), g + rng.randint(-28, 18), b + rng.randint(-28, 18)
+    table = OLD_COLOURS if style.panel == "textured" else FRAME_COLOURS
+    r, g, b = (max(0, channel + rng.randint(-28, 18)) for channel in table[_kind(side)])
+    own = (r, g, b)
+    hue = rng.random()
+    tones: dict[str, Colour] = {
+        "own": own,
+        "pale": _light(own, 0.66),
+        "deep": _dark(own, 0.38),
+        "textured": _light(own, 0.5) if sum(own) > 240 else (206, 180, 150),
+        "black": BLACK,
+        "white": WHITE,
+        "paper": (228, 214, 184),
+        "brown": (84, 56, 34),
+        "gold": (206, 172, 84),
+        "bright": tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.8, 1)),  # type: ignore[dict-item]
+    }
+    return tones[tone]
 
 
 def _readable_on(colour: Colour) -> Colour:
-    return INK if sum(colour) > 420 else WHITE
+    return INK if sum(colour) > 360 else WHITE
 
 
 def _light(colour: Colour, share: float) -> Colour:
     r, g, b = (round(c + (255 - c) * share) for c in colour)
+    return r, g, b
+
+
+def _dark(colour: Colour, share: float) -> Colour:
+    r, g, b = (round(c * share) for c in colour)
     return r, g, b
 
 
@@ -282,45 +520,81 @@ def _print(
     style: _Style,
     *,
     power_at: tuple[int, int] | None = None,
-    centred: bool = False,
     small_print: bool = True,
 ) -> None:
     """Title, cost, type line, set symbol, text, power and toughness, artist."""
     name, type_line, text = side.shown
-    pale = _light(_frame_colour(side), 0.62)
-    ink = INK if style.bars else _readable_on(_frame_colour(side))
-    if style.bars:
-        for box in (style.title, style.type_line):
-            _panel(image, box, pale, radius=22 if style.collector_line else 14)
-    _panel(image, style.text, _light(_frame_colour(side), 0.75) if style.bars else (228, 214, 184))
+    ink = _boxes(image, side, style)
     left, top, right, bottom = style.title
     width = _cost(image, side.mana_cost, right - 14, (top + bottom) // 2, 19)
-    _write(image, (left + 18, top, right - width - 22, bottom), name, 40, "Bold", ink, centred=centred)
+    title = (left + 18, top, right - width - 22, bottom)
+    _write(image, title, name.upper() if style.caps else name, 40, style.cut, ink, centred=style.centred)
     left, top, right, bottom = style.type_line
-    _write(image, (left + 18, top, right - 70, bottom), type_line, 34, "Bold", ink)
+    _write(image, (left + 18, top, right - 70, bottom), type_line, 34, style.cut, ink)
     _set_symbol(image, card, (right - 38, (top + bottom) // 2))
-    _watermark(image, side, style.text)
     left, top, right, bottom = style.text
-    _text_block(image, (left + 14, top + 12, right - 14, bottom - (40 if style.power_box else 12)), text, side.flavour)
+    if "Planeswalker" in side.type_line:
+        rows = [line.partition(": ") for line in text.split("\n")]
+        _rows(image, side, style, [(mark if mark[0] in "+−" else "", words or mark) for mark, _, words in rows])
+    else:
+        if "Basic" in side.type_line and not style.full:
+            _pip(image, _SIGNS[side.name], ((left + right) // 2, (top + bottom) // 2), 90)
+        box = (left + 14, top + 12, right - 14, bottom - (40 if style.power_box else 12))
+        words = _readable_on(_tone(side, style, style.panel or style.frame))
+        _text_block(image, box, text, side.flavour, words, style)
     _power(image, side, style, power_at)
     if small_print:
         _small_print(image, card, side, style)
 
 
-def _panel(image: Image.Image, box: Box, colour: Colour, radius: int = 6) -> None:
-    ImageDraw.Draw(image).rounded_rectangle(box, radius, fill=colour, outline=(30, 28, 28), width=3)
+def _boxes(image: Image.Image, side: Side, style: _Style) -> Colour:
+    """Bars and text box; returns the ink for what stands on the bars."""
+    edge = _tone(side, style, style.outline)
+    if style.bars:
+        for box in (style.title, style.type_line):
+            _panel(image, box, _tone(side, style, style.bars), style.radius, edge, style.edge, style.solid)
+    if style.panel and (side.text or side.flavour or not style.full):
+        fill = _tone(side, style, style.panel)
+        _panel(image, style.text, fill, min(style.radius, 12), edge, style.edge, style.solid)
+        if style.panel == "textured":
+            left, top, right, bottom = (at + step for at, step in zip(style.text, (3, 3, -2, -2), strict=True))
+            grain = _texture(np.random.default_rng(side.art_seed), (right - left, bottom - top), "stone")
+            image.paste(ImageOps.colorize(grain, _dark(fill, 0.85), _light(fill, 0.12)), (left, top))
+        if style.solid == 1:
+            _watermark(image, side, style)
+    if style.full and style.collector_line:
+        _panel(image, (-9, 958, SIZE[0] + 9, SIZE[1] + 9), BLACK, 0, solid=0.8)
+    return _readable_on(_tone(side, style, style.bars or style.frame))
 
 
-def _watermark(image: Image.Image, side: Side, box: Box) -> None:
+def _panel(
+    image: Image.Image,
+    box: Box,
+    colour: Colour,
+    radius: int = 6,
+    edge: Colour = INK,
+    width: int = 3,
+    solid: float = 1,
+) -> None:
+    """A filled box with an edge; what is below shines through one that is not `solid`."""
+    if solid < 1:
+        glass = Image.new("L", (box[2] - box[0], box[3] - box[1]))
+        ImageDraw.Draw(glass).rounded_rectangle((0, 0, glass.width - 1, glass.height - 1), radius, round(255 * solid))
+        image.paste(colour, box[:2], glass)
+    fill = colour if solid == 1 else None
+    ImageDraw.Draw(image).rounded_rectangle(box, radius, fill=fill, outline=edge, width=width)
+
+
+def _watermark(image: Image.Image, side: Side, style: _Style) -> None:
     """A pale sign behind the text, different on each card."""
     rng = random.Random(side.art_seed + 2)
-    left, top, right, bottom = box
+    left, top, right, bottom = style.text
     mark = Image.new("L", (right - left, bottom - top))
     draw, centre = ImageDraw.Draw(mark), (mark.width * rng.uniform(0.3, 0.7), mark.height * rng.uniform(0.35, 0.65))
     for _ in range(rng.randint(1, 3)):
         radius = mark.height * rng.uniform(0.15, 0.48)
         draw.regular_polygon((*centre, radius), rng.randint(3, 9), rng.randint(0, 90), fill=rng.choice((0, 50, 90)))
-    image.paste(_frame_colour(side), (left, top), mark)
+    image.paste(_frame_colour(side, style), (left, top), mark)
 
 
 def _power(image: Image.Image, side: Side, style: _Style, at: tuple[int, int] | None) -> None:
@@ -328,23 +602,30 @@ def _power(image: Image.Image, side: Side, style: _Style, at: tuple[int, int] | 
         return
     if style.power_box:
         left, top = at or (566, 912)
-        _panel(image, (left, top, left + 136, top + 52), _light(_frame_colour(side), 0.55), radius=16)
-        _write(image, (left, top, left + 136, top + 52), side.power_toughness, 40, "Bold", centred=True)
+        fill, edge = _tone(side, style, style.bars or style.frame), _tone(side, style, style.outline)
+        if "Vehicle" in side.type_line:
+            fill = (112, 70, 44)
+        radius = 16 if "/" in side.power_toughness else 26
+        _panel(image, (left, top, left + 136, top + 52), fill, radius, edge, style.edge)
+        box = (left, top, left + 136, top + 52)
+        _write(image, box, side.power_toughness, 40, "Bold", _readable_on(fill), centred=True)
     else:
-        ink = _readable_on(_frame_colour(side))
+        ink = _readable_on(_frame_colour(side, style))
         _write(image, (590, 944, 690, 1000), side.power_toughness, 46, "Bold", ink, centred=True)
 
 
 def _small_print(image: Image.Image, card: Card, side: Side, style: _Style) -> None:
     if style.collector_line:
         line = f"{card.collector_number:0>4} {card.rarity[0].upper()}  {card.set.code.upper()} • {card.lang.upper()}"
-        _write(image, (48, 966, 420, 992), line, 22, colour=(220, 216, 210))
-        _write(image, (48, 990, 420, 1014), side.artist, 20, "Italic", (220, 216, 210))
+        ink = WHITE if style.full else _readable_on(BORDERS[card.set.border])
+        _write(image, (48, 966, 420, 992), line, 22, colour=ink)
+        _write(image, (48, 990, 420, 1014), side.artist, 20, "Italic", ink)
     elif not style.bars:
-        ink = _readable_on(_frame_colour(side))
+        ink = _readable_on(_frame_colour(side, style))
         _write(image, (70, 944, 580, 990), f"Illus. © {side.artist}", 26, colour=ink)
     else:
-        _write(image, (60, 956, 560, 996), _credit(card, side), 24)
+        ink = _readable_on(_frame_colour(side, style))
+        _write(image, (60, 956, 560, 996), _credit(card, side), 24, colour=ink)
 
 
 def _credit(card: Card, side: Side) -> str:
@@ -356,26 +637,6 @@ def _set_symbol(image: Image.Image, card: Card, centre: tuple[int, int]) -> None
     ImageDraw.Draw(image).regular_polygon(
         (*centre, 19), corners, fill=RARITY_COLOURS[card.rarity], outline=WHITE, width=2
     )
-
-
-def _on_full_art(card: Card, side: Side) -> Image.Image:
-    """Art from edge to edge, everything else on it in dark glass."""
-    image = _art(side, SIZE)
-    style = replace(_STYLES["2015"], text=(54, 764, 691, 948), type_line=(42, 700, 703, 758))
-    glass = Image.new("L", SIZE, 0)
-    for box in (style.title, style.type_line, style.text):
-        ImageDraw.Draw(glass).rounded_rectangle(box, 20, fill=165)
-    ImageDraw.Draw(glass).rectangle((0, 958, *SIZE), fill=200)
-    image.paste(BLACK, (0, 0), glass)
-    name, type_line, text = side.shown
-    width = _cost(image, side.mana_cost, 690, 79, 19)
-    _write(image, (62, 48, 680 - width, 110), name, 40, "Bold", WHITE)
-    _write(image, (62, 700, 640, 758), type_line, 34, "Bold", WHITE)
-    _set_symbol(image, card, (665, 729))
-    _text_block(image, (70, 776, 677, 908), text, side.flavour, WHITE)
-    _power(image, side, style, None)
-    _small_print(image, card, side, style)
-    return image
 
 
 @functools.lru_cache(maxsize=4)
@@ -390,10 +651,27 @@ def _art(side: Side, size: tuple[int, int]) -> Image.Image:
     )
 
 
-def _paste_art(image: Image.Image, side: Side, box: Box) -> None:
-    left, top, right, bottom = box
-    image.paste(_art(side, (right - left, bottom - top)), (left, top))
-    ImageDraw.Draw(image).rectangle((left - 2, top - 2, right + 1, bottom + 1), outline=(24, 22, 22), width=4)
+def _paste_art(image: Image.Image, side: Side, style: _Style) -> None:
+    """The art in the frame's window."""
+    left, top, right, bottom = style.art
+    size = (right - left, bottom - top)
+    shape = Image.new("L", size)
+    draw, box = ImageDraw.Draw(shape), (0, 0, size[0] - 1, size[1] - 1)
+    edge = _tone(side, style, style.outline)
+    if style.window == "rect":
+        ImageDraw.Draw(image).rectangle((left - 2, top - 2, right + 1, bottom + 1), outline=edge, width=style.edge + 1)
+        draw.rectangle(box, 255)
+    elif style.window == "oval":
+        draw.ellipse(box, 255)
+    elif style.window == "arch":
+        draw.rounded_rectangle(box, min(size) // 3, 255, corners=(True, True, False, False))
+    else:
+        w, h = size
+        draw.polygon([(w / 4, 0), (w * 3 / 4, 0), (w, h / 2), (w * 3 / 4, h), (w / 4, h), (0, h / 2)], 255)
+    if style.window != "rect":
+        ring = shape.resize((size[0] + 2 * style.edge + 4, size[1] + 2 * style.edge + 4))
+        image.paste(edge, (left - style.edge - 2, top - style.edge - 2), ring)
+    image.paste(_art(side, size), (left, top), shape)
 
 
 # --------------------------------------------------------------------------------------------------------------- text
@@ -404,7 +682,40 @@ def _font(size: int, cut: str = "") -> ImageFont.FreeTypeFont:
     import font_caladea
 
     # Raqm, if installed, would set the same text a little narrower: cards would differ between machines
-    return ImageFont.truetype(font_caladea.font_files["Caladea" + cut], size, layout_engine=ImageFont.Layout.BASIC)
+    basic = ImageFont.Layout.BASIC
+    if cut == "Sans":
+        return cast(ImageFont.FreeTypeFont, ImageFont.load_default(size)).font_variant(layout_engine=basic)
+    return ImageFont.truetype(font_caladea.font_files["Caladea" + cut], size, layout_engine=basic)
+
+
+def _foreign(letter: str) -> bool:
+    """Whether the typefaces lack it: such letters are imitated."""
+    return 0x370 <= ord(letter) < 0x2000 or ord(letter) >= 0x2E80
+
+
+@functools.lru_cache(maxsize=10_000)
+def _word_width(word: str, cut: str) -> float:
+    """In letters' heights; measured once in a size for all: the typefaces have nearly the same shape in each."""
+    strange = sum(map(_foreign, word))
+    return strange * 0.9 if strange else _font(50, cut).getlength(word) / 50
+
+
+def _width(text: str, size: int, cut: str) -> float:
+    return size * sum(_word_width(word, cut) + 0.25 for word in text.split(" ")) - size * 0.25
+
+
+def _letters(image: Image.Image, at: tuple[float, float], text: str, size: int, cut: str, colour: Colour) -> None:
+    """Text from its left at half its height; strange letters are a few strokes each, the same ones for each letter."""
+    draw, (x, y) = ImageDraw.Draw(image), at
+    if not any(map(_foreign, text)):
+        draw.text((x, y), text, colour, _font(size, cut), anchor="lm")
+        return
+    for letter in text:
+        rng = random.Random(letter)
+        for _ in range(rng.randint(2, 5) if _foreign(letter) else 0):
+            points = [(x + size * 0.35 * rng.randrange(3), y + size * 0.35 * rng.randint(-1, 1)) for _ in "12"]
+            draw.line(points, colour, max(1, size // 12))
+        x += size * (0.9 if _foreign(letter) else 0.25)
 
 
 def _write(
@@ -418,29 +729,40 @@ def _write(
     centred: bool = False,
 ) -> None:
     """One line in `box`, vertically centred, shrunk to fit."""
-    draw = ImageDraw.Draw(image)
-    width = draw.textlength(text, _font(size, cut))
-    size = max(10, min(size, int(size * (box[2] - box[0]) / max(width, 1))))
-    x = (box[0] + box[2]) // 2 if centred else box[0]
-    draw.text((x, (box[1] + box[3]) // 2), text, colour, _font(size, cut), anchor="mm" if centred else "lm")
+    wide = box[2] - box[0]
+    size = max(10, min(size, int(size * wide / max(_width(text, size, cut), 1))))
+    x = box[0] + (wide - _width(text, size, cut)) / 2 if centred else box[0]
+    _letters(image, (x, (box[1] + box[3]) // 2), text, size, cut, colour)
 
 
-def _text_block(image: Image.Image, box: Box, text: str, flavour: str, colour: Colour = INK) -> None:
-    """Rules text and, in italics, flavour text, in the largest size that fits."""
-    draw = ImageDraw.Draw(image)
-    for size in range(38, 11, -2):
-        lines = [(line, "") for part in text.split("\n") for line in _wrapped(draw, part, _font(size), box[2] - box[0])]
-        lines += [(line, "Italic") for line in _wrapped(draw, flavour, _font(size, "Italic"), box[2] - box[0])]
+def _text_block(
+    image: Image.Image,
+    box: Box,
+    text: str,
+    flavour: str,
+    colour: Colour = INK,
+    style: _Style | None = None,
+    *,
+    middle: bool = False,
+) -> None:
+    """Rules text and, in italics, flavour text, in the largest size that fits, but none larger than the style's."""
+    wide, largest = box[2] - box[0], style.size if style else 38
+    for size in range(largest, 11, -2):
+        lines = [(line, "") for part in text.split("\n") for line in _wrapped(part, size, "", wide)]
+        lines += [(line, "Italic") for line in _wrapped(flavour, size, "Italic", wide)]
         if len(lines) * size * 1.2 <= box[3] - box[1]:
             break
+    free = box[3] - box[1] - len(lines) * size * 1.2
+    top = box[1] + (max(0, free) / 2 if middle or (style and style.middle) else 0)
     for i, (line, cut) in enumerate(lines):
-        _line_with_symbols(image, (box[0], round(box[1] + i * size * 1.2)), line, size, cut, colour)
+        left = box[0] + ((wide - _width(line, size, cut)) / 2 if style and style.centred_text else 0)
+        _line_with_symbols(image, (round(left), round(top + (i + 0.5) * size * 1.2)), line, size, cut, colour)
 
 
-def _wrapped(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+def _wrapped(text: str, size: int, cut: str, width: int) -> list[str]:
     lines: list[str] = []
     for word in text.split():
-        if lines and draw.textlength(f"{lines[-1]} {word}", font) <= width:
+        if lines and _width(f"{lines[-1]} {word}", size, cut) <= width:
             lines[-1] += " " + word
         else:
             lines.append(word)
@@ -448,14 +770,14 @@ def _wrapped(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont,
 
 
 def _line_with_symbols(image: Image.Image, at: tuple[int, int], line: str, size: int, cut: str, colour: Colour) -> None:
-    draw, x = ImageDraw.Draw(image), float(at[0])
+    x = float(at[0])
     for i, piece in enumerate(_SYMBOL.split(line)):
         if i % 2:
-            _pip(image, piece, (round(x + size * 0.45), round(at[1] + size * 0.5)), round(size * 0.4))
+            _pip(image, piece, (round(x + size * 0.45), at[1]), round(size * 0.4))
             x += size * 0.95
-        else:
-            draw.text((x, at[1]), piece, colour, _font(size, cut))
-            x += draw.textlength(piece, _font(size, cut))
+        elif piece:
+            _letters(image, (x, at[1]), piece, size, cut, colour)
+            x += _width(piece, size, cut)
 
 
 def _cost(image: Image.Image, cost: str, right: int, middle: int, radius: int) -> int:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from drawn.brush import Brush, Colour, Field, Light, Pixels, as_image, grid, hsv, mix
+from drawn.patterns import finish, paint_pattern
 from drawn.subjects import SUBJECTS
 from helpers.recognise.camera import smooth_noise
 
@@ -31,8 +32,14 @@ MOODS = {
 
 
 def paint(subject: str, mood: str, seed: int, size: tuple[int, int] = (480, 352)) -> Image.Image:
-    """Return a picture of `subject` (of SUBJECTS, or of LANDS: a landscape) in `mood` (of MOODS), `size` in pixels."""
+    """Return a picture of `subject` (of SUBJECTS, or of LANDS: a landscape) in `mood` (of MOODS), `size` in pixels.
+
+    Without a subject it is a pattern in colours of its own.
+    """
     rng = np.random.default_rng(seed)
+    after = np.random.default_rng((seed, 1))  # the finish is the same in any size
+    if not subject:
+        return finish(after, paint_pattern(rng, size))
     sky_hues, land_hues, brightness, saturation = MOODS[mood]
     light = Light(rng, size, sky_hues, brightness, saturation)
     pixels = _sky(rng, size, light)
@@ -46,7 +53,7 @@ def paint(subject: str, mood: str, seed: int, size: tuple[int, int] = (480, 352)
         SUBJECTS[subject](brush, rng)
         pixels = brush.pixels
     pixels = _air(rng, pixels, light)
-    return ImageOps.autocontrast(as_image(pixels), cutoff=0.5, preserve_tone=True)
+    return finish(after, ImageOps.autocontrast(as_image(pixels), cutoff=0.5, preserve_tone=True))
 
 
 def _fractal(rng: np.random.Generator, size: tuple[int, int], across: float, down: float, octaves: int = 4) -> Field:
@@ -80,7 +87,7 @@ def _sky(rng: np.random.Generator, size: tuple[int, int], light: Light) -> Pixel
     distance = np.hypot(x - light.at[0], y - light.at[1])
     kind = rng.integers(5)
     if light.value < 0.6 and kind != 1:
-        stars = (rng.random((size[1], size[0])) > 0.9985).astype(np.float32)
+        stars = (rng.spawn(1)[0].random((size[1], size[0])) > 0.9985).astype(np.float32)
         pixels = mix(pixels, hsv(0, 0, 1), np.asarray(stars * rng.random(), np.float32))
     if kind in (0, 1):  # sun or moon, with its glow
         radius = rng.uniform(0.04, 0.16) * size[1]
