@@ -1,24 +1,34 @@
 """The drawn cards: every family of layouts, in Scryfall's shape, the same for the same seed, read as real ones are."""
 
+import csv
 import hashlib
+import itertools
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import requests
+from draw_cards import write_pictures_table
 from drawn.catalogue import MAX_CARDS, SETS, TREATMENTS, Card, card_object, make_catalogue
 from drawn.frames import draw_side
+from drawn.painting import paint
+from drawn.patterns import FINISHES, GROUNDS, THINGS, palette
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from helpers.cards.card_list import FaceTally, iter_faces
 from helpers.cards.faces import CardFace, Selection
-from tests.conftest import run_well, serving
+from tests.conftest import ROOT, run_well, serving
 
 WHOLE = 300
 # One picture for all of it, though it may have several parts; one for each side; see FACES_OF below.
@@ -178,6 +188,60 @@ def test_the_same_seed_draws_the_same_pictures(drawn: Path, tmp_path: Path) -> N
     assert not {other[name] for name in other if name[0] == "0"} & {again[name] for name in pictures}
 
 
+def test_a_picture_is_the_same_from_every_process(catalogue: list[Card], tmp_path: Path) -> None:
+    """Also with every treatment: nothing hangs on the order of a set or on what was drawn before."""
+    chosen = {card.treatment: place for place, card in enumerate(catalogue) if card.layout == "normal"}
+    chosen |= {card.lang: place for place, card in enumerate(catalogue) if card.lang in ("ja", "ru")}
+    places = sorted(chosen.values())
+    program = f"""
+import sys, hashlib
+sys.path[:0] = ["scripts", "."]
+from drawn.catalogue import make_catalogue
+from drawn.frames import draw_side
+cards = make_catalogue({WHOLE}, 1)
+print(*(hashlib.sha1(draw_side(cards[i], 0).tobytes()).hexdigest() for i in {places}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONHASHSEED": "7"},
+        capture_output=True,
+        check=True,
+    )
+    here = [hashlib.sha1(draw_side(catalogue[i], 0).tobytes()).hexdigest() for i in reversed(places)]
+    assert done.stdout.decode().split() == here[::-1]
+    assert len(set(here)) == len(here)
+
+
+def test_every_ground_thing_and_finish_paints_by_its_seed() -> None:
+    size = (88, 64)
+    for ground in GROUNDS:
+        fields = [ground(np.random.default_rng(seed), size) for seed in (1, 1, 2)]
+        assert fields[0].shape == size[::-1]
+        assert np.array_equal(fields[0], fields[1])
+        assert not np.array_equal(fields[0], fields[2])
+    start = paint("", "day", 3, size)
+    changes: list[Callable[..., Image.Image]] = [*(partial(_placed, thing) for thing in THINGS), *FINISHES]
+    for change in changes:
+        images = [change(np.random.default_rng(seed), start.copy()).tobytes() for seed in (1, 1, 2, 3, 4, 5)]
+        assert images[0] == images[1] != start.tobytes()
+        assert len(set(images)) >= 3
+
+
+def _placed(thing: Callable[..., Image.Image], rng: np.random.Generator, image: Image.Image) -> Image.Image:
+    return thing(rng, image, palette(rng))
+
+
+def test_art_without_a_scene_differs_from_card_to_card() -> None:
+    small = [np.asarray(paint("", "day", seed, (88, 64)).resize((11, 8)), np.float32) for seed in range(40)]
+    apart = [np.abs(one - other).mean() for one, other in itertools.combinations(small, 2)]
+    assert min(apart) > 3
+    assert np.mean(apart) > 45
+    brightness = [picture.mean() for picture in small]
+    assert min(brightness) < 60
+    assert max(brightness) > 160
+
+
 def ways_to_draw(catalogue: list[Card]) -> list[tuple[Card, int]]:
     """One side for each layout, frame, treatment and status there is."""
     ways: dict[object, tuple[Card, int]] = {}
@@ -238,7 +302,39 @@ def test_no_seed_and_no_count_is_too_odd() -> None:
 def test_it_is_the_catalogue_that_figures_were_published_of(catalogue: list[Card]) -> None:
     """Change this, and README's figures about the demo are to be measured again."""
     table = json.dumps(objects(catalogue), ensure_ascii=False)
-    assert hashlib.sha1(table.encode()).hexdigest() == "3994d88e8eb349e47f880dca7f335860dd9de867"
+    assert hashlib.sha1(table.encode()).hexdigest() == "c317b22c2d33dd5214a7bc6f6bbab34daea07982"
+
+
+def test_the_table_of_pictures_lists_every_scan(drawn: Path, tmp_path: Path) -> None:
+    with (drawn / "pictures.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["file", "name", "illustration_id", "layout", "frame", "treatment", "lang"]
+    assert [row["file"] for row in rows] == sorted(path.name for path in drawn.glob("0*.jpg"))
+    (front, back) = (row for row in rows if row["layout"] == "transform")
+    assert front["name"] == back["name"]
+    assert " // " in front["name"]
+    assert front["illustration_id"] != back["illustration_id"]
+
+
+def test_the_table_of_pictures_has_no_placeholder_and_none_that_is_missing(
+    catalogue: list[Card], tmp_path: Path
+) -> None:
+    write_pictures_table(tmp_path / "pictures.csv", catalogue)
+    with (tmp_path / "pictures.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    scans = [card for card in catalogue if card.image_status == "highres_scan" and not card.lost]
+    assert len(rows) == len({row["file"] for row in rows}) == sum(card.pictures for card in scans)
+    assert {row["name"] for row in rows} == {card.name for card in scans if card.pictures}
+    art = {face["illustration_id"] for o in objects(scans) for face in o.get("card_faces", [o])}
+    assert {row["illustration_id"] for row in rows} <= art
+
+
+def test_no_name_comes_twice_even_in_the_largest_catalogue() -> None:
+    cards = make_catalogue(MAX_CARDS, 3)
+    assert len(cards) == MAX_CARDS >= 6000
+    plain = {card.oracle_id: card for card in cards if card.layout not in ("token", "double_faced_token", "emblem")}
+    names = [card.sides[0].name for card in plain.values() if "Basic" not in card.sides[0].type_line]
+    assert len(names) == len(set(names)) > 4500
 
 
 def test_pictures_and_table_belong_together(drawn: Path) -> None:

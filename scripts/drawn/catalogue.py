@@ -58,58 +58,50 @@ ARTISTS = (
 )
 
 
-def _painted_as(things: dict[str, str]) -> dict[str, str]:
+def _painted_as(**things: str) -> dict[str, str]:
     """Noun -> what is painted, from what is painted -> its nouns."""
     return {noun: subject for subject, nouns in things.items() for noun in nouns.split()}
 
 
 CREATURES = _painted_as(
-    {
-        "figure": "Wizard Knight Angel Rogue Monk Archer Pirate Shaman Druid Vampire Cleric",
-        "dragon": "Dragon Drake Wyvern",
-        "beast": "Hound Elk Behemoth Ox Lynx Boar Rat",
-        "bird": "Raven Phoenix Owl Griffin",
-        "serpent": "Serpent Wurm Naga Eel",
-        "golem": "Golem Construct Giant",
-        "treefolk": "Treefolk Dryad Fungus",
-        "spider": "Spider Scarab Insect",
-        "kraken": "Kraken Leviathan Octopus",
-        "horror": "Horror Eye Nightmare Ooze",
-        "skull": "Skeleton Zombie",
-    }
+    figure="Wizard Knight Angel Rogue Monk Archer Pirate Shaman Druid Vampire Cleric",
+    dragon="Dragon Drake Wyvern",
+    beast="Hound Elk Behemoth Ox Lynx Boar Rat",
+    bird="Raven Phoenix Owl Griffin",
+    serpent="Serpent Wurm Naga Eel",
+    golem="Golem Construct Giant",
+    treefolk="Treefolk Dryad Fungus",
+    spider="Spider Scarab Insect",
+    kraken="Kraken Leviathan Octopus",
+    horror="Horror Eye Nightmare Ooze",
+    skull="Skeleton Zombie",
 )
 THINGS = _painted_as(
-    {
-        "blade": "Blade Spear Axe",
-        "vessel": "Chalice Urn Lantern",
-        "orb": "Orb Lens Compass",
-        "book": "Codex Ledger Map",
-        "shield": "Aegis Mirror",
-        "ship": "Galleon Skiff Chariot",
-        "skull": "Crown Mask",
-    }
+    blade="Blade Spear Axe",
+    vessel="Chalice Urn Lantern",
+    orb="Orb Lens Compass",
+    book="Codex Ledger Map",
+    shield="Aegis Mirror",
+    ship="Galleon Skiff Chariot",
+    skull="Crown Mask",
 )
 SPELLS = _painted_as(
-    {
-        "lightning": "Bolt Tempest Surge",
-        "fire": "Blaze Pyre Rage",
-        "portal": "Rift Passage Return",
-        "crystals": "Growth Geode Bloom",
-        "runes": "Sigil Litany Verdict Riddle",
-        "skull": "Omen Ruin",
-    }
+    lightning="Bolt Tempest Surge",
+    fire="Blaze Pyre Rage",
+    portal="Rift Passage Return",
+    crystals="Growth Geode Bloom",
+    runes="Sigil Litany Verdict Riddle",
+    skull="Omen Ruin",
 )
 LAND_NAMES = _painted_as(
-    {
-        "castle": "Keep Bastion",
-        "city": "Spires Market",
-        "woods": "Grove Wilds",
-        "sea": "Shore Lagoon",
-        "cave": "Caverns Pit",
-        "mountains": "Peak Crags",
-        "hills": "Fen Downs",
-        "hall": "Vault Archive",
-    }
+    castle="Keep Bastion",
+    city="Spires Market",
+    woods="Grove Wilds",
+    sea="Shore Lagoon",
+    cave="Caverns Pit",
+    mountains="Peak Crags",
+    hills="Fen Downs",
+    hall="Vault Archive",
 )
 BASIC_LANDS = {  # name, what is painted
     "W": ("Plains", "hills"),
@@ -491,7 +483,7 @@ class _Maker:
         elif kind == "land":
             lines = [f"{{T}}: Add {{{rng.choice(COLOURS)}}}.", *rng.sample(own, rng.choice((0, 0, 1, 2)))]
         elif kind == "walker":
-            lines = [f"{loyalty}: {rng.choice((*EFFECTS, *OUTCOMES))}" for loyalty in ("+1", "−2", "−7")]
+            lines = [f"{loyalty}: {rng.choice(EFFECTS + ABILITIES)}" for loyalty in ("+1", "−2", "−7")]
             lines += [rng.choice(own)] * rng.getrandbits(1)
         else:
             keywords = ", ".join(rng.sample(KEYWORDS, rng.choice((1, 1, 2, 3)))) if kind == "creature" else ""

@@ -19,29 +19,20 @@ from drawn.catalogue import BASIC_LANDS, EFFECTS, SHOWCASES, Card, Side
 from drawn.painting import paint
 from helpers.recognise.camera import card_mask, smooth_noise
 
+Colour = tuple[int, int, int]
+Box = tuple[int, int, int, int]
 SIZE = (745, 1040)
 BLACK, INK, WHITE = (14, 13, 13), (18, 16, 16), (246, 244, 240)
 BORDERS = {"black": BLACK, "white": WHITE, "silver": (168, 172, 178), "gold": (196, 160, 70)}
-FRAME_COLOURS = {
-    "W": (236, 226, 190),
-    "U": (70, 132, 190),
-    "B": (74, 68, 72),
-    "R": (200, 84, 56),
-    "G": (74, 128, 84),
-    "": (152, 158, 166),
-    "gold": (206, 172, 84),
-    "land": (158, 140, 122),
-}
-OLD_COLOURS = {  # before 2003: deeper, and artifacts brown
-    "W": (206, 198, 184),
-    "U": (36, 106, 158),
-    "B": (48, 42, 44),
-    "R": (152, 46, 52),
-    "G": (34, 72, 52),
-    "": (116, 86, 62),
-    "gold": (178, 148, 72),
-    "land": (116, 110, 110),
-}
+KINDS = ("W", "U", "B", "R", "G", "", "gold", "land")  # of frames
+
+
+def _inks(colours: str) -> dict[str, Colour]:
+    return {kind: (r, g, b) for kind, (r, g, b) in zip(KINDS, map(bytes.fromhex, colours.split()), strict=True)}
+
+
+FRAME_COLOURS = _inks("ece2be 4684be 4a4448 c85438 4a8054 989ea6 ceac54 9e8c7a")
+OLD_COLOURS = _inks("cec6b8 246a9e 302a2c 982e34 224834 74563e b29448 746e6e")  # before 2003: deeper
 # texture -> bumps across and down, and into how many veins they are folded (0: none; -1: sparks)
 TEXTURES = {
     "flat": (2, 3, 0),
@@ -56,7 +47,7 @@ TEXTURES = {
     "frost": (16, 20, 24),
     "sparks": (110, 150, -1),
 }
-_GRAINS = {  # of each era, for the colours in their order above
+_GRAINS = {  # of each era, for KINDS
     "1993": ("cloth", "water", "marble", "stone", "leaves", "wood", "cloth", "stone"),
     "1997": ("stone", "water", "stone", "leaves", "leaves", "wood", "marble", "stone"),
     "2003": ("smoke", "water", "smoke", "stone", "wood", "brushed", "marble", "stone"),
@@ -75,9 +66,6 @@ FIBRES, GRAIN = 26.0, 8.0  # of paper and its scan: by how many levels of 255 th
 MARGIN = 34  # pixels of border
 _SYMBOL = re.compile(r"\{(\w+)\}")
 _SIGNS = {name: colour for colour, (name, _) in BASIC_LANDS.items()}
-
-Colour = tuple[int, int, int]
-Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +211,9 @@ def _printed(image: Image.Image, side: Side) -> Image.Image:
     paper = _paper()
     rng = random.Random(side.art_seed + 1)
     left, top = rng.randrange(paper.width - SIZE[0]), rng.randrange(paper.height - SIZE[1])
-    return ImageChops.add(image, paper.crop((left, top, left + SIZE[0], top + SIZE[1])), offset=-128)
+    sheet = paper.crop((left, top, left + SIZE[0], top + SIZE[1]))
+    sheet = Image.blend(Image.new("RGB", SIZE, (128, 128, 128)), sheet, rng.uniform(0.2, 1))
+    return ImageChops.add(image, sheet, offset=-128)
 
 
 @functools.cache
@@ -421,7 +411,7 @@ def _framed(card: Card, side: Side, style: _Style) -> Image.Image:
 def _ground(card: Card, side: Side, style: _Style, size: tuple[int, int]) -> Image.Image:
     """What the frame is made of; some frames of two colours are split, the others are gold."""
     rng = np.random.default_rng(side.art_seed)
-    kind = _GRAINS[card.set.frame][list(FRAME_COLOURS).index(_kind(side))]
+    kind = _GRAINS[card.set.frame][KINDS.index(_kind(side))]
     grain = _texture(rng, size, style.texture or kind)
 
     def inked(colour: Colour) -> Image.Image:
@@ -468,8 +458,9 @@ def _ornament(image: Image.Image, side: Side, style: _Style) -> None:
 
 
 def _kind(side: Side) -> str:
-    """Which of FRAME_COLOURS a side has."""
-    return "gold" if len(side.colours) > 1 else side.colours or ("land" if "Land" in side.type_line else "")
+    """Which of KINDS a side has."""
+    colourless = "land" if "Land" in side.type_line else ""
+    return "gold" if len(side.colours) > 1 else side.colours or _SIGNS.get(side.name, colourless)
 
 
 def _frame_colour(side: Side, style: _Style) -> Colour:
@@ -568,13 +559,7 @@ def _boxes(image: Image.Image, side: Side, style: _Style) -> Colour:
 
 
 def _panel(
-    image: Image.Image,
-    box: Box,
-    colour: Colour,
-    radius: int = 6,
-    edge: Colour = INK,
-    width: int = 3,
-    solid: float = 1,
+    image: Image.Image, box: Box, colour: Colour, radius: int = 6, edge: Colour = INK, width: int = 3, solid: float = 1
 ) -> None:
     """A filled box with an edge; what is below shines through one that is not `solid`."""
     if solid < 1:
@@ -719,14 +704,7 @@ def _letters(image: Image.Image, at: tuple[float, float], text: str, size: int, 
 
 
 def _write(
-    image: Image.Image,
-    box: Box,
-    text: str,
-    size: int,
-    cut: str = "",
-    colour: Colour = INK,
-    *,
-    centred: bool = False,
+    image: Image.Image, box: Box, text: str, size: int, cut: str = "", colour: Colour = INK, *, centred: bool = False
 ) -> None:
     """One line in `box`, vertically centred, shrunk to fit."""
     wide = box[2] - box[0]

@@ -5,7 +5,7 @@ shapes or many small ones. Here each is a few lines, and palettes, grounds, what
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,18 +24,19 @@ Size = tuple[int, int]
 def paint_pattern(rng: Rng, size: Size) -> Image.Image:
     """A ground in a palette of its own and, mostly, something on it."""
     tones = palette(rng)
-    image = _ground(rng, size, tones)
+    count = rng.choice((0, 1, 1, 2, 2, 3))
+    image = _ground(rng, size, tones, GROUNDS if count else GROUNDS[:-1])
     if rng.random() < 0.4:  # another one shows here and there
         hard = rng.choice((1.0, 8.0, 60.0))
         share = (128 + hard * (_levels(_blobs(rng, size)).astype(np.float32) - 128)).clip(0, 255)
-        image.paste(_ground(rng, size, palette(rng)), (0, 0), Image.fromarray(share.astype(np.uint8)))
-    for thing in rng.choice(len(THINGS), rng.choice((0, 1, 1, 2, 2, 3)), replace=False):
+        image.paste(_ground(rng, size, palette(rng), GROUNDS), (0, 0), Image.fromarray(share.astype(np.uint8)))
+    for thing in rng.choice(len(THINGS), count, replace=False):
         image = THINGS[thing](rng, image, palette(rng) if rng.random() < 0.6 else tones)
     return image
 
 
-def _ground(rng: Rng, size: Size, tones: Palette) -> Image.Image:
-    return Image.fromarray(tones[_levels(GROUNDS[rng.integers(len(GROUNDS))](rng, size))], "RGB")
+def _ground(rng: Rng, size: Size, tones: Palette, kinds: Sequence[Callable[[Rng, Size], Field]]) -> Image.Image:
+    return Image.fromarray(tones[_levels(kinds[int(rng.integers(len(kinds)))](rng, size))], "RGB")
 
 
 def palette(rng: Rng) -> Palette:
@@ -223,7 +224,7 @@ def _toned(rng: Rng, image: Image.Image) -> Image.Image:
 def _dim(rng: Rng, image: Image.Image) -> Image.Image:
     """Dark and of low contrast, or bright and washed out."""
     if rng.random() < 0.6:
-        return image.point(lambda level: level * (0.25 + 0.3 * level / 255))
+        return image.point(lambda level: 10 + level * (0.25 + 0.3 * level / 255))
     veil = Image.new("RGB", image.size, tuple(int(c) for c in hsv(rng.random(), 0.25, 1)))
     return Image.blend(image, veil, rng.uniform(0.35, 0.65))
 
