@@ -191,7 +191,6 @@ def test_the_same_seed_draws_the_same_pictures(drawn: Path, tmp_path: Path) -> N
 def test_a_picture_is_the_same_from_every_process(catalogue: list[Card], tmp_path: Path) -> None:
     """Also with every treatment: nothing hangs on the order of a set or on what was drawn before."""
     chosen = {card.treatment: place for place, card in enumerate(catalogue) if card.layout == "normal"}
-    chosen |= {card.lang: place for place, card in enumerate(catalogue) if card.lang in ("ja", "ru")}
     places = sorted(chosen.values())
     program = f"""
 import sys, hashlib
@@ -302,7 +301,7 @@ def test_no_seed_and_no_count_is_too_odd() -> None:
 def test_it_is_the_catalogue_that_figures_were_published_of(catalogue: list[Card]) -> None:
     """Change this, and README's figures about the demo are to be measured again."""
     table = json.dumps(objects(catalogue), ensure_ascii=False)
-    assert hashlib.sha1(table.encode()).hexdigest() == "c317b22c2d33dd5214a7bc6f6bbab34daea07982"
+    assert hashlib.sha1(table.encode()).hexdigest() == "f7f6fe12b0651eb1e547d99981a18aa8f72b9f1d"
 
 
 def test_the_table_of_pictures_lists_every_scan(drawn: Path, tmp_path: Path) -> None:

@@ -182,18 +182,6 @@ TRANSLATIONS = (
     ("pt", "Coração da montanha", "Criatura — Gólem", "Atropelar. Não pode ser alvo de mágicas até a próxima estação."),
     ("de", "Glutschlange", "Kreatur — Schlange", "Eile. Verursacht jedem Spieler zwei Schadenspunkte."),
     ("fr", "Forêt éternelle", "Créature : sylvin", "Piétinement. Ajoutez deux manas à votre réserve."),
-    (
-        "ja",
-        "霧の番人",
-        "クリーチャー ― 精霊",
-        "飛行、 警戒 霧の番人が 死亡したとき、 カードを一枚引く。 その後、 手札を一枚捨てる。",
-    ),
-    (
-        "ru",
-        "Хранитель туманов",
-        "Существо — дух",
-        "Полет. Когда Хранитель умирает, возьмите карту и получите две жизни.",
-    ),
     ("es", "Cazador de sueños", "Criatura — Mago", "Roba una carta. Después, descarta la carta más pequeña."),
 )
 

@@ -93,6 +93,7 @@ class _Style:
     caps: bool = False
     centred: bool = False
     size: int = 38  # of text, at most
+    seed: int = 0  # of textures and shades: of the printing, not of its art
     middle: bool = False  # text stands in the middle of its box
     centred_text: bool = False
 
@@ -121,13 +122,7 @@ _STYLES = {
 _CHANGES: dict[str, dict[str, Any]] = {
     "borderless": {"full": 1, "solid": 0.65, "bars": "black", "panel": "black"},
     "extendedart": {"art": (0, 114, 745, 576)},
-    "fullart": {
-        "full": 1,
-        "solid": 0.85,
-        "frame": "own",
-        "type_line": (42, 880, 703, 938),
-        "text": (54, 640, 691, 870),
-    },
+    "fullart": {"full": 1, "solid": 0.85, "type_line": (42, 880, 703, 938), "text": (54, 640, 691, 870)},
     "snow": {"texture": "frost", "frame": "pale", "outline": "white"},
     "devoid": {"full": 0.55, "solid": 0.7},
     "nyxtouched": {"texture": "sparks", "frame": "deep"},
@@ -135,35 +130,17 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "parchment": {"frame": "paper", "texture": "stone", "bars": "", "panel": "", "outline": "brown", "window": "oval"},
     "ink": {"frame": "white", "texture": "frost", "bars": "white", "panel": "white", "edge": 5, "radius": 0},
     "deco": {"frame": "black", "texture": "brushed", "bars": "deep", "panel": "deep", "outline": "gold", "caps": True},
-    "comic": {
-        "frame": "bright",
-        "bars": "white",
-        "panel": "white",
-        "edge": 6,
-        "radius": 0,
-        "cut": "Sans",
-        "caps": True,
-    },
+    "comic": {"frame": "bright", "bars": "white", "panel": "white", "edge": 6, "radius": 0, "cut": "Sans"},
     "retro": {"collector_line": True},
     "neon": {"frame": "black", "bars": "black", "panel": "black", "outline": "bright", "cut": "Sans", "radius": 30},
     "storybook": {"frame": "deep", "texture": "leaves", "bars": "paper", "panel": "paper", "outline": "gold"},
 }
-_PLACINGS: tuple[dict[str, Any], ...] = (  # of showcases
-    {},
-    {"art": (56, 114, 689, 690), "type_line": (42, 694, 703, 746), "text": (54, 750, 691, 948)},
-    {
-        "title": (42, 600, 703, 660),
-        "art": (48, 48, 697, 640),
-        "type_line": (60, 664, 685, 712),
-        "text": (54, 718, 691, 948),
-    },
-    {
-        "title": (90, 60, 655, 112),
-        "art": (80, 118, 665, 560),
-        "type_line": (90, 566, 655, 614),
-        "text": (84, 622, 661, 930),
-    },
-    {"type_line": (42, 112, 703, 156), "art": (42, 160, 703, 640), "text": (42, 644, 703, 948)},
+_PLACINGS: tuple[tuple[Box, ...], ...] = (  # title, art, type line and text of showcases
+    ((42, 48, 703, 110), (56, 114, 689, 576), (42, 580, 703, 638), (54, 644, 691, 948)),
+    ((42, 48, 703, 110), (56, 114, 689, 690), (42, 694, 703, 746), (54, 750, 691, 948)),
+    ((42, 600, 703, 660), (48, 48, 697, 640), (60, 664, 685, 712), (54, 718, 691, 948)),
+    ((90, 60, 655, 112), (80, 118, 665, 560), (90, 566, 655, 614), (84, 622, 661, 930)),
+    ((42, 48, 703, 110), (42, 160, 703, 640), (42, 112, 703, 156), (42, 644, 703, 948)),
 )
 
 
@@ -172,12 +149,14 @@ def _style(card: Card, side: Side) -> _Style:
     rng, kind = random.Random(f"{card.id} {side.name}"), card.treatment
     newest = kind not in ("", "snow", "nyxtouched", "retro")
     style = _STYLES["2015" if newest else "1997" if kind == "retro" else card.set.frame]
+    style = replace(style, seed=rng.getrandbits(32), caps=rng.random() < 0.06)
     style = replace(style, size=rng.choice((26, 30, 34, 38, 44)), middle=style.middle or rng.random() < 0.5)
     style = replace(style, **_CHANGES.get(kind, {}), centred_text=style.middle and rng.random() < 0.3)
     if kind in SHOWCASES and kind != "retro":
         ornament, window = rng.choice(("", "lines", "dots", "corners")), rng.choice(("rect", "arch", "oval", "hexagon"))
         style = replace(style, ornament=ornament, window=style.window if style.window != "rect" else window)
-        style = replace(style, **rng.choice(_PLACINGS), centred=rng.random() < 0.4)
+        title, art, type_line, text = rng.choice(_PLACINGS)
+        style = replace(style, title=title, art=art, type_line=type_line, text=text, centred=rng.random() < 0.4)
         style = replace(style, texture=style.texture or rng.choice(list(TEXTURES)))
     return style
 
@@ -192,7 +171,7 @@ def draw_side(card: Card, index: int) -> Image.Image:
     if card.foil:
         drawn = _foil(drawn, random.Random(card.id))
     finished = Image.new("RGB", SIZE, BLACK if card.set.border == "black" else WHITE)
-    finished.paste(_printed(drawn, side), (0, 0), card_mask(SIZE))
+    finished.paste(_printed(drawn, random.Random(f"{card.id} {index}")), (0, 0), card_mask(SIZE))
     return finished
 
 
@@ -203,13 +182,12 @@ def _foil(image: Image.Image, rng: random.Random) -> Image.Image:
     hue = np.asarray((start + hues * (x * turn + y) + 20 * np.sin(9 * x)) % 256, np.uint8)
     bands = [Image.fromarray(hue), Image.new("L", hue.shape[::-1], 200), Image.new("L", hue.shape[::-1], 255)]
     shine = Image.merge("HSV", bands).convert("RGB").resize(SIZE, Image.Resampling.BICUBIC)
-    return Image.blend(image, ImageChops.soft_light(image, shine), rng.uniform(0.2, 0.8))
+    return Image.blend(image, ImageChops.soft_light(image, shine), rng.uniform(0.15, 0.55))
 
 
-def _printed(image: Image.Image, side: Side) -> Image.Image:
+def _printed(image: Image.Image, rng: random.Random) -> Image.Image:
     """As ink on paper, scanned: nothing is quite flat, so that camera noise matters no more than on real cards."""
     paper = _paper()
-    rng = random.Random(side.art_seed + 1)
     left, top = rng.randrange(paper.width - SIZE[0]), rng.randrange(paper.height - SIZE[1])
     sheet = paper.crop((left, top, left + SIZE[0], top + SIZE[1]))
     sheet = Image.blend(Image.new("RGB", SIZE, (128, 128, 128)), sheet, rng.uniform(0.2, 1))
@@ -260,7 +238,9 @@ def _side_by_side(card: Card, _side: Side, _index: int) -> Image.Image:
 def _upside_down(card: Card, _side: Side, _index: int) -> Image.Image:
     """One part above the art, the other below it, upside down."""
     side = card.sides[0]
-    style = replace(_STYLES["2003"], text=(58, 110, 687, 262), type_line=(46, 266, 699, 318), art=(58, 326, 687, 714))
+    style = replace(
+        _style(card, side), text=(58, 110, 687, 262), type_line=(46, 266, 699, 318), art=(58, 326, 687, 714)
+    )
     image = _framed(card, side, style)
     for part in card.sides:
         _print(image, card, part, style, power_at=(560, 208), small_print=False)
@@ -288,7 +268,7 @@ def _with_page(card: Card, side: Side, _index: int) -> Image.Image:
 def _token(card: Card, side: Side, _index: int) -> Image.Image:
     full, wide = {"full": 1.0, "solid": 0.75}, {"art": (48, 60, 697, 742)}
     change = random.Random(card.id).choice(({}, full, wide, {**wide, "window": "arch"}, {**wide, "window": "oval"}))
-    style = replace(_STYLES["2015"], type_line=(42, 746, 703, 804), text=(54, 810, 691, 948), centred=True)
+    style = replace(_style(card, side), type_line=(42, 746, 703, 804), text=(54, 810, 691, 948), centred=True)
     style = replace(style, **change)
     image = _framed(card, side, style)
     _print(image, card, replace(side, flavour=""), style)
@@ -308,7 +288,9 @@ def _art_card(_card: Card, side: Side, index: int) -> Image.Image:
 def _chapters(card: Card, side: Side, _index: int) -> Image.Image:
     """Text in chapters or levels on one side, tall art on the other."""
     flipped = card.layout == "class"
-    style = replace(_STYLES["2015"], art=(380, 114, 689, 880), text=(54, 114, 374, 880), type_line=(42, 886, 703, 944))
+    style = replace(
+        _style(card, side), art=(380, 114, 689, 880), text=(54, 114, 374, 880), type_line=(42, 886, 703, 944)
+    )
     if flipped:
         style = replace(style, art=(54, 114, 363, 880), text=(370, 114, 689, 880))
     image = _framed(card, side, style)
@@ -351,7 +333,7 @@ def _lying(card: Card, side: Side, _index: int) -> Image.Image:
 def _facets(card: Card, side: Side, _index: int) -> Image.Image:
     """The unknown layout: art in a six-sided window, turned about itself."""
     below = {"type_line": (42, 700, 703, 756), "text": (54, 762, 691, 948)}
-    style = replace(_STYLES[card.set.frame], art=(62, 110, 682, 690), window="hexagon", **below)  # type: ignore[arg-type]
+    style = replace(_style(card, side), art=(62, 110, 682, 690), window="hexagon", **below)  # type: ignore[arg-type]
     image = _framed(card, side, style)
     _print(image, card, side, style)
     return image
@@ -388,7 +370,7 @@ def _placeholder(card: Card) -> Image.Image:
 
 def _framed(card: Card, side: Side, style: _Style) -> Image.Image:
     """Border, frame and art: the frame in the card's colour, with the grain of its day."""
-    old = style.collector_line is style.power_box is False
+    old = not style.power_box
     if style.full == 1:
         return _art(side, SIZE)
     size = (SIZE[0] - 2 * MARGIN, SIZE[1] - 2 * MARGIN - (40 if style.collector_line else 0))
@@ -410,7 +392,7 @@ def _framed(card: Card, side: Side, style: _Style) -> Image.Image:
 
 def _ground(card: Card, side: Side, style: _Style, size: tuple[int, int]) -> Image.Image:
     """What the frame is made of; some frames of two colours are split, the others are gold."""
-    rng = np.random.default_rng(side.art_seed)
+    rng = np.random.default_rng(style.seed)
     kind = _GRAINS[card.set.frame][KINDS.index(_kind(side))]
     grain = _texture(rng, size, style.texture or kind)
 
@@ -438,7 +420,7 @@ def _texture(rng: np.random.Generator, size: tuple[int, int], kind: str) -> Imag
 
 
 def _ornament(image: Image.Image, side: Side, style: _Style) -> None:
-    draw, rng, colour = ImageDraw.Draw(image), random.Random(side.art_seed + 4), _tone(side, style, style.outline)
+    draw, rng, colour = ImageDraw.Draw(image), random.Random(style.seed + 4), _tone(side, style, style.outline)
     right, bottom = SIZE[0] - MARGIN, SIZE[1] - MARGIN - (40 if style.collector_line else 0)
     step = rng.randint(7, 26)
     if style.ornament == "lines":
@@ -470,7 +452,7 @@ def _frame_colour(side: Side, style: _Style) -> Colour:
 
 def _tone(side: Side, style: _Style, tone: str) -> Colour:
     """A colour of the style: one of its own, or one that the card's colour gives."""
-    rng = random.Random(side.art_seed)
+    rng = random.Random(style.seed)
     table = OLD_COLOURS if style.panel == "textured" else FRAME_COLOURS
     r, g, b = (max(0, channel + rng.randint(-28, 18)) for channel in table[_kind(side)])
     own = (r, g, b)
@@ -549,7 +531,7 @@ def _boxes(image: Image.Image, side: Side, style: _Style) -> Colour:
         _panel(image, style.text, fill, min(style.radius, 12), edge, style.edge, style.solid)
         if style.panel == "textured":
             left, top, right, bottom = (at + step for at, step in zip(style.text, (3, 3, -2, -2), strict=True))
-            grain = _texture(np.random.default_rng(side.art_seed), (right - left, bottom - top), "stone")
+            grain = _texture(np.random.default_rng(style.seed), (right - left, bottom - top), "stone")
             image.paste(ImageOps.colorize(grain, _dark(fill, 0.85), _light(fill, 0.12)), (left, top))
         if style.solid == 1:
             _watermark(image, side, style)
@@ -572,7 +554,7 @@ def _panel(
 
 def _watermark(image: Image.Image, side: Side, style: _Style) -> None:
     """A pale sign behind the text, different on each card."""
-    rng = random.Random(side.art_seed + 2)
+    rng = random.Random(style.seed + 2)
     left, top, right, bottom = style.text
     mark = Image.new("L", (right - left, bottom - top))
     draw, centre = ImageDraw.Draw(mark), (mark.width * rng.uniform(0.3, 0.7), mark.height * rng.uniform(0.35, 0.65))
@@ -673,34 +655,14 @@ def _font(size: int, cut: str = "") -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(font_caladea.font_files["Caladea" + cut], size, layout_engine=basic)
 
 
-def _foreign(letter: str) -> bool:
-    """Whether the typefaces lack it: such letters are imitated."""
-    return 0x370 <= ord(letter) < 0x2000 or ord(letter) >= 0x2E80
-
-
 @functools.lru_cache(maxsize=10_000)
 def _word_width(word: str, cut: str) -> float:
     """In letters' heights; measured once in a size for all: the typefaces have nearly the same shape in each."""
-    strange = sum(map(_foreign, word))
-    return strange * 0.9 if strange else _font(50, cut).getlength(word) / 50
+    return _font(50, cut).getlength(word) / 50
 
 
 def _width(text: str, size: int, cut: str) -> float:
     return size * sum(_word_width(word, cut) + 0.25 for word in text.split(" ")) - size * 0.25
-
-
-def _letters(image: Image.Image, at: tuple[float, float], text: str, size: int, cut: str, colour: Colour) -> None:
-    """Text from its left at half its height; strange letters are a few strokes each, the same ones for each letter."""
-    draw, (x, y) = ImageDraw.Draw(image), at
-    if not any(map(_foreign, text)):
-        draw.text((x, y), text, colour, _font(size, cut), anchor="lm")
-        return
-    for letter in text:
-        rng = random.Random(letter)
-        for _ in range(rng.randint(2, 5) if _foreign(letter) else 0):
-            points = [(x + size * 0.35 * rng.randrange(3), y + size * 0.35 * rng.randint(-1, 1)) for _ in "12"]
-            draw.line(points, colour, max(1, size // 12))
-        x += size * (0.9 if _foreign(letter) else 0.25)
 
 
 def _write(
@@ -708,9 +670,10 @@ def _write(
 ) -> None:
     """One line in `box`, vertically centred, shrunk to fit."""
     wide = box[2] - box[0]
+    text = text.replace("—", "-") if cut == "Sans" else text  # which has no dash
     size = max(10, min(size, int(size * wide / max(_width(text, size, cut), 1))))
     x = box[0] + (wide - _width(text, size, cut)) / 2 if centred else box[0]
-    _letters(image, (x, (box[1] + box[3]) // 2), text, size, cut, colour)
+    ImageDraw.Draw(image).text((x, (box[1] + box[3]) // 2), text, colour, _font(size, cut), anchor="lm")
 
 
 def _text_block(
@@ -754,7 +717,7 @@ def _line_with_symbols(image: Image.Image, at: tuple[int, int], line: str, size:
             _pip(image, piece, (round(x + size * 0.45), at[1]), round(size * 0.4))
             x += size * 0.95
         elif piece:
-            _letters(image, (x, at[1]), piece, size, cut, colour)
+            ImageDraw.Draw(image).text((x, at[1]), piece, colour, _font(size, cut), anchor="lm")
             x += _width(piece, size, cut)
 
 
