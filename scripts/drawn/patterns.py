@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
+from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 from drawn.brush import Brush, Field, Light, as_image, hsv
 from drawn.subjects import SUBJECTS
@@ -211,8 +211,14 @@ THINGS: tuple[Callable[[Rng, Image.Image, Palette], Image.Image], ...] = (_shape
 
 
 def finish(rng: Rng, image: Image.Image) -> Image.Image:
-    """The picture as another hand or printer would have it; every other one is left as it is."""
-    return FINISHES[rng.integers(len(FINISHES))](rng, image) if rng.random() < 0.5 else image
+    """Every other picture as another hand or printer would have it; all of them with fine detail, most less garish."""
+    if rng.random() < 0.5:
+        image = FINISHES[rng.integers(len(FINISHES))](rng, image)
+    image = ImageEnhance.Color(image).enhance(rng.uniform(0.25, 1.1))
+    fine, strength = rng.uniform(0.08, 0.4), rng.uniform(0, 0.9)
+    cells = (round(image.width * fine), round(image.height * fine))
+    detail = 1 + strength * (smooth_noise(rng, image.size, cells) - 0.5)
+    return as_image(np.asarray(image, np.float32) * detail[..., None])
 
 
 def _toned(rng: Rng, image: Image.Image) -> Image.Image:
