@@ -170,9 +170,7 @@ def add_build_options(parser: Parser) -> None:
 
 def _add_model_options(parser: Parser) -> None:
     parser.section("model and pictures")
-    model = "open_clip model, or local-dir:PATH for a folder with one; queries need it too"
-    parser.option("--model", words, _BUILD.model, "NAME", model)
-    parser.option("--pretrained", words, _BUILD.pretrained, "TAG", "open_clip's tag for its weights, or a weights file")
+    add_model_option(parser, _BUILD.model, _BUILD.pretrained)
     add_device_option(parser)
     parser.option(
         "--precision",
@@ -202,6 +200,14 @@ def _add_model_options(parser: Parser) -> None:
         "threads that load and preprocess pictures (default: half the cores on a CPU, at least 2; one per core with "
         "CUDA or MPS, at most 32)",
     )
+
+
+def add_model_option(parser: Parser, model: str, pretrained: str) -> None:
+    """--model and --pretrained, with these defaults."""
+    what = "cards: the encoder that comes with this project, the best for photographs; an open_clip model; or "
+    what += "local-dir:PATH, a folder with one (queries need it, too)"
+    parser.option("--model", words, model, "NAME", what)
+    parser.option("--pretrained", words, pretrained, "TAG", "open_clip's tag for its weights, or a weights file")
 
 
 def add_device_option(parser: Parser) -> None:

@@ -90,6 +90,13 @@ class Progress:
         """Count `count` more as done."""
         self._add(count, 0)
 
+    def expect(self, total: int) -> None:
+        """The total, as far as it is known by now."""
+        with self._lock:
+            self._total = total
+            if self._bar is not None:
+                self._bar.total = total
+
     def already(self, count: int = 1) -> None:
         """Count `count` more as done before this run, so not towards the rate."""
         self._add(count, count)

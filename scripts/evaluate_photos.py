@@ -22,13 +22,14 @@ from _asking import Asked, Asker, Points, names_of
 from _labelled import Labelled, read_photos
 from _scores import report
 from drawn.page import Shown, page
+from msgspec.structs import replace
 
 from helpers.artifacts import IndexFolder
 from helpers.atomic_io import atomic_write_bytes, require_replaceable, writable_folder
 from helpers.cli_validation import Parser, number, numbers, one_of, path
 from helpers.ending import run
 from helpers.errors import ExitCode
-from helpers.index.manifest import Manifest
+from helpers.index.manifest import Manifest, Recognition
 from helpers.index.store import StoredIndex
 from helpers.options import add_device_option
 from helpers.recognise.query import QueryEngine
@@ -47,6 +48,7 @@ class EvaluateArgs(argparse.Namespace):
     corner_error: tuple[float, ...]
     seeds: int
     strangers: bool
+    hash_weight: float | None
     min_visible: float
     html: Path | None
     json: Path | None
@@ -65,6 +67,8 @@ def parse_args(argv: Sequence[str] | None) -> EvaluateArgs:
     parser.option("--corner-error", numbers(float, 0, 30, suggest="0,3,6"), (0.0,), "PERCENT,...", error)
     parser.option("--seeds", number(int, 1, 100, suggest=5), 1, "N", "cut-outs of each card, where corners are off")
     parser.flag("--strangers", "ask everything once more as if the index lacked the cards that are on it")
+    weight = "weight of the hash in a score (default: the index's); 0: by the vectors alone"
+    parser.option("--hash-weight", number(float, 0, 10, suggest=1.5), None, "W", weight)
     visible = "least visible share of a card that counts (column `visible`)"
     parser.option("--min-visible", number(float, 0, 1, suggest=0.6), 0.6, "SHARE", visible)
     parser.option("--html", path, None, "FILE", "page of what went wrong")
@@ -80,11 +84,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for flag, file in (("--html", args.html), ("--json", args.json)):
         require_writable(flag, file)
     manifest = StoredIndex(IndexFolder(args.index)).manifest
-    asker = Asker(
-        QueryEngine.load(args.index, device=args.device), min_visible=args.min_visible, strangers=args.strangers
-    )
+    settings = manifest.recognition
+    if args.hash_weight is not None:
+        settings = replace(settings, hash_weight=args.hash_weight)
+    engine = QueryEngine.load(args.index, device=args.device, recognition=settings)
+    asker = Asker(engine, min_visible=args.min_visible, strangers=args.strangers)
     asked = ask(asker, photos, args)
-    print(f"{conditions(manifest, args)}\n\n{report(asked)}")
+    print(f"{conditions(manifest, settings, args)}\n\n{report(asked)}")
     if args.json:
         atomic_write_bytes(args.json, msgspec.json.format(msgspec.json.encode(asked), indent=1))
     if args.html:
@@ -117,9 +123,9 @@ def _cut_outs(asker: Asker, photo: Labelled, args: EvaluateArgs) -> Iterator[Ask
             yield from asker.cut_outs(photo, percent, seed)
 
 
-def conditions(manifest: Manifest, args: EvaluateArgs) -> str:
+def conditions(manifest: Manifest, settings: Recognition, args: EvaluateArgs) -> str:
     """What was measured, and on what."""
-    settings, rows = manifest.recognition, manifest.statistics.successful_embeddings
+    rows = manifest.statistics.successful_embeddings
     chosen = f" ({settings.conditions})" if settings.conditions else ""
     turn = "as they are" if args.turn == "0" else f"turned by {', '.join(map(str, TURNS[args.turn]))} degrees"
     return (

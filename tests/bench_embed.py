@@ -235,7 +235,7 @@ def designs(embedder: Embedder, source: Source, out: Path, *, others: bool) -> d
         "ours": lambda: ours(embedder, source, workers, out),
     }
     if others:
-        model, dtype = embedder._tower, DTYPES[embedder.precision]
+        model, dtype = embedder.tower, DTYPES[embedder.precision]
         cfg = open_clip_transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
         preprocess = open_clip_transform.image_transform_v2(cfg, is_train=False)
         if dtype == torch.float32:

@@ -111,11 +111,11 @@ def test_a_device_without_memory_is_told_what_to_do(own: Path, words: str, monke
     def full(_: torch.Tensor) -> None:
         raise RuntimeError(words)
 
-    monkeypatch.setattr(embedder._tower, "forward", full)
+    monkeypatch.setattr(embedder.tower, "forward", full)
     with pytest.raises(PipelineError, match="the cpu device is out of memory") as caught:
         embedder.encode(prepared)
     assert "a smaller --batch" in caught.value.problems[0].suggestion
-    monkeypatch.setattr(embedder._tower, "forward", lambda _: torch.zeros(0)[1])
+    monkeypatch.setattr(embedder.tower, "forward", lambda _: torch.zeros(0)[1])
     with pytest.raises(IndexError):
         embedder.encode(prepared)
 

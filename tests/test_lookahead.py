@@ -97,7 +97,7 @@ def test_ctrl_c_does_not_wait_for_the_batch_in_the_model(built: Built, tmp_path:
     embedder = Embedder.load(ModelSource(request.model, None), Preparation(request.size, request.fit), "cpu")
     begun = [0]
     layers = torch.nn.Sequential(*[SlowLayer(begun) for _ in range(MANY_LAYERS)])
-    embedder._tower = layers
+    embedder.tower = layers
     with pytest.raises(KeyboardInterrupt):
         build(request, embedder, BuildReport())
     assert begun[0] < MANY_LAYERS

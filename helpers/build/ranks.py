@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from helpers.atomic_io import complete_set, sweep, writable_folder
 from helpers.errors import Category, PipelineError, first_line
 from helpers.locks import sole_holder
 from helpers.talk import hush, warn
+
+if TYPE_CHECKING:
+    import torch
 
 Value = TypeVar("Value")
 
@@ -86,6 +89,26 @@ class Ranks:
         """The part of `faces` that this rank does."""
         part: list[int] = np.array_split(faces, self.size)[self.rank].tolist()
         return part
+
+    def everyones(self, value: Value) -> list[Value]:
+        """Each rank's value, in rank order, on all ranks."""
+        held: list[Any] = [value] * self.size
+        if not self.alone:
+            import torch.distributed
+
+            _interruptible(lambda: torch.distributed.all_gather_object(held, value))
+        return held
+
+    def add_up(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Replace each tensor by its sum over all ranks."""
+        if self.alone:
+            return
+        import torch.distributed
+
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])  # one message
+        _interruptible(lambda: torch.distributed.all_reduce(flat))
+        for tensor, total in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(total.reshape(tensor.shape))
 
     def to_leader(self, value: Value) -> list[Value]:
         """Gather each rank's value, in rank order, on rank 0, which waits; the others get an empty list."""

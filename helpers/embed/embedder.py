@@ -4,18 +4,13 @@ The only module here that imports open_clip, which takes seconds: import it only
 """
 
 import copy
-import difflib
-import hashlib
 import inspect
-import json
 import logging
-import pickle
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import open_clip
@@ -23,18 +18,28 @@ import torch
 from numpy.typing import NDArray
 from open_clip import transform as open_clip_transform
 from PIL import Image
-from safetensors import SafetensorError
 from torchvision import transforms
 from torchvision.transforms import v2 as tensor_transforms
 
-from helpers.embed.model_source import ModelSource
+from helpers.embed.model_source import NOT_ALIGNED, ModelSource
+from helpers.embed.models import (
+    architecture,
+    chosen_device,
+    configuration,
+    fingerprint,
+    load_model,
+    load_tokenizer,
+    memory_named,
+)
 from helpers.embed.preprocess import Preparation
 from helpers.embed.settings import Settings
 from helpers.embed.vectors import unit_rows
-from helpers.errors import Category, PipelineError, first_line
+from helpers.errors import Category, PipelineError
 from helpers.machine_limits import usable_cores
 
 logging.getLogger().addHandler(logging.NullHandler())  # open_clip uses the root logger; we see errors as exceptions
+Item = TypeVar("Item")
+
 TORCH_VERSION = str(torch.__version__)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # On a CPU large batches only mean large intermediate results: with two threads ViT-B/32 embeds 13 images/s in batches
@@ -45,19 +50,12 @@ BATCH = {"cpu": 8, "cuda": 256, "mps": 64}
 # One thread stacks and pins a batch while the device works on the other's. On MPS there is only one: torch crashes
 # with more (github.com/pytorch/pytorch/issues/197805).
 CUDA_MODEL_THREADS = 2
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and MPS word it, and the CPU
 _SPATIAL = (
     transforms.Resize,
     transforms.CenterCrop,
     open_clip_transform.ResizeKeepRatio,
     open_clip_transform.CenterCropOrPad,
 )
-# What open_clip raises for a model or weights that can't be loaded; safetensors' error is a plain Exception.
-_LOAD_ERRORS = (
-    *(RuntimeError, OSError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError),
-    SafetensorError,
-)
-_LOADING = threading.Lock()  # catch_warnings and torch's initialisers change what all threads share
 
 
 class _OneThread:
@@ -94,10 +92,10 @@ class Embedder:
         self.source = source
         self.preparation = preparation
         self.precision = "fp32"
-        self.architecture = _architecture(source)
+        self.architecture = architecture(source)
         self._device = device
-        self._tower: torch.nn.Module = model.visual
-        self.fingerprint = _fingerprint(self._tower)
+        self.tower: torch.nn.Module = model.visual
+        self.fingerprint = fingerprint(self.tower)
         preprocessing = open_clip_transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
         # open_clip's own: size, mean and deviation, interpolation
         self.preprocessing = f"{preprocessing}, resized by torch"
@@ -113,8 +111,8 @@ class Embedder:
 
         `number` selects one of several CUDA devices.
         """
-        chosen = _device(device, number)
-        return cls(source, preparation, chosen, _loaded(source, chosen).to(memory_format=torch.channels_last))
+        chosen = chosen_device(device, number)
+        return cls(source, preparation, chosen, load_model(source, chosen).to(memory_format=torch.channels_last))
 
     @property
     def device(self) -> str:
@@ -125,15 +123,15 @@ class Embedder:
         """Return a copy with weights in `precision`: fp32, bf16 or fp16. Rounding can't be undone."""
         other = copy.copy(self)
         if precision != self.precision:
-            with _memory_named(self._device):
-                other._tower = copy.deepcopy(self._tower)
+            with memory_named(self._device):
+                other.tower = copy.deepcopy(self.tower)
                 other.use(precision)
         return other
 
     def use(self, precision: str) -> None:
         """Convert the weights to `precision`."""
-        with _memory_named(self._device):
-            self._tower.to(DTYPES[precision])
+        with memory_named(self._device):
+            self.tower.to(DTYPES[precision])
         self.precision = precision
 
     def model_threads(self, cores: int) -> int:
@@ -182,22 +180,28 @@ class Embedder:
         Each core has a part of them, for torch's own threads wait for each other: where another process takes a core,
         they are ten times slower.
         """
+        return self._by_all_cores(pictures, lambda part: self.encode([self.prepare(picture) for picture in part]))
+
+    def encode_all(self, prepared: Sequence[torch.Tensor]) -> NDArray[np.float32]:
+        """`encode` by all cores."""
+        return self._by_all_cores(prepared, self.encode)
+
+    def _by_all_cores(
+        self, items: Sequence[Item], encode: Callable[[Sequence[Item]], NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
         threads = self.model_threads(usable_cores()) if self.device == "cpu" else 1
-        parts = [part.tolist() for part in np.array_split(np.arange(len(pictures)), min(threads, len(pictures)))]
-
-        def rows(part: list[int]) -> NDArray[np.float32]:
-            return self.encode([self.prepare(pictures[place]) for place in part])
-
+        places = np.array_split(np.arange(len(items)), min(threads, len(items)))
+        parts = [[items[place] for place in part.tolist()] for part in places]
         with self.for_many(), ThreadPoolExecutor(len(parts)) as pool:
-            return np.concatenate(list(pool.map(rows, parts)))
+            return np.concatenate(list(pool.map(encode, parts)))
 
     def encode(self, prepared: Sequence[torch.Tensor]) -> NDArray[np.float32]:
         """Prepared pictures -> float32 [B, D], unit rows; thread-safe.
 
         PipelineError (Build Error) if the model's output overflows.
         """
-        with _memory_named(self._device):
-            rows = self._features(torch.stack(list(prepared))).float().cpu().numpy()
+        with memory_named(self._device), torch.inference_mode():
+            rows = self.features(torch.stack(list(prepared))).float().cpu().numpy()
         if not np.isfinite(rows).all():
             raise PipelineError.of(
                 Category.BUILD,
@@ -207,8 +211,8 @@ class Embedder:
             )
         return unit_rows(rows)
 
-    def _features(self, batch: torch.Tensor) -> torch.Tensor:
-        """Prepared pictures, uint8 [B, 3, H, W] -> the model's features, [B, D], on its device."""
+    def features(self, batch: torch.Tensor) -> torch.Tensor:
+        """Prepared pictures, uint8 [B, 3, H, W] -> the model's features, [B, D], on its device, of any norm."""
         pinned = self._device.type == "cuda"
         # Only pinned memory may be copied asynchronously: other memory might be reused too early
         # (github.com/pytorch/pytorch/issues/139550)
@@ -216,9 +220,8 @@ class Embedder:
         # ToTensor and Normalize, for the whole batch at once, on the model's device
         batch = batch.div_(255).sub_(self._mean).div_(self._deviation)
         batch = batch.to(DTYPES[self.precision], memory_format=torch.channels_last)
-        with torch.inference_mode():
-            features: torch.Tensor | tuple[torch.Tensor, ...] = self._tower(batch)
-            return features if isinstance(features, torch.Tensor) else features[0]  # CoCa's returns its tokens, too
+        features: torch.Tensor | tuple[torch.Tensor, ...] = self.tower(batch)
+        return features if isinstance(features, torch.Tensor) else features[0]  # CoCa's returns its tokens, too
 
     @property
     def settings(self) -> Settings:
@@ -239,22 +242,21 @@ class TextEmbedder:
 
     def __init__(self, source: ModelSource, device: torch.device, model: Any) -> None:
         """`model` is an open_clip model with its weights, in fp32."""
-        self.fingerprint = _fingerprint(model.visual)  # of the image tower that it was trained with
+        self.fingerprint = fingerprint(model.visual)  # of the image tower that it was trained with
         self._device = device
         self._model = model
-        self._tokenize = _tokenizer(source)
+        self._tokenize = load_tokenizer(source)
 
     @classmethod
     def load(cls, source: ModelSource, device: str) -> "TextEmbedder":
         """Load the model and its weights; PipelineError if that fails, or if its text tower is not trained."""
-        chosen = _device(device, 0)
-        try:
-            config = open_clip.get_model_config(_config_name(source))
-        except _LOAD_ERRORS as error:
-            raise _unavailable(source, error) from error
+        chosen = chosen_device(device, 0)
+        config = configuration(source)
+        if (source.tuning or {}).get("text") == NOT_ALIGNED:
+            raise _no_text_tower(source, "it was tuned on pictures alone (tune_model.py --blend keeps text search)")
         if config is not None and "text_cfg" not in config:
             raise _no_text_tower(source, "its configuration has no text_cfg")
-        model = _loaded(source, chosen)
+        model = load_model(source, chosen)
         if _is_untrained(model.logit_scale, (config or {}).get("init_logit_scale", _initial_logit_scale(model))):
             raise _no_text_tower(
                 source, f"its logit_scale is {float(model.logit_scale):.4f}, where open_clip starts the training"
@@ -263,35 +265,9 @@ class TextEmbedder:
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts -> float32 [B, D], unit rows; a text is cut where it exceeds the model's context (CLIP: 77 tokens)."""
-        with _memory_named(self._device), torch.inference_mode():
+        with memory_named(self._device), torch.inference_mode():
             rows = self._model.encode_text(self._tokenize(list(texts)).to(self._device))
             return unit_rows(rows.float().cpu().numpy())
-
-
-def _loaded(source: ModelSource, device: torch.device) -> Any:
-    """The open_clip model with its weights, in fp32; PipelineError if it can't be loaded."""
-    try:
-        with _LOADING, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with _memory_named(device):
-                model = open_clip.create_model(
-                    source.model, pretrained=source.pretrained, device=device, require_pretrained=True
-                )
-    except _LOAD_ERRORS as error:
-        raise _unavailable(source, error) from error
-    return model.eval().requires_grad_(False)
-
-
-def _tokenizer(source: ModelSource) -> Any:
-    try:
-        return open_clip.get_tokenizer(source.model if source.names_weights else _config_name(source))
-    except (*_LOAD_ERRORS, ImportError) as error:
-        raise PipelineError.of(
-            Category.CONFIGURATION,
-            f"the tokenizer of {source.display_name} could not be loaded",
-            details=first_line(error),
-            suggestion="check the connection to the model hub; some need: pip install transformers sentencepiece",
-        ) from error
 
 
 def _no_text_tower(source: ModelSource, reason: str) -> PipelineError:
@@ -311,43 +287,6 @@ def _initial_logit_scale(model: Any) -> float:
 def _is_untrained(logit_scale: torch.Tensor, initial: float) -> bool:
     """Whether the temperature is where it began, to the precision of the weights: contrastive training moves it."""
     return any(float(logit_scale) == float(torch.tensor(initial, dtype=dtype)) for dtype in DTYPES.values())
-
-
-def _fingerprint(tower: torch.nn.Module) -> str:
-    """SHA-256 of the image tower's weights: identifies a model among those of its architecture."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tower.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-@contextmanager
-def _memory_named(device: torch.device) -> Iterator[None]:
-    """Raise PipelineError (Build Error), with advice, if the device runs out of memory in the block."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not any(words in str(error) for words in _OUT_OF_MEMORY):
-            raise
-        raise PipelineError.of(
-            Category.BUILD,
-            f"the {device.type} device is out of memory",
-            details=first_line(error),
-            suggestion="stop other programs on it, or use another --device; a build needs less with a smaller --batch",
-        ) from error
-
-
-def _config_name(source: ModelSource) -> str:
-    """The model's name as open_clip reads it."""
-    return source.model if source.names_weights else source.model.replace("/", "-")
-
-
-def _architecture(source: ModelSource) -> str:
-    """SHA-256 of the image tower's configuration: weights don't show the number of heads, for one."""
-    config = open_clip.get_model_config(_config_name(source))
-    image_side = {name: value for name, value in config.items() if not name.startswith(("text", "multimodal"))}
-    return hashlib.sha256(json.dumps(image_side, sort_keys=True).encode()).hexdigest()
 
 
 def _spatial_part(
@@ -377,40 +316,3 @@ def _resized_to(step: transforms.Resize | open_clip_transform.ResizeKeepRatio, s
         return step.size  # type: ignore[no-any-return]
     height, width = step.get_params(Image.new("1", (side, side)), step.size, step.longest)
     return [height, width]
-
-
-def _device(wanted: str, number: int) -> torch.device:
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if wanted == "auto":
-        wanted = next(name for name in ("cuda", "mps", "cpu") if available[name])
-    if not available[wanted]:
-        missing = "run nvidia-smi: the driver or the GPU is missing" if wanted == "cuda" and torch.version.cuda else ""
-        raise PipelineError.of(
-            Category.CONFIGURATION,
-            f"torch finds no {wanted} device here",
-            details=f"received --device {wanted}; available: {', '.join(n for n, there in available.items() if there)}",
-            suggestion=f"use --device auto, or {missing or 'install a torch built for this device'}",
-        )
-    return torch.device(wanted, number % torch.cuda.device_count()) if wanted == "cuda" else torch.device(wanted)
-
-
-def _unavailable(source: ModelSource, error: Exception) -> PipelineError:
-    if not source.names_weights and source.model not in open_clip.list_models():
-        near = difflib.get_close_matches(source.model, open_clip.list_models(), n=3)
-        return PipelineError.of(
-            Category.CONFIGURATION,
-            f"open_clip has no model {source.model}",
-            details=f"received --model {source.model}",
-            suggestion=(f"did you mean {', '.join(near)}? " if near else "")
-            + 'list them: python -c "import open_clip; print(open_clip.list_models())"; '
-            "for a model in a local folder use --model local-dir:PATH",
-        )
-    tags = open_clip.list_pretrained_tags_by_model(source.model)
-    return PipelineError.of(
-        Category.CONFIGURATION,
-        f"the weights of {source.model} could not be loaded",
-        details=f"--pretrained {source.pretrained}: {error}" if source.pretrained else str(error),
-        suggestion="check the connection to the model hub, or use local weights: --pretrained FILE, or --model "
-        "local-dir:PATH (scripts/make_offline_model.py makes a small model for testing; make demo uses it)"
-        + (f"; tags of this model: {', '.join(tags)}" if tags else ""),
-    )

@@ -3,14 +3,23 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from helpers.about import DEFAULT_USER_AGENT
-from helpers.errors import Category, PipelineError
+from helpers.artifacts import disagreement
+from helpers.errors import BAD_JSON, Category, PipelineError
 from helpers.net.probe import probe
 
 LOCAL_DIR = "local-dir:"  # open_clip's prefix for a folder with open_clip_config.json and weights
+SHIPPED = "cards"  # our own encoder, which comes with the project
 HUB = "hf-hub:"  # open_clip's prefix for a repository on the model hub that holds both
 HUB_ADDRESS = "https://huggingface.co"
+CONFIGURATION = "open_clip_config.json"  # in a model folder, as open_clip names it
+TUNING = "tuning.json"  # in a model folder: how the model was tuned
+NOT_ALIGNED = "not aligned"  # the value of `text` there if the text tower fits no longer
+_SHIPPED_FOLDER = Path(__file__).resolve().parents[2] / "models" / SHIPPED
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +30,39 @@ class ModelSource:
     pretrained: str | None  # None: the folder or repository has them
 
     @property
+    def folder(self) -> Path | None:
+        """The local folder that holds it."""
+        if self.model == SHIPPED:
+            return _SHIPPED_FOLDER
+        return Path(self.model.removeprefix(LOCAL_DIR)) if self.model.startswith(LOCAL_DIR) else None
+
+    @property
+    def address(self) -> str:
+        """`model`, as open_clip knows it."""
+        return f"{LOCAL_DIR}{self.folder}" if self.folder else self.model
+
+    @property
     def names_weights(self) -> bool:
         """Whether `model` implies its weights."""
-        return self.model.startswith((LOCAL_DIR, HUB))
+        return self.address.startswith((LOCAL_DIR, HUB))
 
     @property
     def is_local(self) -> bool:
         """Whether its weights are on this machine."""
-        return self.model.startswith(LOCAL_DIR) or (
+        return self.folder is not None or (
             self.pretrained is not None and not self.model.startswith(HUB) and _is_file(Path(self.pretrained))
         )
+
+    @property
+    def tuning(self) -> dict[str, Any] | None:
+        """How tune_model.py made it; None for other models. PipelineError if the file that says so is damaged."""
+        path = self.folder and self.folder / TUNING
+        if not path or not _is_file(path):
+            return None
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        except (OSError, *BAD_JSON) as error:
+            raise disagreement(path, str(error)) from error
 
     @property
     def name(self) -> str:
@@ -55,18 +87,20 @@ def find_model(model: str, pretrained: str) -> ModelSource:
 
     Raises PipelineError (Configuration Error) if a local one does not exist.
     """
+    if model == SHIPPED:
+        return ModelSource(model, None)
     if model.startswith(LOCAL_DIR):
         folder = Path(model.removeprefix(LOCAL_DIR)).absolute()
-        if not _is_file(folder / "open_clip_config.json"):
+        if not _is_file(folder / CONFIGURATION):
             raise PipelineError.of(
                 Category.CONFIGURATION,
                 f"{folder} holds no open_clip model",
-                details=f"{folder / 'open_clip_config.json'} does not exist",
+                details=f"{folder / CONFIGURATION} does not exist",
                 suggestion="pass the model's folder as --model local-dir:PATH, or restore the one that the index was "
-                "built with; scripts/make_offline_model.py --out makes one for testing",
+                "built with; --model cards needs no other files",
             )
         return ModelSource(f"{LOCAL_DIR}{folder}", None)
-    if os.sep in model and _is_file(Path(model) / "open_clip_config.json"):
+    if os.sep in model and _is_file(Path(model) / CONFIGURATION):
         raise PipelineError.of(
             Category.CONFIGURATION,
             f"open_clip has no model {model}",

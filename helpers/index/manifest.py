@@ -3,6 +3,7 @@
 import platform
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -73,6 +74,7 @@ class Model(msgspec.Struct, frozen=True):
     precision: str = "fp32"
     preprocessing: str = ""  # open_clip's own; older indexes lack it
     architecture_sha256: str = ""  # of the image tower's configuration; older indexes lack it
+    tuning: dict[str, Any] | None = None  # how tune_model.py made it; other models have none
 
     @classmethod
     def of(cls, source: ModelSource, settings: Settings, width: int) -> "Model":
@@ -85,6 +87,7 @@ class Model(msgspec.Struct, frozen=True):
             settings.precision,
             settings.preprocessing,
             settings.architecture_sha256,
+            source.tuning,
         )
 
 
@@ -113,6 +116,11 @@ class Recognition(msgspec.Struct, frozen=True):
         "sure_above: 70 scenes composed of 1 to 8 of 1,050 cards, no photograph, EfficientNet-Lite0: 0 of 70 sure of "
         "anything with their cards masked, 173 of 212 cards named and sure; the others: cut-outs of real photographs"
     )
+
+    @classmethod
+    def of(cls, model: Model) -> "Recognition":
+        """What was measured with a tuned model; the defaults for others."""
+        return msgspec.convert((model.tuning or {}).get("recognition", {}), cls)
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,8 +1,12 @@
-"""Cards as a camera sees them: simulated photographs, reproducible from a seed.
+"""Cards as a camera sees them: simulated photographs and cut-outs, reproducible from a seed.
 
-For the demo's queries and for measuring how well cards are found and recognised. Cards lie on a table, one plane in
-front of a pinhole camera: each rotated in that plane, the table tilted away from the camera, unevenly lit, with a
-reflection, out of focus, noisy, and saved as a JPEG. Where their corners end up is known, and how much of each is seen.
+For the demo's queries, for measuring how well cards are found and recognised, and for tuning an encoder.
+
+`photograph` and `scene`: cards lie on a table, one plane in front of a pinhole camera: each rotated in that plane, the
+table tilted away from the camera, unevenly lit, with a reflection, out of focus, noisy, and saved as a JPEG. Where
+their corners end up is known, and how much of each is seen.
+
+`view`: a card as it was cut out of such a photograph, with imperfect corners; small and quick, for many of them.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ CARD_ASPECT = 63 / 88  # width to height of a Magic card, mm
 CUT_OUT_PIXELS = (488, 680)  # width, height: as Scryfall's `normal`
 FOCAL_LENGTHS = 1.2  # focal length, as a multiple of the sensor's longer side: a phone's main camera
 USUAL_MIN_FILL = 0.93  # of `fill`
+VIEW_PIXELS = (176, 246)  # width, height of a cut-out for a model of 224 pixels
+_MIN_VIEW_HEIGHT, _MAX_VIEW_HEIGHT = 90, 500  # pixels of the photograph that a cut-out may have had
 MAX_COVERED = 1 / 3  # of a card in a scene, by those that lie on it
 _FULL = 0.88  # share of the frame at which a card is as near as FOCAL_LENGTHS; smaller, it is as much farther away
 # points [P, 2] all over a card whose corners are (0, 0) and (1, 1)
@@ -185,7 +191,7 @@ def _turn(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
     return np.asarray(np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=256)
 def card_mask(size: tuple[int, int]) -> Image.Image:
     """Mask of a card that fills a picture of `size` (width, height): mode L, 255 except at its rounded corners."""
     fine = Image.new("L", (size[0] * _FINE, size[1] * _FINE), 0)
@@ -284,7 +290,7 @@ def _playmat(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
 
 
 def _cloth(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-    y, x = np.mgrid[: size[1], : size[0]].astype(np.float32)
+    y, x = np.arange(size[1], dtype=np.float32)[:, None], np.arange(size[0], dtype=np.float32)
     weave = np.sin(x * 1.3) * 6 + np.sin(y * 1.3) * 6
     folds = smooth_noise(rng, size, (5, 4)) * 40
     return _image(rng.uniform(20, 170, 3).astype(np.float32) + (weave + folds)[..., None])
@@ -299,7 +305,7 @@ def _desk(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
 def _lit(pixels: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
     """Lit from one side, darker towards the corners, in warm or cold light."""
     height, width = pixels.shape[:2]
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
+    y, x = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)
     angle = rng.uniform(0, 2 * math.pi)
     side = 1 - strength * rng.random() * (1 + x * math.cos(angle) + y * math.sin(angle)) / 2
     vignette = 1 - 0.4 * strength * (x * x + y * y) / 2
@@ -311,13 +317,105 @@ def _lit(pixels: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
 def _with_glare(pixels: Pixels, quad: Quad, rng: np.random.Generator, strength: float) -> Pixels:
     """A lamp's reflection somewhere on the card: a soft ellipse that washes out what is under it."""
     height, width = pixels.shape[:2]
-    y, x = np.mgrid[:height, :width].astype(np.float32)
+    y, x = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)
     at = np.average(np.array(quad), axis=0, weights=rng.dirichlet(np.ones(4)))
     angle, long, short = rng.uniform(0, math.pi), rng.uniform(0.15, 0.35) * height, rng.uniform(0.04, 0.12) * height
     along = (x - at[0]) * math.cos(angle) + (y - at[1]) * math.sin(angle)
     across = (y - at[1]) * math.cos(angle) - (x - at[0]) * math.sin(angle)
     share = strength * rng.random() * np.exp(-((along / long) ** 2) - (across / short) ** 2)[..., None]
     return np.asarray(pixels * (1 - share) + 255 * share, dtype=np.float32)
+
+
+# ------------------------------------------------------------------------------------------------------------ cut-outs
+
+
+def view(
+    card: Image.Image, rng: np.random.Generator, strength: float = 1.0, behind: Image.Image | None = None
+) -> Image.Image:
+    """Return `card` (upright, any mode and size) as an imperfect cut-out of a photograph: RGB, at most VIEW_PIXELS.
+
+    Each kind of damage is drawn on its own and grows with `strength`: corners off, a sleeve, a finger, few pixels,
+    blur, motion, exposure, contrast, colour, uneven light, reflections, noise, JPEG. Around the card is a table, or
+    `behind`, another card. The same card and state of `rng` give the same view.
+    """
+    import cv2  # a third of a second, which the demo's --help need not wait for
+
+    height = math.exp(rng.uniform(math.log(_MIN_VIEW_HEIGHT), math.log(_MAX_VIEW_HEIGHT)))  # of the card, pixels
+    scale = min(1.0, max(height / VIEW_PIXELS[1], 1 - strength))
+    size = round(scale * VIEW_PIXELS[0]), round(scale * VIEW_PIXELS[1])
+    pixels = np.asarray(_cut_badly(card, size, rng, strength, behind), dtype=np.float32)
+    if rng.random() < 0.6:
+        pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), max(0.1, strength * rng.uniform(0, 1.3))), np.float32)
+    if rng.random() < 0.25:
+        pixels = _moved(pixels, rng, strength)
+    pixels = _exposed(pixels, rng, strength)
+    pixels = _lit(pixels, rng, 0.8 * strength)
+    for _ in range(rng.integers(3)):
+        pixels = _with_glare(pixels, rectangle(*size), rng, 0.9 * strength)
+    pixels += strength * rng.uniform(0, 12) * rng.standard_normal(pixels.shape, dtype=np.float32)
+    file = BytesIO()
+    _image(pixels).save(file, "JPEG", quality=int(rng.uniform(95 - 70 * strength, 96)))
+    return Image.open(file).convert("RGB")
+
+
+def _cut_badly(
+    card: Image.Image, size: tuple[int, int], rng: np.random.Generator, strength: float, behind: Image.Image | None
+) -> Image.Image:
+    """The card on what is behind it, cut at corners that are off by up to 9 % of its width and height."""
+    import cv2
+
+    worst = strength * rng.uniform(0, 0.09)
+    outwards = np.sign(np.array(rectangle(1, 1)) - 0.5)  # too tight or too loose all around, as finders often are
+    off = rng.uniform(-worst, worst, (4, 2)) + outwards * rng.uniform(-worst, worst) / 2
+    corners = np.array(rectangle(*size)) + off * size
+    seen = _table(rng, size) if behind is None else behind.convert("RGB").resize(size)
+    if rng.random() < 0.3 * strength:
+        middle = corners.mean(axis=0)
+        sleeve = (corners - middle) * (1 + rng.uniform(0.02, 0.1)) + middle
+        ImageDraw.Draw(seen).polygon(
+            [tuple(point) for point in sleeve.tolist()], fill=tuple(int(c) for c in rng.uniform(0, 255, 3))
+        )
+    flat = card.convert("RGB").resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    flat.putalpha(card_mask(size))
+    placed = cv2.getPerspectiveTransform(np.array(rectangle(*size), np.float32), corners.astype(np.float32))
+    laid = Image.fromarray(cv2.warpPerspective(np.asarray(flat), placed, size, flags=cv2.INTER_LINEAR))
+    seen.paste(laid.convert("RGB"), (0, 0), laid.getchannel("A"))
+    if rng.random() < 0.2 * strength:
+        _put_finger(seen, rng)
+    return seen
+
+
+def _put_finger(seen: Image.Image, rng: np.random.Generator) -> None:
+    """A finger that comes in from an edge of the picture."""
+    width, height = seen.size
+    angle, thickness = rng.uniform(0, 2 * math.pi), width * rng.uniform(0.1, 0.22)
+    out = np.array((math.cos(angle), math.sin(angle)))
+    tip = np.array((width, height)) / 2 * (1 + out * rng.uniform(0.6, 0.95))
+    red = rng.uniform(70, 240)
+    skin = (int(red), int(red * rng.uniform(0.65, 0.85)), int(red * rng.uniform(0.45, 0.75)))
+    draw = ImageDraw.Draw(seen)
+    draw.line([tuple(tip), tuple(tip + out * height)], fill=skin, width=int(thickness))
+    draw.ellipse([*(tip - thickness / 2), *(tip + thickness / 2)], fill=skin)
+
+
+def _moved(pixels: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
+    """Blurred along a line, as by a hand that moves: up to a fiftieth of the height."""
+    steps = 1 + int(strength * rng.uniform(1, 7) * pixels.shape[0] / VIEW_PIXELS[1])
+    angle = rng.uniform(0, math.pi)
+    shifts = [(round(i * math.sin(angle)), round(i * math.cos(angle))) for i in range(steps)]
+    return np.asarray(np.mean([np.roll(pixels, shift, axis=(0, 1)) for shift in shifts], axis=0), dtype=np.float32)
+
+
+def _exposed(pixels: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
+    """By a camera with another gamma, contrast, exposure, white balance and saturation."""
+    gamma, contrast, gain, saturation = np.exp(strength * rng.uniform(-1, 1, 4) * (0.5, 0.35, 0.35, 0.6)).tolist()
+    balance = np.exp(strength * rng.uniform(-0.2, 0.2, 3)).astype(np.float32)
+    curve = (255 * (np.arange(256, dtype=np.float32) / 255) ** gamma).astype(np.float32)
+    pixels = curve[pixels.astype(np.uint8)]
+    middle = float(pixels.mean())
+    # towards grey, and towards the middle: one linear map
+    mixed = pixels @ (contrast * (saturation * np.eye(3) + (1 - saturation) / 3)).astype(np.float32)
+    return np.asarray((mixed + middle * (1 - contrast)) * (gain * balance), dtype=np.float32).clip(0, 255)
 
 
 def _image(pixels: Pixels) -> Image.Image:

@@ -31,6 +31,7 @@ from helpers.validation import DECODE_ERRORS, BrokenImage, read_photo
 if TYPE_CHECKING:
     from helpers.embed.embedder import Embedder
     from helpers.index.faiss_index import CardIndex
+    from helpers.index.manifest import Recognition
     from helpers.recognise.regions import Photo, Region
 
 DETECT = ("auto", "off", "all")  # which cards to look for in a picture, see `ask`
@@ -186,10 +187,17 @@ class QueryEngine:
         self._embedder = embedder
 
     @classmethod
-    def load(cls, folder: Folder, *, ef_search: int | None = None, device: str = "auto") -> QueryEngine:
+    def load(
+        cls,
+        folder: Folder,
+        *,
+        ef_search: int | None = None,
+        device: str = "auto",
+        recognition: Recognition | None = None,
+    ) -> QueryEngine:
         """Load the index of `folder` and its model; PipelineError if the files disagree.
 
-        `ef_search` overrides the index's own.
+        `ef_search` and `recognition` override the index's own.
         """
         stored = open_index(folder)
         records = stored.records()
@@ -202,7 +210,7 @@ class QueryEngine:
             warn("this index has no hashes: fewer cards are recognised; build it again with build_embeddings.py")
         if ef_search is not None:
             index.ef_search = ef_search
-        ranker = Ranker(index, hashes, stored.vectors(), records, stored.manifest.recognition)
+        ranker = Ranker(index, hashes, stored.vectors(), records, recognition or stored.manifest.recognition)
         return cls(index, records, ranker, embedder_of(stored, device))
 
     @property

@@ -1,0 +1,148 @@
+"""The pictures to tune on, and which of them show the same card."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.artifacts import PICTURE_SUFFIXES
+from helpers.cards.bulk_list import kept_list
+from helpers.cards.card_list import logged_faces
+from helpers.cards.faces import Selection
+from helpers.cards.image_cache import ImageCache
+from helpers.cards.pictures import sha256_of
+from helpers.errors import Category, PipelineError
+from helpers.session import Http
+from helpers.talk import Progress, warn
+
+NEEDED = ("file", "name")  # columns of a table; illustration_id may be there
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A clean picture of a card."""
+
+    path: Path
+    name: str
+    illustration_id: str | None = None
+
+
+def from_cache(
+    cache: Path, selection: Selection, http: Http, *, refresh: bool = False, offline: bool = False
+) -> list[Picture]:
+    """The pictures in an image cache of the selected faces; placeholders are none. PipelineError without a list."""
+    card_list = kept_list(cache, selection.kind, http, refresh=refresh, offline=offline)
+    images = ImageCache(cache)
+    faces = logged_faces(card_list, selection)
+    return [Picture(images.path_for(face.image_url), face.name, face.illustration_id) for face in faces]
+
+
+def from_folder(folder: Path, table: Path | None) -> list[Picture]:
+    """The pictures in a folder, named by a CSV with the columns file and name (and illustration_id).
+
+    `file` is relative to the folder. Without a table: every picture under it, named by its file. PipelineError if it
+    can't be read.
+    """
+    try:
+        return list(_of_table(folder, table) if table else _under(folder))
+    except (OSError, ValueError, csv.Error) as error:
+        raise PipelineError.of(
+            Category.VALIDATION,
+            "the pictures to tune on can't be read",
+            details=f"{table or folder}: {error}",
+            suggestion=f"pass a directory of pictures, and a CSV with the columns {', '.join(NEEDED)}",
+        ) from error
+
+
+def _under(folder: Path) -> Iterable[Picture]:
+    if not os.path.isdir(folder):  # noqa: PTH112  # pathlib's raises if a name is too long or forbidden
+        raise ValueError("no such directory")
+    files = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PICTURE_SUFFIXES)
+    return (Picture(path, path.stem) for path in files)
+
+
+def _of_table(folder: Path, table: Path) -> Iterable[Picture]:
+    with open(table, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        missing = [name for name in NEEDED if name not in (reader.fieldnames or ())]
+        if missing:
+            raise ValueError(f"it has no column {', '.join(missing)}")
+        for row in reader:
+            if not row["file"] or not row["name"]:
+                raise ValueError(f"line {reader.line_num} lacks a file or a name")
+            yield Picture(folder / row["file"], row["name"], row.get("illustration_id") or None)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Pictures that are there, and which of them show the same card."""
+
+    pictures: Sequence[Picture]  # N of them
+    classes: NDArray[np.int64]  # [N]: the same number for the same card
+    sha256: str  # of all their contents, in any order
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+
+def catalogue(found: Sequence[Picture]) -> Catalogue:
+    """Leave out pictures whose file is missing, and find those of one name, one illustration or the same bytes.
+
+    PipelineError if fewer than two cards are left.
+    """
+    there: list[Picture] = []
+    digests: list[str] = []
+    with Progress("Reading pictures", len(found), "pictures") as progress:
+        for picture in found:
+            try:
+                digests.append(sha256_of(picture.path))
+                there.append(picture)
+            except OSError:
+                pass  # counted below
+            progress.advance()
+    if len(there) < len(found):
+        warn(f"{len(found) - len(there):,} of {len(found):,} pictures are missing")
+    classes = same_card(there, digests)
+    if len(set(classes.tolist())) < 2:
+        raise PipelineError.of(
+            Category.VALIDATION,
+            "there is nothing to tune on",
+            details=f"{len(there):,} pictures of {len(set(classes.tolist()))} cards",
+            suggestion="pass the pictures of many cards: hundreds are good, thousands are better",
+        )
+    return Catalogue(there, classes, hashlib.sha256("".join(sorted(digests)).encode()).hexdigest())
+
+
+def same_card(pictures: Sequence[Picture], digests: Sequence[str]) -> NDArray[np.int64]:
+    """The class [N] of each picture: 0, 1, …; one for all that are linked by name, illustration or content."""
+    first: dict[Hashable, int] = {}
+    leader = list(range(len(pictures)))
+
+    def find(place: int) -> int:
+        while leader[place] != place:
+            leader[place] = place = leader[leader[place]]
+        return place
+
+    for place, (picture, digest) in enumerate(zip(pictures, digests, strict=True)):
+        keys = chain([("name", picture.name), ("content", digest)], [("art", picture.illustration_id)] * 1)
+        for key in keys:
+            if key[1]:
+                leader[find(place)] = find(first.setdefault(key, place))
+    return np.unique([find(place) for place in range(len(pictures))], return_inverse=True)[1].astype(np.int64)
+
+
+def hold_out(classes: NDArray[np.int64], percent: float, seed: int) -> NDArray[np.bool_]:
+    """Which pictures [N] are held out: all those of a random `percent` of the cards, the same for the same seed."""
+    order = np.random.default_rng(seed).permutation(int(classes.max()) + 1)
+    count = round(len(order) * percent / 100)
+    if percent:
+        count = min(max(count, 1), len(order) - 1)
+    return np.isin(classes, order[:count])

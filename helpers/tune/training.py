@@ -1,0 +1,155 @@
+"""Training an image tower to give a card and its photographs the same vector.
+
+Each picture has a proxy: a unit vector that its embedding and those of its views are drawn to, and those of other cards
+are pushed from. The loss is a softmax over cosines with the proxies, which are learnt with the tower (Movshovitz-Attias
+et al., No fuss distance metric learning using proxies, 2017; Zhai & Wu, Classification is a strong baseline for deep
+metric learning, 2019). Pictures of one class, a name or an illustration, are never pushed apart.
+
+A proxy begins as the embedding of its clean picture when that is first drawn, so nothing is embedded before the start.
+Beyond MAX_PROXIES of them each step compares with a sample, so that a step costs the same for a million cards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from helpers.atomic_io import signals_deferred
+from helpers.build.ranks import Ranks
+from helpers.embed.embedder import Embedder
+from helpers.machine_limits import usable_cores
+from helpers.tune.feeding import Sample
+from helpers.tune.layers import open_layers
+from helpers.tune.request import Recipe
+
+MAX_PROXIES = 4096  # that a step compares with
+WARM_UP = 30  # steps in which the rate rises
+MAX_NORM = 1.0  # of the gradient
+WEIGHT_DECAY = 0.01
+
+
+class Trainer:
+    """A tower, the proxies of its pictures, and the optimisers of both."""
+
+    def __init__(
+        self, embedder: Embedder, classes: NDArray[np.int64], width: int, recipe: Recipe, seed: int, ranks: Ranks
+    ) -> None:
+        """`classes` [N] of the pictures; the embedder's tower is trained, and its rows have `width` dimensions."""
+        open_layers(embedder.tower, recipe.layers)
+        self._embedder, self._recipe, self._ranks = embedder, recipe, ranks
+        self._weights = [weight for weight in embedder.tower.parameters() if weight.requires_grad]
+        device = self._weights[0].device
+        self._classes = torch.from_numpy(classes).to(device)
+        self._proxies = torch.zeros(len(classes), width, device=device, requires_grad=True)
+        self._started = torch.zeros(len(classes), dtype=torch.bool, device=device)
+        self._optimizer = torch.optim.AdamW(self._weights, lr=recipe.rate, weight_decay=WEIGHT_DECAY)
+        self._of_proxies = torch.optim.SparseAdam([self._proxies], lr=recipe.proxy_rate)
+        self._random = torch.Generator().manual_seed(seed)  # the same in all ranks
+        # On a CPU each core has a part of the batch, see Embedder.embed
+        self._parts = embedder.model_threads(usable_cores()) if embedder.device == "cpu" else 1
+        self._pool = ThreadPoolExecutor(self._parts)
+        self.steps = 0
+
+    def step(self, samples: Sequence[Sample], done: float) -> float:
+        """Learn from this rank's share of a batch; `done`, 0..1, of the whole training. Returns the loss."""
+        self._start_proxies(samples)
+        rows = torch.tensor([sample.row for sample in samples], device=self._classes.device)
+        compared = self._compared(rows)
+        near = self._proxies.detach()[compared].requires_grad_()
+
+        def of_part(part: torch.Tensor) -> tuple[float, Sequence[torch.Tensor | None]]:
+            pixels = torch.stack([samples[place].pixels for place in part.tolist()])
+            loss = self._loss(pixels, rows[part], compared, near) / self._recipe.batch
+            return loss.item(), torch.autograd.grad(loss, [*self._weights, near], allow_unused=True)
+
+        results = list(self._pool.map(of_part, torch.arange(len(samples)).chunk(self._parts)))
+        *of_weights, of_near = [_sum(each) for each in zip(*(gradients for _, gradients in results), strict=True)]
+        assert of_near is not None  # noqa: S101  # the loss depends on it
+        self._ranks.add_up([of_near, *(gradient for gradient in of_weights if gradient is not None)])
+        with signals_deferred():
+            self._learn(of_weights, compared, of_near, done)
+        return sum(loss for loss, _ in results) * self._recipe.batch / len(samples)
+
+    def _start_proxies(self, samples: Sequence[Sample]) -> None:
+        new = [(sample.row, sample.clean) for sample in samples if sample.clean is not None]
+        features = {}
+        if new:
+            rows = self._embedder.encode_all([clean for _, clean in new])
+            features = dict(zip((row for row, _ in new), rows, strict=True))
+        for each in self._ranks.everyones(features):
+            for row, feature in each.items():
+                with torch.no_grad():
+                    self._proxies[row] = torch.from_numpy(feature)
+                self._started[row] = True
+
+    def _compared(self, rows: torch.Tensor) -> torch.Tensor:
+        """The rows, in order, of the proxies that this step compares with: all, or a sample and those drawn."""
+        started = self._started.nonzero()[:, 0]
+        if len(started) <= MAX_PROXIES:
+            return started
+        some = started[torch.randperm(len(started), generator=self._random)[:MAX_PROXIES].to(started.device)]
+        drawn = [torch.tensor(each, device=rows.device) for each in self._ranks.everyones(rows.tolist())]
+        compared: torch.Tensor = torch.unique(torch.cat([some, *drawn]))
+        return compared
+
+    def _loss(
+        self, pixels: torch.Tensor, rows: torch.Tensor, compared: torch.Tensor, near: torch.Tensor
+    ) -> torch.Tensor:
+        """Cross-entropy, summed over the pictures."""
+        own = torch.searchsorted(compared, rows)
+        same = self._classes[rows][:, None] == self._classes[compared][None]
+        same[torch.arange(len(rows)), own] = False
+        features = functional.normalize(self._embedder.features(pixels))
+        cosines = features @ functional.normalize(near).T
+        logits = (cosines / self._recipe.temperature).masked_fill(same, -math.inf)
+        return functional.cross_entropy(logits, own, reduction="sum")
+
+    def _learn(
+        self, of_weights: Sequence[torch.Tensor | None], compared: torch.Tensor, of_near: torch.Tensor, done: float
+    ) -> None:
+        for weight, gradient in zip(self._weights, of_weights, strict=True):
+            weight.grad = gradient
+        torch.nn.utils.clip_grad_norm_(self._weights, MAX_NORM)
+        self._proxies.grad = torch.sparse_coo_tensor(
+            compared[None], of_near, self._proxies.shape, is_coalesced=True, check_invariants=False
+        )
+        share = min(1.0, (self.steps + 1) / WARM_UP) * (1 - done)
+        for optimizer, rate in ((self._optimizer, self._recipe.rate), (self._of_proxies, self._recipe.proxy_rate)):
+            optimizer.param_groups[0]["lr"] = rate * share
+            optimizer.step()
+        self.steps += 1
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs to go on from here: tensors and plain data."""
+        return {
+            "steps": self.steps,
+            "tower": self._embedder.tower.state_dict(),
+            "proxies": self._proxies.detach(),
+            "started": self._started,
+            "optimizer": self._optimizer.state_dict(),
+            "of_proxies": self._of_proxies.state_dict(),
+            "random": self._random.get_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.steps = state["steps"]
+        self._embedder.tower.load_state_dict(state["tower"])
+        with torch.no_grad():
+            self._proxies.copy_(state["proxies"])
+        self._started.copy_(state["started"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._of_proxies.load_state_dict(state["of_proxies"])
+        self._random.set_state(state["random"].cpu())
+
+
+def _sum(gradients: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    there = [gradient for gradient in gradients if gradient is not None]
+    return sum(there[1:], there[0]) if there else None

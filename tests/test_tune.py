@@ -1,0 +1,334 @@
+"""Tuning a model: which pictures are one card, what is trained, what a user sees, stopping and resuming."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from helpers.build.ranks import ALONE
+from helpers.embed.embedder import Embedder
+from helpers.embed.model_source import ModelSource, find_model
+from helpers.embed.preprocess import Preparation
+from helpers.errors import PipelineError
+from helpers.recognise.camera import VIEW_PIXELS, view
+from helpers.tune.feeding import Feeder, Sample
+from helpers.tune.layers import merged, open_layers
+from helpers.tune.pictures import Picture, catalogue, from_folder, hold_out, same_card
+from helpers.tune.request import Recipe
+from helpers.tune.training import Trainer
+from tests.conftest import Built, run_script, run_well
+from tests.made_cache import make_tiny_model
+from tests.pictures import BROKEN, encoded, write
+
+
+@pytest.fixture(scope="module")
+def cards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of 24 cards."""
+    folder = tmp_path_factory.mktemp("cards")
+    for i in range(24):
+        write(folder / f"card {i:02}.jpg", encoded(seed=i))
+    return folder
+
+
+def tuned(cards: Path, model: Path, out: Path, *more: object) -> subprocess.CompletedProcess[str]:
+    words = ("--pictures", cards, "--model", f"local-dir:{model}", "--out", out, "--batch", 8, "--epochs", 2, *more)
+    return run_script("scripts/tune_model.py", *words)
+
+
+def provenance(out: Path) -> dict[str, Any]:
+    return dict(json.loads((out / "tuning.json").read_text()))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    model = open_clip.create_model(f"local-dir:{folder}")
+    return dict(model.visual.state_dict())
+
+
+# ----------------------------------------------------------------------------------------------------- pictures, cards
+
+NAMES, ARTS, CONTENTS = (st.sampled_from(letters) for letters in ("abcdef", ["", *"stuvw"], "123456789"))
+
+
+@given(st.lists(st.tuples(NAMES, ARTS, CONTENTS), max_size=12))
+def test_pictures_are_one_card_if_a_chain_of_names_arts_and_contents_links_them(found: list[tuple[str, ...]]) -> None:
+    pictures = [Picture(Path(f"{i}.jpg"), name, art or None) for i, (name, art, _) in enumerate(found)]
+    classes = same_card(pictures, [content for *_, content in found])
+    linked = np.eye(len(found), dtype=bool)
+    for i, one in enumerate(found):
+        for j, other in enumerate(found):
+            linked[i, j] |= any(a == b != "" for a, b in zip(one, other, strict=True))
+    for _ in found:
+        linked |= linked @ linked
+    assert (np.equal.outer(classes, classes) == linked).all()
+    assert sorted(set(classes.tolist())) == list(range(len(set(classes.tolist()))))
+
+
+@given(st.lists(st.integers(0, 20), min_size=2), st.floats(1, 90), st.integers(0, 5))
+def test_cards_are_held_out_whole(numbers: list[int], percent: float, seed: int) -> None:
+    classes = np.unique(numbers, return_inverse=True)[1].astype(np.int64)
+    held = hold_out(classes, percent, seed)
+    assert (held == hold_out(classes, percent, seed)).all()
+    assert not set(classes[held].tolist()) & set(classes[~held].tolist())
+    if classes.max():
+        assert held.any() and not held.all()
+    assert not hold_out(classes, 0, seed).any()
+
+
+def test_a_table_names_pictures_and_their_art(cards: Path, tmp_path: Path) -> None:
+    table = tmp_path / "names.csv"
+    table.write_text("name,file,illustration_id\nIsland,card 00.jpg,art\nSwamp,card 01.jpg,\n")
+    found = from_folder(cards, table)
+    assert found == [Picture(cards / "card 00.jpg", "Island", "art"), Picture(cards / "card 01.jpg", "Swamp")]
+    assert [picture.name for picture in from_folder(cards, None)] == [f"card {i:02}" for i in range(24)]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("file\ncard 00.jpg\n", "it has no column name"),
+        ("file,name\ncard 00.jpg,\n", "line 2 lacks a file or a name"),
+        ("", "it has no column file, name"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_named(cards: Path, tmp_path: Path, text: str, reason: str) -> None:
+    table = tmp_path / "names.csv"
+    table.write_text(text)
+    with pytest.raises(PipelineError) as caught:
+        from_folder(cards, table)
+    assert caught.value.problems[0].details == f"{table}: {reason}"
+
+
+def test_drawn_cards_come_with_such_a_table(drawn: Path) -> None:
+    found = from_folder(drawn, drawn / "pictures.csv")
+    assert all(picture.path.is_file() for picture in found)
+    kinds = {json.loads(line)["image_status"] for line in (drawn / "cards.jsonl").read_text().splitlines()}
+    assert found
+    assert kinds  # the table leaves out what is no scan
+    with open(drawn / "pictures.csv", newline="") as file:
+        assert {row["name"] for row in csv.DictReader(file)} == {picture.name for picture in found}
+
+
+def test_missing_pictures_are_counted_and_copies_are_one_card(
+    cards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(cards / "card 00.jpg", tmp_path / "copy.jpg")
+    there = [Picture(cards / "card 00.jpg", "one"), Picture(tmp_path / "copy.jpg", "two")]
+    found = catalogue([*there, Picture(cards / "card 01.jpg", "three"), Picture(tmp_path / "no.jpg", "four")])
+    assert len(found) == 3
+    assert found.classes[0] == found.classes[1] != found.classes[2]
+    assert "1 of 4 pictures are missing" in capsys.readouterr().err
+    with pytest.raises(PipelineError, match="nothing to tune on"):
+        catalogue(there)
+
+
+# --------------------------------------------------------------------------------------------------------------- views
+
+
+@given(st.integers(0, 1000), st.sampled_from([0.0, 0.3, 1.0]))
+def test_a_view_comes_from_its_seed(seed: int, strength: float) -> None:
+    card = Image.fromarray(np.random.default_rng(1).integers(0, 256, (340, 244, 3), dtype=np.uint8))
+    one, other = (view(card, np.random.default_rng(seed), strength, card) for _ in range(2))
+    assert one.tobytes() == other.tobytes()
+    assert one.mode == "RGB"
+    assert all(0 < side <= most for side, most in zip(one.size, VIEW_PIXELS, strict=True))
+
+
+def test_views_are_worse_the_stronger_they_are() -> None:
+    smooth = np.random.default_rng(0).integers(0, 256, (9, 6, 3), dtype=np.uint8)
+    card = Image.fromarray(smooth).resize(VIEW_PIXELS, Image.Resampling.BICUBIC)
+
+    def difference(strength: float) -> float:
+        seen = [view(card, np.random.default_rng(i), strength).resize(VIEW_PIXELS) for i in range(20)]
+        return float(np.mean([np.abs(np.asarray(one, float) - np.asarray(card, float)).mean() for one in seen]))
+
+    assert difference(0.0) < 6 < difference(0.5) < difference(1.0)
+
+
+def test_samples_are_the_same_from_any_start_and_leave_broken_pictures_out(cards: Path, tmp_path: Path) -> None:
+    bad = write(tmp_path / "bad.jpg", BROKEN["truncated"])
+    pictures = [*(Picture(path, path.stem) for path in sorted(cards.iterdir())[:5]), Picture(bad, "bad")]
+
+    def some(first: int, count: int, loaders: int) -> list[Sample | None]:
+        feeder = Feeder(pictures, seed=3, strength=1.0, clean=0.3, loaders=loaders)
+        draws = feeder.draws(np.arange(6), first, step=1, batch=4, side=lambda: 64)
+        samples = feeder.samples(draws, passes=6, ahead=4)
+        return [next(samples) for _ in range(count)]
+
+    whole, later = some(0, 20, 1), some(8, 12, 3)
+    for one, other in zip(whole[8:], later, strict=True):
+        assert (one is None) == (other is None)
+        if one and other:
+            assert one.row == other.row
+            assert torch.equal(one.pixels, other.pixels)
+            assert one.clean is None
+    first = whole[:6]
+    assert sorted(sample.row for sample in first if sample) == [0, 1, 2, 3, 4]
+    assert all(sample is None or sample.clean is not None for sample in first)
+
+
+# ------------------------------------------------------------------------------------------------------------- training
+
+
+def test_training_draws_a_card_and_its_views_together(cards: Path, model: Path) -> None:
+    embedder = Embedder.load(ModelSource(f"local-dir:{model}", None), Preparation(96, "pad"), "cpu")
+    pictures = [Picture(path, path.stem) for path in sorted(cards.iterdir())[:8]]
+    trainer = Trainer(embedder, np.arange(8), 512, Recipe(batch=8), 0, ALONE)
+    feeder = Feeder(pictures, seed=0, strength=1.0, clean=0.0, loaders=2)
+    samples = feeder.samples(feeder.draws(np.arange(8), 0, step=1, batch=8, side=lambda: 96), 8, 8)
+    losses = [trainer.step([sample for _ in range(8) if (sample := next(samples))], 0.0) for _ in range(40)]
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+
+
+def test_pictures_of_one_card_are_not_pushed_apart(cards: Path, model: Path) -> None:
+    embedder = Embedder.load(ModelSource(f"local-dir:{model}", None), Preparation(96, "pad"), "cpu")
+    feeder = Feeder([Picture(cards / "card 00.jpg", "a")] * 4, seed=0, strength=0.0, clean=1.0, loaders=1)
+    drawn = feeder.samples(feeder.draws(np.arange(4), 0, step=1, batch=4, side=lambda: 96), 4, 4)
+    samples = [sample for _ in range(4) if (sample := next(drawn))]
+    alike, different = (
+        Trainer(embedder, classes, 512, Recipe(batch=4), 0, ALONE) for classes in (np.zeros(4, np.int64), np.arange(4))
+    )
+    assert alike.step(samples, 0.0) == pytest.approx(0, abs=1e-5)
+    assert different.step(samples, 0.0) == pytest.approx(np.log(4), abs=1e-2)
+
+
+@pytest.mark.parametrize(("layers", "changed"), [("last", 0.9), ("all", 1.0), ("lora", 0.3)])
+def test_layers_choose_what_is_trained(model: Path, layers: str, changed: float) -> None:
+    tower = open_clip.create_model(f"local-dir:{model}").visual.requires_grad_(False)
+    before = merged(tower)
+    open_layers(tower, layers)
+    trained = sum(p.numel() for p in tower.parameters() if p.requires_grad)
+    assert trained <= changed * sum(value.numel() for value in before.values())
+    assert trained
+    after = merged(tower)
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        assert torch.allclose(value, after[name], atol=1e-6), name
+
+
+def test_low_rank_changes_are_worked_into_a_transformers_weights(tmp_path: Path) -> None:
+    tower = open_clip.create_model(f"local-dir:{make_tiny_model(tmp_path / 'tiny')}").visual
+    pixels = torch.rand(2, 3, 224, 224)
+    before = merged(tower)
+    open_layers(tower, "lora")
+    for parameter in tower.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.02 * torch.randn(parameter.shape)
+    after = merged(tower)
+    plain = open_clip.create_model(f"local-dir:{tmp_path / 'tiny'}").visual
+    plain.load_state_dict(after)
+    with torch.no_grad():
+        assert torch.allclose(plain(pixels), tower(pixels), atol=1e-4)
+    assert any("in_proj_weight" in name and not torch.equal(before[name], after[name]) for name in before)
+
+
+# --------------------------------------------------------------------------------------------------------- the script
+
+
+def test_a_tuned_folder_builds_an_index_that_says_how_it_was_tuned(built: Built, tmp_path: Path) -> None:
+    out, index = tmp_path / "tuned", tmp_path / "index"
+    words = ("--cache", built.cache, "--offline", "--model", f"local-dir:{built.model}", "--out", out)
+    said = run_well("scripts/tune_model.py", *words, "--epochs", 2, "--batch", 4, "--held-out", 20)
+    assert "cards held out, after:" in said
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("open_clip_config.json", "open_clip_model.safetensors", "tuning.json"),
+    ]
+    made = provenance(out)
+    assert made["base"] == f"local-dir:{built.model.name}"
+    assert made["settings"]["epochs"] == 2
+    assert made["held_out"]["after"]["queries"] > 0
+    run_well(
+        *("build_embeddings.py", "--cache", built.cache, "--out", index),
+        *("--model", f"local-dir:{out}", "--offline"),
+    )
+    manifest = json.loads((index / "build_manifest.json").read_text())
+    assert manifest["model"]["tuning"] == made
+    refused = run_script("query_index.py", "--index", index, "--text", "a dragon")
+    assert refused.returncode == 1
+    assert "tuned on pictures alone" in refused.stderr
+
+
+def test_width_and_blend_shape_the_result(cards: Path, tiny: Path, tmp_path: Path) -> None:
+    assert tuned(cards, tiny, tmp_path / "narrow", "--width", 64).returncode == 0
+    assert tuned(cards, tiny, tmp_path / "none", "--blend", 0).returncode == 0
+    assert tuned(cards, tiny, tmp_path / "all").returncode == 0
+    narrow = Embedder.load(find_model(f"local-dir:{tmp_path / 'narrow'}", ""), Preparation(224, "pad"), "cpu")
+    assert narrow.embed([Image.open(cards / "card 00.jpg")]).shape == (1, 64)
+    before, none, all_ = weights(tiny), weights(tmp_path / "none"), weights(tmp_path / "all")
+    assert all(torch.allclose(value, none[name], atol=1e-3) for name, value in before.items())
+    assert not all(torch.allclose(value, all_[name], atol=1e-3) for name, value in before.items())
+
+
+def test_the_same_seed_gives_the_same_model(cards: Path, tiny: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        assert tuned(cards, tiny, tmp_path / name, "--seed", 4).returncode == 0
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert all(torch.allclose(value, two[name], atol=1e-3) for name, value in one.items())
+
+
+def test_broken_pictures_are_left_out_and_named(cards: Path, tiny: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(cards, tmp_path / "cards"))
+    for name, data in BROKEN.items():
+        write(folder / f"{name}.jpg", data)
+    done = tuned(folder, tiny, tmp_path / "out", "--held-out", 0)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(BROKEN)} pictures were left out" in done.stderr
+    assert provenance(tmp_path / "out")["broken_pictures"] == len(BROKEN)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--minutes", "0"], "--minutes must be >= 0.1"),
+        (["--minutes", "1", "--epochs", "1"], "--minutes and --epochs are mutually exclusive"),
+        (["--layers", "first"], "--layers must be one of last, all, lora"),
+        (["--blend", "0.5", "--width", "64"], "--blend and --width are mutually exclusive"),
+        (["--table", "names.csv"], "--table needs --pictures"),
+        (["--pictures", "no such directory"], "the pictures to tune on can't be read"),
+    ],
+)
+def test_bad_arguments_are_named(words: list[str], message: str, tmp_path: Path) -> None:
+    done = run_script("scripts/tune_model.py", *words, cwd=tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def start(*words: object) -> subprocess.Popen[str]:
+    script = [sys.executable, str(Path(__file__).parent.parent / "scripts/tune_model.py"), *map(str, words)]
+    return subprocess.Popen(script, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_tuning_resumes(cards: Path, tiny: Path, tmp_path: Path, number: signal.Signals) -> None:
+    out = tmp_path / "out"
+    words = ("--pictures", cards, "--model", f"local-dir:{tiny}", "--out", out, "--batch", 8)
+    process = start(*words, "--epochs", 1e6)
+    assert process.stderr
+    assert any(line.startswith("Training on 22 pictures") for line in iter(process.stderr.readline, ""))
+    process.send_signal(number)
+    said = process.communicate(timeout=30)[1]
+    assert process.returncode == 128 + number
+    assert "the same command resumes it" in said
+    assert [path.name for path in out.iterdir()] == ["tuning.pt"]
+    state = torch.load(out / "tuning.pt", weights_only=True)
+    steps = state["trainer"]["steps"]
+    other = tuned(cards, tiny, out, "--seed", 9)
+    assert other.returncode == 1
+    assert "seed was 0, now 9" in other.stderr
+    done = tuned(cards, tiny, out, "--epochs", (steps + 2) * 8 / 22)
+    assert done.returncode == 0, done.stderr
+    assert f"Resuming after {8 * steps:,} pictures" in done.stderr
+    assert provenance(out)["steps"] in (steps + 2, steps + 3)
+    assert not (out / "tuning.pt").exists()
