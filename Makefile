@@ -12,6 +12,8 @@ CACHE = image_cache
 OUT = index_out
 PORT = 8000
 IMG =
+TUNED = tuned
+ENCODER = models/cards
 # Extra flags for the script, for example: make download ARGS="--limit 200"
 ARGS =
 
@@ -30,9 +32,10 @@ LIST_FLAGS = --kind $(call quoted,$(KIND)) --cache $(call quoted,$(CACHE))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # download, embed and export run in order, whatever -j says
-.PHONY: help env demo build build-cpu build-cuda build-mps download embed export query validate serve \
+.PHONY: help env demo build build-cpu build-cuda build-mps download embed export query validate serve tune \
+	card-encoder \
 	conda-cpu conda-gpu conda-mps test test-slow lint prove-kill prove-download prove-list prove-checkpoint \
-	prove-embed-kill prove-incremental bench-download bench-embed bench-validate clean clean-cache
+	prove-embed-kill prove-incremental prove-tune bench-download bench-embed bench-tune bench-validate clean clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +82,16 @@ embed: $(INSTALLED) ## step 2: CACHE -> vectors, metadata, index in OUT (DEVICE=
 
 export: $(INSTALLED) ## step 3: OUT -> the browser's files, also in OUT
 	$(BIN)/python export_for_browser.py --input-dir $(call quoted,$(OUT)) --output-dir $(call quoted,$(OUT)) $(ARGS)
+
+tune: $(INSTALLED) ## tune a model to the pictures in CACHE -> TUNED (half an hour; then MODEL=... see docs/tuning.md)
+	$(BIN)/python scripts/tune_model.py $(LIST_FLAGS) --out $(call quoted,$(TUNED)) --device $(call quoted,$(DEVICE)) $(ARGS)
+
+# The encoder that comes with the project, from a PyPI package and drawn cards alone. Not the demo's cards: another seed
+card-encoder: $(INSTALLED) ## make models/cards anew from drawn cards (45 minutes on 2 cores; ENCODER=models/cards)
+	$(BIN)/python scripts/draw_cards.py --out encoder/cards --count 5000 --seed 5
+	$(BIN)/python scripts/make_offline_model.py --out encoder/model
+	$(BIN)/python scripts/tune_model.py --pictures encoder/cards --table encoder/cards/pictures.csv \
+		--model local-dir:encoder/model --out $(call quoted,$(ENCODER)) --held-out 4 --seed 5 --minutes 38 $(ARGS)
 
 query: $(if $(IMG),$(INSTALLED)) ## identify a card: make query IMG=photo.jpg
 	@[ -n $(call quoted,$(IMG)) ] || \
@@ -143,8 +156,14 @@ bench-download: $(INSTALLED) ## files per second with 1, 16, 32 workers, compare
 bench-embed: $(INSTALLED) ## embedding compared with the model alone, upstream and a DataLoader (FILES=192 FEW=48 ROUNDS=3; 15 minutes)
 	$(BIN)/python -m tests.bench_embed
 
+bench-tune: $(INSTALLED) ## recall on real cut-outs by minutes, number and variety of drawn cards, width (three hours; TABLES=minutes,... FOLDER=one model)
+	PYTHONPATH=scripts $(BIN)/python -m tests.bench_tune
+
 bench-validate: $(INSTALLED) ## validate_cache.py compared with what the cores can decode (one minute)
 	$(BIN)/python -m tests.bench_validate
+
+prove-tune: $(INSTALLED) ## kill -9 a tuning four times: what is lost, and whether it ends as good (eight minutes; SEED=N repeats a run)
+	$(BIN)/python -m pytest -s tests/prove_tune.py
 
 prove-embed-kill: $(INSTALLED) ## kill -9 twenty times while embedding 2,000 faces (six minutes; SEED=N repeats a run)
 	$(BIN)/python -m pytest -s tests/prove_embed_kill.py
@@ -162,7 +181,7 @@ clean: ## remove demo/ and files of tests and tools (never CACHE, OUT or the env
 			echo "  Details: received $$kept" >&2; \
 			echo "  Suggestion: leave it out to remove demo/ with all that is in it" >&2; \
 			exit 1;; esac; done
-	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo encoder .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find __pycache__ helpers scripts tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 clean-cache: $(INSTALLED) ## delete the pictures and lists in CACHE, and report what was deleted

@@ -1,7 +1,7 @@
 """Run the whole pipeline on a built-in sample, without Scryfall and without a model hub.
 
 Reads:  nothing
-Writes: demo/ - cards/, model/, image_cache/, index_out/, photos/, report.html
+Writes: demo/ - cards/, image_cache/, index_out/, photos/, report.html
 Next:   the same commands without --api-url and --model, for the real thing
 
 Each command is printed as a user would type it. The cards are drawn, served as Scryfall would serve them, downloaded,
@@ -168,16 +168,14 @@ def sole_demo(demo: Path) -> Iterator[None]:
 def run_demo(args: DemoArgs) -> int:
     """Run all steps in order; return the exit code."""
     demo, show = args.out, Show()
-    cards, model, cache, index, photos = (demo / n for n in ("cards", "model", "image_cache", "index_out", "photos"))
+    cards, cache, index, photos = (demo / name for name in ("cards", "image_cache", "index_out", "photos"))
     table = cards / "cards.jsonl"
     show.run("draw the cards", "scripts/draw_cards.py", "--out", cards, "--count", str(args.count))
-    show.run("make the model", "scripts/make_offline_model.py", "--out", model)
     list_flags = ("--kind", "all_cards", "--cache", cache)
     with show.stand_in(table) as address:
         # --refresh: the list of an earlier demo may have other cards
         show.run("download", "download_images.py", *list_flags, "--api-url", address, "--refresh")
-    model_flags = ("--model", f"local-dir:{model}", "--offline")
-    show.run("embed and index", "build_embeddings.py", *list_flags, "--out", index, *model_flags)
+    show.run("embed and index", "build_embeddings.py", *list_flags, "--out", index, "--model", "cards", "--offline")
     show.run("export", "export_for_browser.py", "--input-dir", index, "--output-dir", index)
     wanted = ("--count", str(args.photographs))
     show.run("photograph", "scripts/take_photographs.py", "--table", table, "--out", photos, *wanted)
@@ -238,7 +236,6 @@ def sum_up(demo: Path, show: Show, named: int, asked: int) -> None:
     print(f"\nWritten to {demo}/")
     for name, what in (
         ("cards", "the drawn cards; contact_sheet.jpg shows them all"),
-        ("model", "a small model for testing, no substitute for CLIP"),
         ("image_cache", "what was downloaded"),
         ("index_out", "vectors, hashes, metadata, FAISS index, manifest; for a browser: *8bin and meta.json"),
         ("photos", "the photographs, and photos.csv: what they show"),
@@ -248,7 +245,7 @@ def sum_up(demo: Path, show: Show, named: int, asked: int) -> None:
     index, python = demo / "index_out", _python()
     print("\nNext")
     print(f"  {python} query_index.py PICTURE --index {index}    # query a picture of your own")
-    print(f"  {python} build_mtg_faiss.py --limit 200    # the real thing, small: Scryfall's cards, CLIP's weights")
+    print(f"  {python} build_mtg_faiss.py --limit 200 --model cards    # the real thing, small: Scryfall's cards")
 
 
 def _size(place: Path) -> int:

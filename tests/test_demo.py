@@ -37,7 +37,7 @@ def test_it_ends_with_how_many_were_right_how_long_it_took_what_is_where_and_wha
 
 def test_the_commands_it_shows_are_those_of_the_readme(shown: tuple[str, Path]) -> None:
     commands = re.findall(r"^\$ \S+ (\S+\.py)", shown[0], re.MULTILINE)
-    assert commands[:3] == ["scripts/draw_cards.py", "scripts/make_offline_model.py", "scripts/standin_scryfall.py"]
+    assert commands[:2] == ["scripts/draw_cards.py", "scripts/standin_scryfall.py"]
     assert {"download_images.py", "build_embeddings.py", "export_for_browser.py", "query_index.py"} <= set(commands)
     assert all((ROOT / command).is_file() for command in commands)
 

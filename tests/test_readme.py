@@ -58,7 +58,7 @@ def test_every_make_command_runs_dry() -> None:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, built: Built, drawn: Path, model: Path) -> Path:
+def checkout(tmp_path: Path, built: Built, drawn: Path) -> Path:
     """A copy of the project as a user has it after `make demo`, with an index of its own and a photograph."""
     for name in ("helpers", "scripts"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -66,7 +66,7 @@ def checkout(tmp_path: Path, built: Built, drawn: Path, model: Path) -> Path:
         shutil.copy(file, tmp_path)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     shutil.copytree(drawn, tmp_path / "demo" / "cards")
-    shutil.copytree(model, tmp_path / "demo" / "model")
+    shutil.copytree(ROOT / "models", tmp_path / "models")
     shutil.copytree(built.index, tmp_path / "index_out")
     shutil.copy(drawn / "001a.jpg", tmp_path / "photo.jpg")
     return tmp_path
@@ -109,7 +109,7 @@ def test_commands_of_one_line_run_as_written(checkout: Path, drawn: Path) -> Non
             if any(script in line and "--model" not in line for script in NEED_WEIGHTS):
                 assert done.returncode == 1, line
                 assert "--pretrained FILE" in done.stderr
-                assert "make demo" in done.stderr
+                assert "--model cards" in done.stderr
             else:
                 assert done.returncode == 0, line + done.stderr
 

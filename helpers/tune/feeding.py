@@ -39,7 +39,6 @@ class Sample(NamedTuple):
 
     row: int
     pixels: torch.Tensor  # a view of it, or itself
-    clean: torch.Tensor | None  # itself, if it is drawn for the first time
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +68,16 @@ class Feeder:
                 order = rows[np.random.default_rng((self.seed, turn)).permutation(len(rows))]
             yield Draw(number, int(order[number % len(rows)]), pixels)
 
-    def samples(self, draws: Iterable[Draw], passes: int, ahead: int) -> Generator[Sample | None, None, None]:
-        """A sample of each draw, in order, or None; those below number `passes` also have their clean picture."""
+    def samples(self, draws: Iterable[Draw], ahead: int) -> Generator[Sample | None, None, None]:
+        """A sample of each draw, in order, or None."""
 
         def make(draw: Draw) -> Sample:
             random = np.random.default_rng((self.seed, draw.number))
             picture = self._read(draw.row)
-            clean = canvas(picture, draw.side)
-            pixels = clean
             if random.random() >= self.clean:
                 behind = self._read(int(random.integers(len(self.pictures)))) if random.random() < BESIDE else None
-                pixels = canvas(view(picture, random, self.strength, behind), draw.side)
-            return Sample(draw.row, pixels, clean if draw.number < passes else None)
+                picture = view(picture, random, self.strength, behind)
+            return Sample(draw.row, canvas(picture, draw.side))
 
         return self._made(make, draws, ahead)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 import msgspec
@@ -43,17 +43,17 @@ def recall(
 ) -> Recall:
     """Recall@1 by card of one view of each picture `asked`, among the clean pictures `asked` and `others`."""
     index = np.concatenate([asked, others])
-    clean, clean_there = _embedded(embedder, feeder.clean_pictures(index.tolist(), side))
-    queries, queries_there = _embedded(embedder, feeder.queries(asked.tolist(), side))
+    clean, clean_there = embedded(embedder, feeder.clean_pictures(index.tolist(), side))
+    queries, queries_there = embedded(embedder, feeder.queries(asked.tolist(), side))
     nearest = index[clean_there][(queries @ clean.T).argmax(axis=1)]
     hits = classes[nearest] == classes[asked[queries_there]]
     return Recall(int(hits.sum()), len(hits), len(clean))
 
 
-def _embedded(
-    embedder: Embedder, pictures: Iterable[torch.Tensor | None]
+def embedded(
+    embedder: Embedder, pictures: Iterable[torch.Tensor | None], advance: Callable[[int], object] = lambda _: None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Unit rows [M, D] of the pictures that are there, and which of them [N] are."""
+    """Unit rows [M, D] of the pictures that are there, and which of them [N] are; `advance` counts them."""
     there: list[bool] = []
     rows = []
     size = BATCH[embedder.device] * (usable_cores() if embedder.device == "cpu" else 1)
@@ -62,4 +62,5 @@ def _embedded(
         there += [picture is not None for picture in batch]
         if whole := [picture for picture in batch if picture is not None]:
             rows.append(embedder.encode_all(whole))
+        advance(len(batch))
     return np.concatenate(rows), np.array(there)

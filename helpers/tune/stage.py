@@ -31,7 +31,7 @@ from helpers.machine_limits import usable_cores
 from helpers.talk import Progress, say, warn
 from helpers.tune.feeding import Feeder
 from helpers.tune.layers import merged
-from helpers.tune.measuring import Recall, recall
+from helpers.tune.measuring import Recall, embedded, recall
 from helpers.tune.pictures import Catalogue, Picture, catalogue, hold_out
 from helpers.tune.request import TuneRequest
 from helpers.tune.training import Trainer
@@ -125,13 +125,20 @@ class _Run:
         return self._seconds / (60 * self._request.minutes)
 
     def begin(self) -> None:
-        """Resume from a checkpoint, or measure the model as it is."""
+        """Resume from a checkpoint, or measure the model as it is and start the proxies."""
         if self._request.resume and self.checkpoint.exists():
             self._restore()
-        elif self._ranks.leads:
+            return
+        if self._ranks.leads:
             self._before = self.measured(self._embedder)
             for name, found in self._before.items():
                 say(f"Recall@1 before, cards {name}: {found}")
+        ours = np.array_split(self._trained, self._ranks.size)[self._ranks.rank]
+        with Progress("Embedding", len(ours), "pictures") as progress:
+            pictures = self._feeder.clean_pictures(ours.tolist(), self._small)
+            features, there = embedded(self._embedder, pictures, progress.advance)
+        for rows, each in self._ranks.everyones((ours[there], features)):
+            self._trainer.start(rows, each)
 
     def train(self) -> None:
         """Train until it is done, or raise what stopped it, with a checkpoint."""
@@ -143,7 +150,7 @@ class _Run:
         say(f"Training on {len(self._trained):,} pictures; {len(self._held):,} are held out")
         with (
             Progress("Tuning", 0, "pictures", self._note, before=self._seen) as progress,
-            closing(self._feeder.samples(draws, len(self._trained), ahead=4 * share)) as coming,
+            closing(self._feeder.samples(draws, ahead=4 * share)) as coming,
             self._kept_if_stopped(),
         ):
             saved = time.monotonic()

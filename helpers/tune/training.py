@@ -5,8 +5,9 @@ are pushed from. The loss is a softmax over cosines with the proxies, which are 
 et al., No fuss distance metric learning using proxies, 2017; Zhai & Wu, Classification is a strong baseline for deep
 metric learning, 2019). Pictures of one class, a name or an illustration, are never pushed apart.
 
-A proxy begins as the embedding of its clean picture when that is first drawn, so nothing is embedded before the start.
-Beyond MAX_PROXIES of them each step compares with a sample, so that a step costs the same for a million cards.
+A proxy begins as the embedding of its clean picture: one that started later would only have pushed others away until
+then, and the tower drifts from what they were. Beyond MAX_PROXIES of them each step compares with a sample, so that a
+step costs the same for a million cards.
 """
 
 from __future__ import annotations
@@ -57,9 +58,15 @@ class Trainer:
         self._pool = ThreadPoolExecutor(self._parts)
         self.steps = 0
 
+    def start(self, rows: NDArray[np.int64], features: NDArray[np.float32]) -> None:
+        """Start the proxies of the pictures `rows` [M] at their embeddings [M, D]; only those may be drawn."""
+        where = torch.from_numpy(rows).to(self._started.device)
+        with torch.no_grad():
+            self._proxies[where] = torch.from_numpy(features).to(where.device)
+        self._started[where] = True
+
     def step(self, samples: Sequence[Sample], done: float) -> float:
         """Learn from this rank's share of a batch; `done`, 0..1, of the whole training. Returns the loss."""
-        self._start_proxies(samples)
         rows = torch.tensor([sample.row for sample in samples], device=self._classes.device)
         compared = self._compared(rows)
         near = self._proxies.detach()[compared].requires_grad_()
@@ -76,18 +83,6 @@ class Trainer:
         with signals_deferred():
             self._learn(of_weights, compared, of_near, done)
         return sum(loss for loss, _ in results) * self._recipe.batch / len(samples)
-
-    def _start_proxies(self, samples: Sequence[Sample]) -> None:
-        new = [(sample.row, sample.clean) for sample in samples if sample.clean is not None]
-        features = {}
-        if new:
-            rows = self._embedder.encode_all([clean for _, clean in new])
-            features = dict(zip((row for row, _ in new), rows, strict=True))
-        for each in self._ranks.everyones(features):
-            for row, feature in each.items():
-                with torch.no_grad():
-                    self._proxies[row] = torch.from_numpy(feature)
-                self._started[row] = True
 
     def _compared(self, rows: torch.Tensor) -> torch.Tensor:
         """The rows, in order, of the proxies that this step compares with: all, or a sample and those drawn."""

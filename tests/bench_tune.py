@@ -1,0 +1,178 @@
+"""`make bench-tune`: what a tuning on drawn cards gains on real cut-outs, by minutes, cards, variety and width.
+
+TABLES (minutes,cards,variety,width) says which tables, MINUTES (10) how long each tuning but those of the first takes,
+COUNT (5000) how many cards are drawn. Tunings are kept in encoder/bench/, so that an interrupted run goes on. The real
+cards must be there: an index of their clean pictures is asked about every cut-out, with corners as they are and 3 % and
+6 % off, five seeds each; by name. FOLDER=DIR measures one model folder instead: FOLDER=models/cards.
+"""
+
+import csv
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from _labelled import Labelled, read_photos, with_corner_error
+from _scores import aligned
+from numpy.typing import NDArray
+from PIL import Image
+
+from helpers.embed.dhash import HASH_BITS, dhash
+from helpers.embed.embedder import Embedder
+from helpers.embed.model_source import find_model
+from helpers.embed.preprocess import Preparation, as_seen
+from helpers.recognise.evaluation import Share
+from helpers.recognise.regions import Photo, Region
+from helpers.recognise.whitening import Whitening
+from tests.conftest import REAL, ROOT, run_script
+
+ENCODER = ROOT / "encoder"
+KEPT = ENCODER / "bench"
+TABLES = os.environ.get("TABLES", "minutes,cards,variety,width").split(",")
+MINUTES, COUNT = float(os.environ.get("MINUTES", "10")), int(os.environ.get("COUNT", "5000"))
+ERRORS, SEEDS = (0.0, 0.03, 0.06), 5
+WEIGHT, RIDGE = 1.0, 1.0  # of the hash, of the whitening
+OLD_FRAMES = {"1993", "1997", "2003", "2015"}
+
+Rows = NDArray[np.float32]
+
+
+class Cutouts:
+    """The real cards' clean pictures and the cut-outs of photographs of them, with difference hashes."""
+
+    def __init__(self) -> None:
+        with open(REAL / "cards.csv", newline="", encoding="utf-8") as file:
+            table = list(csv.DictReader(file))
+        self.clean = [as_seen(Image.open(REAL / row["file"])) for row in table]
+        self.names = np.array([row["name"] for row in table])
+        self.pictures: list[Image.Image] = []
+        self.labels: list[tuple[str, str, float]] = []  # photograph, name, corner error
+        known = set(self.names.tolist())
+        for photo in read_photos(REAL / "photos.csv"):
+            for picture, name, error in _cut(photo):
+                if name in known:
+                    self.pictures.append(picture)
+                    self.labels.append((photo.path.name, name, error))
+        self.hashes = np.stack([dhash(picture) for picture in self.pictures])
+        self.clean_hashes = np.stack([dhash(picture) for picture in self.clean])
+
+    def measure(self, model: str) -> list[list[str]]:
+        """A line for each way to compare: recall@1 by name at each corner error."""
+        embedder = Embedder.load(find_model(model, "openai"), Preparation(384, "pad"), "auto")
+        clean, asked = (np.concatenate([embedder.embed(part) for part in _parts(all_)])
+                        for all_ in (self.clean, self.pictures))  # fmt: skip
+        whitening = Whitening.fit(clean, RIDGE)
+        assert whitening is not None
+        bits = [(self.clean_hashes ^ one) for one in self.hashes]
+        differing = np.stack([np.unpackbits(one, axis=1).sum(axis=1, dtype=np.float32) for one in bits]) / HASH_BITS
+        rounded = np.rint(clean * 127) / 127
+        scores = {
+            "vector": asked @ clean.T,
+            "vector, int8": asked @ rounded.T,
+            "vector, whitened": whitening(asked) @ whitening(clean).T,
+        }
+        scores["with the hash"] = scores["vector"] - WEIGHT * differing
+        scores["whitened, with the hash"] = scores["vector, whitened"] - WEIGHT * differing
+        return [[way, *(str(self._share(found, error)) for error in ERRORS)] for way, found in scores.items()]
+
+    def _share(self, scores: Rows, error: float) -> Share:
+        which = [i for i, label in enumerate(self.labels) if label[2] == error]
+        first = self.names[scores[which].argmax(axis=1)]
+        hits = [found == self.labels[i][1] for i, found in zip(which, first.tolist(), strict=True)]
+        return Share.of([self.labels[i][0] for i in which], hits)
+
+
+def _cut(photo: Labelled) -> Iterable[tuple[Image.Image, str, float]]:
+    whole = Photo(as_seen(Image.open(photo.path)))
+    for number, label in enumerate(photo.labels):
+        if label.crop:
+            yield as_seen(Image.open(label.crop)), label.name, 0.0
+        if label.quad is None:
+            continue
+        for error in ERRORS[1:]:
+            for seed in range(SEEDS):
+                quad = with_corner_error(label.quad, error, np.random.default_rng((seed, number)))
+                yield whole.cut_out(Region(quad), 680), label.name, error
+
+
+def _parts(pictures: Sequence[Image.Image]) -> Iterable[Sequence[Image.Image]]:
+    return (pictures[start : start + 64] for start in range(0, len(pictures), 64))
+
+
+def tuned(name: str, *flags: object, table: Path | None = None) -> str:
+    """A model tuned on drawn cards, made unless it is there."""
+    out = KEPT / name
+    if not (out / "open_clip_config.json").exists() or (out / "tuning.pt").exists():
+        words = ("--pictures", ENCODER / "cards", "--table", table or ENCODER / "cards" / "pictures.csv")
+        start = ("--model", f"local-dir:{ENCODER / 'model'}", "--held-out", 4, "--out", out)
+        _run("scripts/tune_model.py", *words, *start, *flags)
+    return f"local-dir:{out}"
+
+
+def _run(script: str, *words: object) -> None:
+    done = run_script(script, *words, long=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+
+
+def some_cards(name: str, wanted: Callable[[dict[str, str]], bool], count: int) -> Path:
+    """A table of the first `count` drawn pictures that are `wanted`."""
+    with open(ENCODER / "cards" / "pictures.csv", newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if wanted(row)][:count]
+    KEPT.mkdir(parents=True, exist_ok=True)
+    table = KEPT / f"{name}.csv"
+    with open(table, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return table
+
+
+def models(table: str) -> dict[str, str]:
+    """The models of a table, by what is told of them."""
+    if table == "minutes":
+        return {f"{n} minutes": tuned(f"minutes-{n}", "--minutes", n) for n in (1, 5, 15, 30)}
+    if table == "cards":
+        counts = (100, 300, 1200, 5000)
+        tables = {n: some_cards(f"cards-{n}", lambda _: True, n) for n in counts}
+        return {f"{n:,} cards": tuned(f"cards-{n}", "--minutes", MINUTES, table=tables[n]) for n in counts}
+    if table == "variety":
+        plain = {
+            "modern frame only": lambda row: row["frame"] == "2015" and not row["treatment"] and row["lang"] == "en",
+            "frames of all eras": lambda row: not row["treatment"] and row["lang"] == "en",
+            "all": lambda _: True,
+        }
+        return {
+            f"{name}, 1,000 cards": tuned(
+                f"variety-{number}", "--minutes", MINUTES, table=some_cards(f"variety-{number}", wanted, 1000)
+            )
+            for number, (name, wanted) in enumerate(plain.items())
+        }
+    return {f"width {n}": tuned(f"width-{n}", "--minutes", MINUTES, "--width", n) for n in (64, 128, 256, 512)}
+
+
+def main() -> None:
+    if not (REAL / "cards.csv").is_file():
+        sys.exit(f"no real cards at {REAL}; set MTG_REAL_DATA to the folder that has them")
+    if folder := os.environ.get("FOLDER"):
+        show(Cutouts(), {folder: f"local-dir:{folder}"})
+        return
+    if not (ENCODER / "cards" / "pictures.csv").exists():
+        _run("scripts/draw_cards.py", "--out", ENCODER / "cards", "--count", COUNT, "--seed", 5)
+    _run("scripts/make_offline_model.py", "--out", ENCODER / "model")
+    cutouts = Cutouts()
+    show(cutouts, {"before": f"local-dir:{ENCODER / 'model'}"})
+    for table in TABLES:
+        show(cutouts, models(table))
+
+
+def show(cutouts: Cutouts, found: dict[str, str]) -> None:
+    """Print a table."""
+    head = ["", "", *("corners as they are" if not error else f"{100 * error:g} % off" for error in ERRORS)]
+    rows = [[name, *line] for name, model in found.items() for line in cutouts.measure(model)]
+    print(aligned([head, *rows]), f"\nindex of {len(cutouts.clean):,} faces\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
