@@ -83,7 +83,7 @@ embed: $(INSTALLED) ## step 2: CACHE -> vectors, metadata, index in OUT (DEVICE=
 export: $(INSTALLED) ## step 3: OUT -> the browser's files, also in OUT
 	$(BIN)/python export_for_browser.py --input-dir $(call quoted,$(OUT)) --output-dir $(call quoted,$(OUT)) $(ARGS)
 
-tune: $(INSTALLED) ## tune a model to the pictures in CACHE -> TUNED (half an hour; then MODEL=... see docs/tuning.md)
+tune: $(INSTALLED) ## tune a model to the pictures in CACHE -> TUNED (half an hour; see docs/tuning.md)
 	$(BIN)/python scripts/tune_model.py $(LIST_FLAGS) --out $(call quoted,$(TUNED)) --device $(call quoted,$(DEVICE)) $(ARGS)
 
 # The encoder that comes with the project, from a PyPI package and drawn cards alone. Not the demo's cards: another seed
@@ -181,7 +181,7 @@ clean: ## remove demo/ and files of tests and tools (never CACHE, OUT or the env
 			echo "  Details: received $$kept" >&2; \
 			echo "  Suggestion: leave it out to remove demo/ with all that is in it" >&2; \
 			exit 1;; esac; done
-	rm -rf demo encoder .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find __pycache__ helpers scripts tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 clean-cache: $(INSTALLED) ## delete the pictures and lists in CACHE, and report what was deleted

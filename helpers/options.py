@@ -204,8 +204,8 @@ def _add_model_options(parser: Parser) -> None:
 
 def add_model_option(parser: Parser, model: str, pretrained: str) -> None:
     """--model and --pretrained, with these defaults."""
-    what = "cards: the encoder that comes with this project, the best for photographs; an open_clip model; or "
-    what += "local-dir:PATH, a folder with one (queries need it, too)"
+    what = "open_clip model; cards, this project's own, the best for photographs; or local-dir:PATH, a folder with a "
+    what += "model, which queries need, too"
     parser.option("--model", words, model, "NAME", what)
     parser.option("--pretrained", words, pretrained, "TAG", "open_clip's tag for its weights, or a weights file")
 

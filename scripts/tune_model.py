@@ -8,10 +8,10 @@ Next:   build_embeddings.py --model local-dir:tuned
 The model learns that a card and its photographs should get the same vector, and other cards another. The photographs
 are simulated: corners off, tilted, few pixels, blurred, badly lit, with reflections, noise, a sleeve, a finger. What it
 learns is the camera and the look of a card rather than the cards, so an index may hold cards that it has not seen: a
-tenth of the cards are held out, and the recall of those is told apart.
+tenth of the cards are held out: half to choose the best weights by, half to report the recall of.
 
-Pictures of one name, one illustration or the same bytes are one card. Missing and broken pictures and placeholders are
-left out.
+Pictures of one name, one illustration or the same bytes are one card. Missing and broken pictures are left out, as are
+a list's placeholders.
 
 Run the same command to resume a tuning that was stopped or killed: at most a minute is lost. Several GPUs or machines:
 torchrun --nproc-per-node N scripts/tune_model.py ...; all must share the disks.
@@ -19,14 +19,17 @@ torchrun --nproc-per-node N scripts/tune_model.py ...; all must share the disks.
 Exit codes: 0 done; 1 bad arguments, too few pictures, or no such model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import _path  # noqa: F401  # must come before helpers
 
-from helpers.atomic_io import writable_folder
-from helpers.build.ranks import Ranks
+from helpers.atomic_io import complete_set, sweep, writable_folder
+from helpers.build.ranks import Ranks, require_shared
+from helpers.build.request import BuildRequest
 from helpers.cli_validation import Parser, number, one_of, path
+from helpers.embed.model_source import CONFIGURATION, SHIPPED, ModelSource, find_model, prefer_cached_weights
 from helpers.ending import run
 from helpers.errors import ExitCode, Problem
 from helpers.locks import sole_holder
@@ -66,11 +69,11 @@ class TuneArgs(CardListArgs):
     def request(self) -> TuneRequest:
         """What to tune, and how."""
         same = [
-            *("out", "model", "pretrained", "offline", "device", "epochs", "width", "strength", "clean", "held_out"),
-            *("blend", "seed", "loaders", "resume"),
+            *("out", "device", "epochs", "width", "strength", "clean", "held_out", "blend", "seed", "loaders"),
+            "resume",
         ]
         recipe = Recipe(layers=self.layers, batch=self.batch, temperature=self.temperature, rate=self.rate)
-        minutes = _DEFAULTS.minutes if self.minutes is None else self.minutes
+        minutes = self.minutes if self.epochs is not None or self.minutes is not None else _DEFAULTS.minutes
         return TuneRequest(**{name: getattr(self, name) for name in same}, minutes=minutes, recipe=recipe)
 
 
@@ -84,7 +87,7 @@ def parse_args(argv: Sequence[str] | None) -> TuneArgs:
     parser.cross_rule(("pictures", "table"), _table_names_pictures)
     parser.section("tuning")
     parser.option("--out", path, _DEFAULTS.out, "DIR", "directory for the tuned model")
-    add_model_option(parser, _DEFAULTS.model, _DEFAULTS.pretrained)
+    add_model_option(parser, SHIPPED, BuildRequest().pretrained)
     add_device_option(parser)
     minutes = number(float, 0.1, suggest=30)
     parser.option("--minutes", minutes, None, "N", f"how long to train (default: {_DEFAULTS.minutes:g})")
@@ -95,7 +98,7 @@ def parse_args(argv: Sequence[str] | None) -> TuneArgs:
     layers = "which weights change: the last half of the blocks, all, or low-rank changes of all (lora: large models)"
     parser.option("--layers", one_of(LAYERS, suggest=_RECIPE.layers), _RECIPE.layers, "WHICH", layers)
     parser.option(
-        "--width", number(int, 8, 4096, suggest=256), None, "D", "dimensions of the vectors (default: the model's)"
+        "--width", number(int, 8, 4096, suggest=256), None, "D", "dimensions of the vectors (default: as the model's)"
     )
     held_out = "share of the cards that are not trained on but measured"
     parser.option("--held-out", number(float, 0, 90, suggest=10), _DEFAULTS.held_out, "PERCENT", held_out)
@@ -121,18 +124,35 @@ def parse_args(argv: Sequence[str] | None) -> TuneArgs:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Find the pictures, tune the model, say what came of it."""
+    """Find the model and the pictures, tune the model, say what came of it."""
     args = parse_args(argv)
+    source = find_model(args.model, args.pretrained)
+    prefer_cached_weights(source, offline=args.offline)
     ranks = Ranks.from_environment()
-    with ranks.connected():
-        found = find_pictures(args)
-        out = writable_folder(args.out, "--out")
-        if not ranks.leads:
-            tune_on(args, found, ranks)
-            return ExitCode.OK
-        with sole_holder(out / LOCK, f"another tuning is writing into {out}"):
-            print(tune_on(args, found, ranks))
+    with ranks.connected(), sole_tuning(args.out, ranks):
+        found = ranks.from_leader(find_pictures(args) if ranks.leads else None)
+        said = tune_on(args.request, source, found, ranks)
+    if ranks.leads:
+        print(said)
     return ExitCode.OK
+
+
+@contextmanager
+def sole_tuning(out: Path, ranks: Ranks) -> Iterator[None]:
+    """Be the only tuning that writes into `out`; PipelineError if there is another, or it is not writable.
+
+    Rank 0 takes the lock for all ranks, and first completes or removes what a kill has left.
+    """
+    if not ranks.leads:
+        ranks.from_leader(None)
+        require_shared(out / LOCK, "--out")
+        yield
+        return
+    with sole_holder(writable_folder(out, "--out") / LOCK, f"another tuning is writing into {out}"):
+        sweep(out)
+        complete_set(out, CONFIGURATION)
+        ranks.from_leader(True)
+        yield
 
 
 def find_pictures(args: TuneArgs) -> list[Picture]:
@@ -142,19 +162,22 @@ def find_pictures(args: TuneArgs) -> list[Picture]:
     return from_cache(args.cache, args.selection, args.http, refresh=args.refresh, offline=args.offline)
 
 
-def tune_on(args: TuneArgs, found: Sequence[Picture], ranks: Ranks) -> str:
+def tune_on(request: TuneRequest, source: ModelSource, found: Sequence[Picture], ranks: Ranks) -> str:
     """Tune, and describe the result."""
     from helpers.tune.stage import tune  # torch: seconds, so only after the arguments are checked
 
-    summary = tune(args.request, found, ranks)
+    made = tune(request, source, found, ranks)
     lines = [
-        f"Tuned on {summary.pictures:,} pictures of {summary.cards:,} cards: {summary.steps:,} steps, "
-        f"{summary.seconds / 60:.1f} minutes, {summary.pictures_per_second:.1f} pictures/s",
+        f"Tuned on {made.pictures:,} pictures of {made.cards:,} cards: {made.steps:,} steps, "
+        f"{made.seconds / 60:.1f} minutes, {made.pictures_per_second:.1f} pictures/s",
+        f"Held out: {made.held_out_pictures:,} pictures; broken: {made.broken_pictures:,}",
         "Recall@1 of views, 95 % interval:",
     ]
-    for group, recalls in (("held out", summary.held_out), ("tuned on", summary.tuned_on)):
-        lines += [f"  cards {group}, {when}: {found}" for when, found in recalls.items()]
-    return "\n".join([*lines, f"Written to {args.out}: build_embeddings.py --model local-dir:{args.out}"])
+    for group, recalls in (("held out", made.held_out), ("tuned on", made.tuned_on)):
+        lines += [f"  cards {group}, {when}: {recall}" for when, recall in recalls.items()]
+    if made.text_kept is not None:
+        lines.append(f"Text search keeps {made.text_kept:.0%} of the ten cards nearest to a name")
+    return "\n".join([*lines, f"Written to {request.out}: build_embeddings.py --model local-dir:{request.out}"])
 
 
 def _table_names_pictures(args: TuneArgs) -> Problem | None:

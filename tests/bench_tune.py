@@ -8,6 +8,7 @@ cards must be there: an index of their clean pictures is asked about every cut-o
 
 import csv
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from helpers.embed.preprocess import Preparation, as_seen
 from helpers.recognise.evaluation import Share
 from helpers.recognise.regions import Photo, Region
 from helpers.recognise.whitening import Whitening
-from tests.conftest import REAL, ROOT, run_script
+from tests.conftest import REAL, ROOT
 
 ENCODER = ROOT / "encoder"
 KEPT = ENCODER / "bench"
@@ -111,9 +112,8 @@ def tuned(name: str, *flags: object, table: Path | None = None) -> str:
 
 
 def _run(script: str, *words: object) -> None:
-    done = run_script(script, *words, long=True)
-    if done.returncode:
-        sys.exit(done.stderr)
+    if code := subprocess.run([sys.executable, str(ROOT / script), *map(str, words)], check=False).returncode:
+        sys.exit(code)
 
 
 def some_cards(name: str, wanted: Callable[[dict[str, str]], bool], count: int) -> Path:
@@ -136,7 +136,7 @@ def models(table: str) -> dict[str, str]:
     if table == "cards":
         counts = (100, 300, 1200, 5000)
         tables = {n: some_cards(f"cards-{n}", lambda _: True, n) for n in counts}
-        return {f"{n:,} cards": tuned(f"cards-{n}", "--minutes", MINUTES, table=tables[n]) for n in counts}
+        return {f"{n:,} cards": tuned(f"cards-{n}-{MINUTES:g}", "--minutes", MINUTES, table=tables[n]) for n in counts}
     if table == "variety":
         plain = {
             "modern frame only": lambda row: row["frame"] == "2015" and not row["treatment"] and row["lang"] == "en",
@@ -145,11 +145,16 @@ def models(table: str) -> dict[str, str]:
         }
         return {
             f"{name}, 1,000 cards": tuned(
-                f"variety-{number}", "--minutes", MINUTES, table=some_cards(f"variety-{number}", wanted, 1000)
+                f"variety-{number}-{MINUTES:g}",
+                "--minutes",
+                MINUTES,
+                table=some_cards(f"variety-{number}", wanted, 1000),
             )
             for number, (name, wanted) in enumerate(plain.items())
         }
-    return {f"width {n}": tuned(f"width-{n}", "--minutes", MINUTES, "--width", n) for n in (64, 128, 256, 512)}
+    return {
+        f"width {n}": tuned(f"width-{n}-{MINUTES:g}", "--minutes", MINUTES, "--width", n) for n in (64, 128, 256, 512)
+    }
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from helpers.embed.embedder import Embedder
 from helpers.embed.model_source import ModelSource, find_model
 from helpers.embed.preprocess import Preparation
 from helpers.errors import PipelineError
-from helpers.recognise.camera import VIEW_PIXELS, view
+from helpers.recognise.camera import VIEW_HEIGHT, view, view_size
 from helpers.tune.feeding import Feeder, Sample
 from helpers.tune.layers import merged, open_layers
 from helpers.tune.measuring import embedded
@@ -33,6 +33,8 @@ from helpers.tune.training import Trainer
 from tests.conftest import ROOT, Built, run_script, run_well
 from tests.made_cache import make_tiny_model
 from tests.pictures import BROKEN, encoded, write
+
+MOST = view_size(VIEW_HEIGHT)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +95,7 @@ def test_a_table_names_pictures_and_their_art(cards: Path, tmp_path: Path) -> No
     table.write_text("name,file,illustration_id\nIsland,card 00.jpg,art\nSwamp,card 01.jpg,\n")
     found = from_folder(cards, table)
     assert found == [Picture(cards / "card 00.jpg", "Island", "art"), Picture(cards / "card 01.jpg", "Swamp")]
-    assert [picture.name for picture in from_folder(cards, None)] == [f"card {i:02}" for i in range(24)]
+    assert [picture.name for picture in from_folder(cards, None)] == [f"card {i:02}.jpg" for i in range(24)]
 
 
 @pytest.mark.parametrize(
@@ -144,15 +146,15 @@ def test_a_view_comes_from_its_seed(seed: int, strength: float) -> None:
     one, other = (view(card, np.random.default_rng(seed), strength, card) for _ in range(2))
     assert one.tobytes() == other.tobytes()
     assert one.mode == "RGB"
-    assert all(0 < side <= most for side, most in zip(one.size, VIEW_PIXELS, strict=True))
+    assert all(0 < side <= most for side, most in zip(one.size, MOST, strict=True))
 
 
 def test_views_are_worse_the_stronger_they_are() -> None:
     smooth = np.random.default_rng(0).integers(0, 256, (9, 6, 3), dtype=np.uint8)
-    card = Image.fromarray(smooth).resize(VIEW_PIXELS, Image.Resampling.BICUBIC)
+    card = Image.fromarray(smooth).resize(MOST, Image.Resampling.BICUBIC)
 
     def difference(strength: float) -> float:
-        seen = [view(card, np.random.default_rng(i), strength).resize(VIEW_PIXELS) for i in range(20)]
+        seen = [view(card, np.random.default_rng(i), strength).resize(MOST) for i in range(20)]
         return float(np.mean([np.abs(np.asarray(one, float) - np.asarray(card, float)).mean() for one in seen]))
 
     assert difference(0.0) < 6 < difference(0.5) < difference(1.0)
@@ -163,9 +165,9 @@ def test_samples_are_the_same_from_any_start_and_leave_broken_pictures_out(cards
     pictures = [*(Picture(path, path.stem) for path in sorted(cards.iterdir())[:5]), Picture(bad, "bad")]
 
     def some(first: int, count: int, loaders: int) -> list[Sample | None]:
-        feeder = Feeder(pictures, seed=3, strength=1.0, clean=0.3, loaders=loaders)
+        feeder = Feeder(pictures, seed=3, strength=1.0, clean=0.3, side=224, loaders=loaders)
         draws = feeder.draws(np.arange(6), first, step=1, batch=4, side=lambda: 64)
-        samples = feeder.samples(draws, ahead=4)
+        samples = feeder.samples(draws, np.arange(6), ahead=4)
         return [next(samples) for _ in range(count)]
 
     whole, later = some(0, 20, 1), some(8, 12, 3)
@@ -190,8 +192,8 @@ def test_training_draws_a_card_and_its_views_together(cards: Path, model: Path) 
     embedder = Embedder.load(ModelSource(f"local-dir:{model}", None), Preparation(96, "pad"), "cpu")
     pictures = [Picture(path, path.stem) for path in sorted(cards.iterdir())[:8]]
     trainer = Trainer(embedder, np.arange(8), 512, Recipe(batch=8), 0, ALONE)
-    feeder = Feeder(pictures, seed=0, strength=1.0, clean=0.0, loaders=2)
-    samples = feeder.samples(feeder.draws(np.arange(8), 0, step=1, batch=8, side=lambda: 96), 8)
+    feeder = Feeder(pictures, seed=0, strength=1.0, clean=0.0, side=224, loaders=2)
+    samples = feeder.samples(feeder.draws(np.arange(8), 0, step=1, batch=8, side=lambda: 96), np.arange(8), 8)
     trainer.start(*started(embedder, feeder))
     losses = [trainer.step([sample for _ in range(8) if (sample := next(samples))], 0.0) for _ in range(40)]
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
@@ -199,8 +201,8 @@ def test_training_draws_a_card_and_its_views_together(cards: Path, model: Path) 
 
 def test_pictures_of_one_card_are_not_pushed_apart(cards: Path, model: Path) -> None:
     embedder = Embedder.load(ModelSource(f"local-dir:{model}", None), Preparation(96, "pad"), "cpu")
-    feeder = Feeder([Picture(cards / "card 00.jpg", "a")] * 4, seed=0, strength=0.0, clean=1.0, loaders=1)
-    drawn = feeder.samples(feeder.draws(np.arange(4), 0, step=1, batch=4, side=lambda: 96), 4)
+    feeder = Feeder([Picture(cards / "card 00.jpg", "a")] * 4, seed=0, strength=0.0, clean=1.0, side=224, loaders=1)
+    drawn = feeder.samples(feeder.draws(np.arange(4), 0, step=1, batch=4, side=lambda: 96), np.arange(4), 4)
     samples = [sample for _ in range(4) if (sample := next(drawn))]
     alike, different = (
         Trainer(embedder, classes, 512, Recipe(batch=4), 0, ALONE) for classes in (np.zeros(4, np.int64), np.arange(4))
@@ -211,11 +213,11 @@ def test_pictures_of_one_card_are_not_pushed_apart(cards: Path, model: Path) -> 
     assert different.step(samples, 0.0) == pytest.approx(np.log(4), abs=1e-2)
 
 
-@pytest.mark.parametrize(("layers", "changed"), [("last", 0.9), ("all", 1.0), ("lora", 0.3)])
+@pytest.mark.parametrize(("layers", "changed"), [("last", 0.9), ("all", 1.0)])
 def test_layers_choose_what_is_trained(model: Path, layers: str, changed: float) -> None:
     tower = open_clip.create_model(f"local-dir:{model}").visual.requires_grad_(False)
     before = merged(tower)
-    open_layers(tower, layers)
+    open_layers(tower, layers, 0)
     trained = sum(p.numel() for p in tower.parameters() if p.requires_grad)
     assert trained <= changed * sum(value.numel() for value in before.values())
     assert trained
@@ -229,7 +231,7 @@ def test_low_rank_changes_are_worked_into_a_transformers_weights(tmp_path: Path)
     tower = open_clip.create_model(f"local-dir:{make_tiny_model(tmp_path / 'tiny')}").visual
     pixels = torch.rand(2, 3, 224, 224)
     before = merged(tower)
-    open_layers(tower, "lora")
+    open_layers(tower, "lora", 0)
     for parameter in tower.parameters():
         if parameter.requires_grad:
             parameter.data += 0.02 * torch.randn(parameter.shape)
@@ -276,6 +278,62 @@ def test_width_and_blend_shape_the_result(cards: Path, tiny: Path, tmp_path: Pat
     before, none, all_ = weights(tiny), weights(tmp_path / "none"), weights(tmp_path / "all")
     assert all(torch.allclose(value, none[name], atol=1e-3) for name, value in before.items())
     assert not all(torch.allclose(value, all_[name], atol=1e-3) for name, value in before.items())
+
+
+def test_low_rank_tuning_of_a_transformer_keeps_text_search(cards: Path, tmp_path: Path) -> None:
+    base, out = make_tiny_model(tmp_path / "base", reads=True), tmp_path / "out"
+    done = tuned(cards, base, out, "--layers", "lora", "--blend", 0.5)
+    assert done.returncode == 0, done.stderr
+    made = provenance(out)
+    assert made["text"] == "kept"
+    assert 0 <= made["text_kept"] <= 1
+    assert f"Text search keeps {made['text_kept']:.0%}" in done.stdout
+    before, after = weights(base), weights(out)
+    assert before.keys() == after.keys()
+    again = tuned(cards, out, tmp_path / "again", "--blend", 1)
+    assert again.returncode == 0, again.stderr
+    assert provenance(tmp_path / "again")["text"] == "not aligned"
+    once_more = tuned(cards, tmp_path / "again", tmp_path / "blended", "--blend", 0.5)
+    assert once_more.returncode == 0, once_more.stderr
+    assert provenance(tmp_path / "blended")["text"] == "not aligned"
+
+
+def test_convolutions_have_no_low_rank_changes(cards: Path, model: Path, tmp_path: Path) -> None:
+    refused = tuned(cards, model, tmp_path / "out", "--layers", "lora")
+    assert refused.returncode == 1
+    assert "no matrices for low-rank changes" in refused.stderr
+
+
+def test_a_model_is_not_replaced_by_its_own_tuning(cards: Path, tmp_path: Path) -> None:
+    base = make_tiny_model(tmp_path / "base")
+    refused = tuned(cards, base, base)
+    assert refused.returncode == 1
+    assert "would replace the one it is tuned from" in refused.stderr
+
+
+def test_a_damaged_provenance_is_named_before_any_work(built: Built, tmp_path: Path) -> None:
+    base = make_tiny_model(tmp_path / "base")
+    write(base / "tuning.json", b"[")
+    words = ("--cache", built.cache, "--offline", "--out", tmp_path / "index", "--model", f"local-dir:{base}")
+    refused = run_script("build_embeddings.py", *words)
+    assert refused.returncode == 1
+    assert "tuning.json is damaged" in refused.stderr
+    assert not (tmp_path / "index").exists()
+
+
+def test_only_broken_pictures_are_nothing_to_tune_on(tiny: Path, tmp_path: Path) -> None:
+    for i in range(8):
+        write(tmp_path / f"{i}.jpg", BROKEN["HTML page"] + bytes([i]))
+    refused = tuned(tmp_path, tiny, tmp_path / "out")
+    assert refused.returncode == 1
+    assert "there is nothing to tune on" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_training_that_diverges_says_so(cards: Path, tiny: Path, tmp_path: Path) -> None:
+    refused = tuned(cards, tiny, tmp_path / "out", "--rate", 1, "--temperature", 0.005, "--epochs", 300)
+    assert refused.returncode in (0, 1)
+    assert refused.returncode == 0 or "use a lower --rate" in refused.stderr
 
 
 def test_the_same_seed_gives_the_same_model(cards: Path, tiny: Path, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""Several processes, on one machine or more, that build one index together: torchrun starts them, torch connects them.
+"""Several processes, on one machine or more, that work together: torchrun starts them, torch connects them.
 
-They exchange only small messages (which faces are missing, how it went), so gloo does for any device; rows travel
-through checkpoints in --out, which must lie on a disk that all share, as must the cache. If one process dies, torchrun
-stops the others, and each keeps its checkpoint.
+A build exchanges only small messages (which faces are missing, how it went), so gloo does for any device; rows travel
+through checkpoints in --out, which must lie on a disk that all share, as must the cache. A tuning adds up gradients. If
+one process dies, torchrun stops the others, and each keeps its checkpoint.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def require_alone() -> None:
     if not Ranks.from_environment().alone:
         raise PipelineError.of(
             Category.CONFIGURATION,
-            "only build_embeddings.py can be run by several ranks",
+            "this script can't be run by several ranks",
             details="torchrun started more than one",
             suggestion="run download_images.py once, then torchrun build_embeddings.py, then export_for_browser.py",
         )
@@ -199,6 +199,6 @@ def _interruptible(wait: Callable[[], object]) -> None:
             Category.BUILD,
             "the connection to the other ranks is lost",
             details=first_line(failures[0]),
-            suggestion="see their messages; what was embedded is kept: run the same command to resume, with any "
+            suggestion="see their messages; what was done is kept: run the same command to resume, with any "
             "number of ranks",
         ) from failures[0]

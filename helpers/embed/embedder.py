@@ -1,11 +1,10 @@
 """open_clip: pictures -> unit rows, texts too.
 
-The only module here that imports open_clip, which takes seconds: import it only when there is work for it.
+Imports torch and open_clip, which take seconds: import it only when there is work for it.
 """
 
 import copy
 import inspect
-import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -37,7 +36,6 @@ from helpers.embed.vectors import unit_rows
 from helpers.errors import Category, PipelineError
 from helpers.machine_limits import usable_cores
 
-logging.getLogger().addHandler(logging.NullHandler())  # open_clip uses the root logger; we see errors as exceptions
 Item = TypeVar("Item")
 
 TORCH_VERSION = str(torch.__version__)

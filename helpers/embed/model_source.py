@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from helpers.about import DEFAULT_USER_AGENT
-from helpers.artifacts import disagreement
 from helpers.errors import BAD_JSON, Category, PipelineError
 from helpers.net.probe import probe
 
@@ -62,7 +61,12 @@ class ModelSource:
         try:
             return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         except (OSError, *BAD_JSON) as error:
-            raise disagreement(path, str(error)) from error
+            raise PipelineError.of(
+                Category.CONFIGURATION,
+                f"{path} is damaged",
+                details=str(error),
+                suggestion="restore the model's folder, or delete that file: it says how the model was tuned",
+            ) from error
 
     @property
     def name(self) -> str:
@@ -85,21 +89,14 @@ class ModelSource:
 def find_model(model: str, pretrained: str) -> ModelSource:
     """Find the model; local paths become absolute, so that a query finds it from any directory.
 
-    Raises PipelineError (Configuration Error) if a local one does not exist.
+    Raises PipelineError (Configuration Error) if a local one does not exist or is damaged.
     """
-    if model == SHIPPED:
-        return ModelSource(model, None)
-    if model.startswith(LOCAL_DIR):
-        folder = Path(model.removeprefix(LOCAL_DIR)).absolute()
-        if not _is_file(folder / CONFIGURATION):
-            raise PipelineError.of(
-                Category.CONFIGURATION,
-                f"{folder} holds no open_clip model",
-                details=f"{folder / CONFIGURATION} does not exist",
-                suggestion="pass the model's folder as --model local-dir:PATH, or restore the one that the index was "
-                "built with; --model cards needs no other files",
-            )
-        return ModelSource(f"{LOCAL_DIR}{folder}", None)
+    if model == SHIPPED or model.startswith(LOCAL_DIR):
+        if model != SHIPPED:
+            model = f"{LOCAL_DIR}{Path(model.removeprefix(LOCAL_DIR)).absolute()}"
+        source = ModelSource(model, None)
+        _require_model(source)
+        return source
     if os.sep in model and _is_file(Path(model) / CONFIGURATION):
         raise PipelineError.of(
             Category.CONFIGURATION,
@@ -110,6 +107,22 @@ def find_model(model: str, pretrained: str) -> ModelSource:
     if model.startswith(HUB):
         return ModelSource(model, None)
     return ModelSource(model, str(Path(pretrained).absolute()) if _is_file(Path(pretrained)) else pretrained)
+
+
+def _require_model(source: ModelSource) -> None:
+    """PipelineError if a folder that should hold a model does not, or what it says of itself is damaged."""
+    assert source.folder  # noqa: S101  # it is local
+    if not _is_file(source.folder / CONFIGURATION):
+        advice = "pass the model's folder as --model local-dir:PATH, or restore the one that the index was built with; "
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            f"{source.folder} holds no open_clip model",
+            details=f"{source.folder / CONFIGURATION} does not exist",
+            suggestion="restore this project's models/cards: git checkout models/cards, or make card-encoder"
+            if source.model == SHIPPED
+            else advice + "--model cards comes with this project",
+        )
+    _ = source.tuning
 
 
 def prefer_cached_weights(source: ModelSource, *, offline: bool) -> None:

@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import pickle
-import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 
 from helpers.atomic_io import atomic_set, atomic_write_json
-from helpers.embed.model_source import CONFIGURATION, LOCAL_DIR, TUNING, ModelSource
+from helpers.embed.model_source import CONFIGURATION, LOCAL_DIR, ModelSource
 from helpers.errors import Category, PipelineError, first_line
 
 logging.getLogger().addHandler(logging.NullHandler())  # open_clip uses the root logger; we see errors as exceptions
@@ -50,41 +49,52 @@ def load_model(source: ModelSource, device: torch.device) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def with_width(source: ModelSource, model: Any, width: int) -> Any:
-    """`model`, loaded from `source`, with embeddings of another width, its text tower without weights.
+def set_width(tower: torch.nn.Module, width: int) -> None:
+    """Give the image tower embeddings of another width: a random orthogonal map of the old ones, or from them.
 
-    The new embeddings are a random orthogonal projection of the old ones, or contain them.
+    PipelineError (Configuration Error) if it does not end in one linear map.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        _write_configuration(Path(folder), source, model, width)
-        other = open_clip.create_model(f"{LOCAL_DIR}{folder}", load_weights=False, device=model.logit_scale.device)
-    state, wanted = model.visual.state_dict(), other.visual.state_dict()
-    for name, value in state.items():
-        for axis, (before, after) in enumerate(zip(value.shape, wanted[name].shape, strict=True)):
-            if before != after:
-                projection = torch.empty(after, before, device=value.device)
-                torch.nn.init.orthogonal_(projection, generator=torch.Generator(value.device).manual_seed(0))
-                state[name] = torch.tensordot(projection, state[name], ([1], [axis])).movedim(0, axis)
-    other.visual.load_state_dict(state)
-    return other.eval().requires_grad_(False)
+    owner: Any = getattr(tower, "head", tower)
+    before: Any = getattr(owner, "proj", None)
+    linear = isinstance(before, torch.nn.Linear) and before.bias is None
+    if not linear and not (isinstance(before, torch.nn.Parameter) and before.ndim == 2):
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            "the width of this model can't be changed",
+            details="it does not end in one linear map without a bias",
+            suggestion="leave --width out",
+        )
+    matrix = before.weight if linear else before.T  # [old width, features]
+    change = torch.empty(width, len(matrix))
+    torch.nn.init.orthogonal_(change, generator=torch.Generator().manual_seed(0))
+    after = torch.nn.Parameter((change.to(matrix.device) @ matrix).detach(), requires_grad=False)
+    if linear:
+        before.weight, before.out_features = after, width
+    else:
+        owner.proj = torch.nn.Parameter(after.T.contiguous(), requires_grad=False)
 
 
-def save_model(
-    folder: Path, source: ModelSource, model: Any, tower: dict[str, torch.Tensor], width: int, tuning: dict[str, Any]
-) -> None:
-    """Write `model`, of `source`, with other weights for its image tower, as a folder for `--model local-dir:folder`.
+@contextmanager
+def saved_model(
+    folder: Path, source: ModelSource, model: Any, tower: dict[str, torch.Tensor], width: int
+) -> Iterator[Path]:
+    """Write `model`, of `source`, with these weights for its image tower, for `--model local-dir:folder`.
 
+    It lies in the folder that is yielded, to be tried and described, and gets to `folder` if the block succeeds.
     Matrices are stored in float16, for half the size; vectors, among them the small variances of batch norms, are not.
     """
-    weights = {f"visual.{name}": value for name, value in tower.items()}
-    stored = {
-        name: (value.half() if value.is_floating_point() and value.ndim > 1 else value).cpu().contiguous()
-        for name, value in (model.state_dict() | weights).items()
-    }
     with atomic_set(folder, marker=CONFIGURATION) as staging:
-        (staging / WEIGHTS).write_bytes(save(stored))
-        atomic_write_json(staging / TUNING, tuning)
         _write_configuration(staging, source, model, width)
+        whole = model
+        if width != (configuration(source) or {}).get("embed_dim"):  # its text tower needs the new width, too
+            whole = open_clip.create_model(f"{LOCAL_DIR}{staging}", load_weights=False)
+        others = {name: value for name, value in whole.state_dict().items() if not name.startswith("visual.")}
+        stored = {
+            name: (value.half() if value.is_floating_point() and value.ndim > 1 else value).cpu().contiguous()
+            for name, value in (others | {f"visual.{name}": value for name, value in tower.items()}).items()
+        }
+        (staging / WEIGHTS).write_bytes(save(stored))
+        yield staging
 
 
 def _write_configuration(folder: Path, source: ModelSource, model: Any, width: int) -> None:

@@ -119,8 +119,11 @@ class Recognition(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, model: Model) -> "Recognition":
-        """What was measured with a tuned model; the defaults for others."""
-        return msgspec.convert((model.tuning or {}).get("recognition", {}), cls)
+        """What was measured with models like this one: tuned to cards, or not."""
+        return _OF_TUNED if model.tuning else cls()
+
+
+_OF_TUNED = Recognition()
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

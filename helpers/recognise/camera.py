@@ -27,8 +27,8 @@ CARD_ASPECT = 63 / 88  # width to height of a Magic card, mm
 CUT_OUT_PIXELS = (488, 680)  # width, height: as Scryfall's `normal`
 FOCAL_LENGTHS = 1.2  # focal length, as a multiple of the sensor's longer side: a phone's main camera
 USUAL_MIN_FILL = 0.93  # of `fill`
-VIEW_PIXELS = (176, 246)  # width, height of a cut-out for a model of 224 pixels
-_MIN_VIEW_HEIGHT, _MAX_VIEW_HEIGHT = 90, 500  # pixels of the photograph that a cut-out may have had
+VIEW_HEIGHT = 246  # pixels of a cut-out for a model that looks at 224
+_MIN_VIEW_HEIGHT = 90  # pixels that a card in a photograph may have
 MAX_COVERED = 1 / 3  # of a card in a scene, by those that lie on it
 _FULL = 0.88  # share of the frame at which a card is as near as FOCAL_LENGTHS; smaller, it is as much farther away
 # points [P, 2] all over a card whose corners are (0, 0) and (1, 1)
@@ -330,19 +330,22 @@ def _with_glare(pixels: Pixels, quad: Quad, rng: np.random.Generator, strength: 
 
 
 def view(
-    card: Image.Image, rng: np.random.Generator, strength: float = 1.0, behind: Image.Image | None = None
+    card: Image.Image,
+    rng: np.random.Generator,
+    strength: float = 1.0,
+    behind: Image.Image | None = None,
+    height: int = VIEW_HEIGHT,
 ) -> Image.Image:
-    """Return `card` (upright, any mode and size) as an imperfect cut-out of a photograph: RGB, at most VIEW_PIXELS.
+    """Return `card` (upright, any mode and size) as an imperfect cut-out of a photograph: RGB, at most `height` pixels.
 
-    Each kind of damage is drawn on its own and grows with `strength`: corners off, a sleeve, a finger, few pixels,
-    blur, motion, exposure, contrast, colour, uneven light, reflections, noise, JPEG. Around the card is a table, or
-    `behind`, another card. The same card and state of `rng` give the same view.
+    Each kind of damage is drawn on its own and grows with `strength`, 0 to 1: corners off, a sleeve, a finger, few
+    pixels, blur, motion, exposure, contrast, colour, uneven light, reflections, noise, JPEG. Around the card is a
+    table, or `behind`, another card. The same card and state of `rng` give the same view.
     """
     import cv2  # a third of a second, which the demo's --help need not wait for
 
-    height = math.exp(rng.uniform(math.log(_MIN_VIEW_HEIGHT), math.log(_MAX_VIEW_HEIGHT)))  # of the card, pixels
-    scale = min(1.0, max(height / VIEW_PIXELS[1], 1 - strength))
-    size = round(scale * VIEW_PIXELS[0]), round(scale * VIEW_PIXELS[1])
+    seen_height = math.exp(rng.uniform(math.log(_MIN_VIEW_HEIGHT), math.log(2 * height)))
+    size = view_size(round(min(height, max(seen_height, height * (1 - strength)))))
     pixels = np.asarray(_cut_badly(card, size, rng, strength, behind), dtype=np.float32)
     if rng.random() < 0.6:
         pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), max(0.1, strength * rng.uniform(0, 1.3))), np.float32)
@@ -358,15 +361,23 @@ def view(
     return Image.open(file).convert("RGB")
 
 
+def view_size(height: int) -> tuple[int, int]:
+    """Width and height of a card of `height` pixels."""
+    return round(height * CARD_ASPECT), height
+
+
 def _cut_badly(
     card: Image.Image, size: tuple[int, int], rng: np.random.Generator, strength: float, behind: Image.Image | None
 ) -> Image.Image:
-    """The card on what is behind it, cut at corners that are off by up to 9 % of its width and height."""
+    """The card on what is behind it, cut at corners that are off by up to 9 % of its width and height.
+
+    A third of that is common to all corners: too tight or too loose all around, as finders often are.
+    """
     import cv2
 
     worst = strength * rng.uniform(0, 0.09)
-    outwards = np.sign(np.array(rectangle(1, 1)) - 0.5)  # too tight or too loose all around, as finders often are
-    off = rng.uniform(-worst, worst, (4, 2)) + outwards * rng.uniform(-worst, worst) / 2
+    outwards = np.sign(np.array(rectangle(1, 1)) - 0.5)
+    off = (2 * rng.uniform(-worst, worst, (4, 2)) + outwards * rng.uniform(-worst, worst)) / 3
     corners = np.array(rectangle(*size)) + off * size
     seen = _table(rng, size) if behind is None else behind.convert("RGB").resize(size)
     if rng.random() < 0.3 * strength:
@@ -399,11 +410,15 @@ def _put_finger(seen: Image.Image, rng: np.random.Generator) -> None:
 
 
 def _moved(pixels: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
-    """Blurred along a line, as by a hand that moves: up to a fiftieth of the height."""
-    steps = 1 + int(strength * rng.uniform(1, 7) * pixels.shape[0] / VIEW_PIXELS[1])
+    """Blurred along a line, as by a hand that moves: by up to 3 % of the height."""
+    import cv2
+
+    steps = 1 + int(strength * rng.uniform(0, 0.03) * pixels.shape[0])
     angle = rng.uniform(0, math.pi)
-    shifts = [(round(i * math.sin(angle)), round(i * math.cos(angle))) for i in range(steps)]
-    return np.asarray(np.mean([np.roll(pixels, shift, axis=(0, 1)) for shift in shifts], axis=0), dtype=np.float32)
+    line = np.zeros((2 * steps + 1, 2 * steps + 1), np.float32)
+    for step in range(steps):
+        line[steps + round(step * math.sin(angle)), steps + round(step * math.cos(angle))] = 1 / steps
+    return np.asarray(cv2.filter2D(pixels, -1, line / line.sum()), np.float32)
 
 
 def _exposed(pixels: Pixels, rng: np.random.Generator, strength: float) -> Pixels:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from helpers.embed.preprocess import Preparation, as_seen
 from helpers.lookahead import in_order
-from helpers.recognise.camera import VIEW_PIXELS, view
+from helpers.recognise.camera import VIEW_HEIGHT, view, view_size
 from helpers.tune.pictures import Picture
 from helpers.validation import MAX_CARD_PIXELS, BrokenImage, read_image
 
@@ -49,8 +49,14 @@ class Feeder:
     seed: int
     strength: float  # of the views
     clean: float  # share of the samples, 0..1, that are pictures as they are
+    side: int  # pixels of the model's picture
     loaders: int  # threads
     broken: dict[Path, str] = field(default_factory=dict)  # why
+
+    @property
+    def _height(self) -> int:
+        """Of views."""
+        return round(VIEW_HEIGHT * self.side / 224)
 
     def draws(
         self, rows: NDArray[np.int64], first: int, *, step: int, batch: int, side: Callable[[], int]
@@ -68,15 +74,17 @@ class Feeder:
                 order = rows[np.random.default_rng((self.seed, turn)).permutation(len(rows))]
             yield Draw(number, int(order[number % len(rows)]), pixels)
 
-    def samples(self, draws: Iterable[Draw], ahead: int) -> Generator[Sample | None, None, None]:
-        """A sample of each draw, in order, or None."""
+    def samples(
+        self, draws: Iterable[Draw], rows: NDArray[np.int64], ahead: int
+    ) -> Generator[Sample | None, None, None]:
+        """A sample of each draw, in order, or None; pictures of `rows` may lie behind it."""
 
         def make(draw: Draw) -> Sample:
             random = np.random.default_rng((self.seed, draw.number))
             picture = self._read(draw.row)
             if random.random() >= self.clean:
-                behind = self._read(int(random.integers(len(self.pictures)))) if random.random() < BESIDE else None
-                picture = view(picture, random, self.strength, behind)
+                behind = self._read(int(random.choice(rows))) if random.random() < BESIDE else None
+                picture = view(picture, random, self.strength, behind, self._height)
             return Sample(draw.row, canvas(picture, draw.side))
 
         return self._made(make, draws, ahead)
@@ -90,7 +98,7 @@ class Feeder:
 
         def make(row: int) -> torch.Tensor:
             random = np.random.default_rng((self.seed, _OF_QUERIES + row))
-            return canvas(view(self._read(row), random, self.strength), side)
+            return canvas(view(self._read(row), random, self.strength, None, self._height), side)
 
         return self._made(make, rows, 4 * self.loaders)
 
@@ -105,7 +113,7 @@ class Feeder:
     def _read(self, row: int) -> Image.Image:
         path = self.pictures[row].path
         try:
-            return as_seen(read_image(path, most_pixels=MAX_CARD_PIXELS, at_least=VIEW_PIXELS))
+            return as_seen(read_image(path, most_pixels=MAX_CARD_PIXELS, at_least=view_size(self._height)))
         except (FileNotFoundError, BrokenImage) as error:
             self.broken.setdefault(path, "no such file" if isinstance(error, FileNotFoundError) else str(error))
             raise _Broken from error

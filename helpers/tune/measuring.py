@@ -1,8 +1,8 @@
-"""How often a tower names the card in a view, by the nearest clean picture."""
+"""How often a tower names the card in a view, and what text search keeps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import islice
 
 import msgspec
@@ -14,6 +14,8 @@ from helpers.embed.embedder import BATCH, Embedder
 from helpers.machine_limits import usable_cores
 from helpers.recognise.evaluation import wilson
 from helpers.tune.feeding import Feeder
+
+TEXT_MATCHES = 10
 
 
 class Recall(msgspec.Struct, frozen=True):
@@ -45,22 +47,30 @@ def recall(
     index = np.concatenate([asked, others])
     clean, clean_there = embedded(embedder, feeder.clean_pictures(index.tolist(), side))
     queries, queries_there = embedded(embedder, feeder.queries(asked.tolist(), side))
+    if not len(clean) or not len(queries):
+        return Recall(0, 0, len(clean))
     nearest = index[clean_there][(queries @ clean.T).argmax(axis=1)]
     hits = classes[nearest] == classes[asked[queries_there]]
     return Recall(int(hits.sum()), len(hits), len(clean))
 
 
+def text_kept(texts: NDArray[np.float32], before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
+    """Mean share, 0..1, of the ten pictures nearest to each text [T, D] that still are, before and after [N, D]."""
+    count = min(TEXT_MATCHES, len(before))
+    old, new = (np.argsort(-(texts @ rows.T), axis=1)[:, :count] for rows in (before, after))
+    return float(np.mean([len(set(one) & set(other)) / count for one, other in zip(old, new, strict=True)]))
+
+
 def embedded(
-    embedder: Embedder, pictures: Iterable[torch.Tensor | None], advance: Callable[[int], object] = lambda _: None
+    embedder: Embedder, pictures: Iterable[torch.Tensor | None]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Unit rows [M, D] of the pictures that are there, and which of them [N] are; `advance` counts them."""
+    """Unit rows [M, D] of the pictures that are there, and which of them [N] are."""
     there: list[bool] = []
-    rows = []
+    rows = [np.empty((0, 0), np.float32)]
     size = BATCH[embedder.device] * (usable_cores() if embedder.device == "cpu" else 1)
     coming = iter(pictures)
     while batch := list(islice(coming, size)):
         there += [picture is not None for picture in batch]
         if whole := [picture for picture in batch if picture is not None]:
             rows.append(embedder.encode_all(whole))
-        advance(len(batch))
-    return np.concatenate(rows), np.array(there)
+    return np.concatenate(rows[1:] or rows), np.array(there, bool)

@@ -7,7 +7,6 @@ import hashlib
 import os
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from helpers.cards.card_list import logged_faces
 from helpers.cards.faces import Selection
 from helpers.cards.image_cache import ImageCache
 from helpers.cards.pictures import sha256_of
-from helpers.errors import Category, PipelineError
+from helpers.errors import Category, ExitCode, PipelineError
 from helpers.session import Http
 from helpers.talk import Progress, warn
 
@@ -39,6 +38,7 @@ def from_cache(
     cache: Path, selection: Selection, http: Http, *, refresh: bool = False, offline: bool = False
 ) -> list[Picture]:
     """The pictures in an image cache of the selected faces; placeholders are none. PipelineError without a list."""
+    ImageCache(cache).require(ExitCode.ERROR)
     card_list = kept_list(cache, selection.kind, http, refresh=refresh, offline=offline)
     images = ImageCache(cache)
     faces = logged_faces(card_list, selection)
@@ -66,7 +66,7 @@ def _under(folder: Path) -> Iterable[Picture]:
     if not os.path.isdir(folder):  # noqa: PTH112  # pathlib's raises if a name is too long or forbidden
         raise ValueError("no such directory")
     files = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PICTURE_SUFFIXES)
-    return (Picture(path, path.stem) for path in files)
+    return (Picture(path, str(path.relative_to(folder))) for path in files)
 
 
 def _of_table(folder: Path, table: Path) -> Iterable[Picture]:
@@ -96,7 +96,7 @@ class Catalogue:
 def catalogue(found: Sequence[Picture]) -> Catalogue:
     """Leave out pictures whose file is missing, and find those of one name, one illustration or the same bytes.
 
-    PipelineError if fewer than two cards are left.
+    PipelineError if that leaves nothing to tell apart, see `require_cards`.
     """
     there: list[Picture] = []
     digests: list[str] = []
@@ -111,14 +111,20 @@ def catalogue(found: Sequence[Picture]) -> Catalogue:
     if len(there) < len(found):
         warn(f"{len(found) - len(there):,} of {len(found):,} pictures are missing")
     classes = same_card(there, digests)
-    if len(set(classes.tolist())) < 2:
+    require_cards(classes)
+    return Catalogue(there, classes, hashlib.sha256("".join(sorted(digests)).encode()).hexdigest())
+
+
+def require_cards(classes: NDArray[np.int64]) -> None:
+    """PipelineError (Validation Error) unless pictures of these classes [M] show two cards or more."""
+    cards = len(set(classes.tolist()))
+    if cards < 2:
         raise PipelineError.of(
             Category.VALIDATION,
             "there is nothing to tune on",
-            details=f"{len(there):,} pictures of {len(set(classes.tolist()))} cards",
+            details=f"{len(classes):,} whole pictures of {cards} cards",
             suggestion="pass the pictures of many cards: hundreds are good, thousands are better",
         )
-    return Catalogue(there, classes, hashlib.sha256("".join(sorted(digests)).encode()).hexdigest())
 
 
 def same_card(pictures: Sequence[Picture], digests: Sequence[str]) -> NDArray[np.int64]:
@@ -132,8 +138,7 @@ def same_card(pictures: Sequence[Picture], digests: Sequence[str]) -> NDArray[np
         return place
 
     for place, (picture, digest) in enumerate(zip(pictures, digests, strict=True)):
-        keys = chain([("name", picture.name), ("content", digest)], [("art", picture.illustration_id)] * 1)
-        for key in keys:
+        for key in (("name", picture.name), ("content", digest), ("art", picture.illustration_id)):
             if key[1]:
                 leader[find(place)] = find(first.setdefault(key, place))
     return np.unique([find(place) for place in range(len(pictures))], return_inverse=True)[1].astype(np.int64)

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers.embed.model_source import SHIPPED
-
 LAYERS = ("last", "all", "lora")
 
 
@@ -24,12 +22,9 @@ class TuneRequest:
     """The options of `tune`; each field is the flag of that name."""
 
     out: Path
-    model: str = SHIPPED
-    pretrained: str = "openai"
-    offline: bool = False
     device: str = "auto"
-    minutes: float = 30.0
-    epochs: float | None = None  # passes over the pictures; None: by minutes
+    minutes: float | None = 30.0  # None: by epochs
+    epochs: float | None = None  # passes over the pictures
     width: int | None = None  # None: the model's own
     strength: float = 1.0  # of the views
     clean: float = 0.25  # share of the pictures that are shown as they are
