@@ -143,18 +143,13 @@ def models(table: str) -> dict[str, str]:
             "frames of all eras": lambda row: not row["treatment"] and row["lang"] == "en",
             "all": lambda _: True,
         }
-        return {
-            f"{name}, 1,000 cards": tuned(
-                f"variety-{number}-{MINUTES:g}",
-                "--minutes",
-                MINUTES,
-                table=some_cards(f"variety-{number}", wanted, 1000),
-            )
-            for number, (name, wanted) in enumerate(plain.items())
-        }
-    return {
-        f"width {n}": tuned(f"width-{n}-{MINUTES:g}", "--minutes", MINUTES, "--width", n) for n in (64, 128, 256, 512)
-    }
+        found = {}
+        for number, (name, wanted) in enumerate(plain.items()):
+            kept = f"variety-{number}-{MINUTES:g}"
+            found[f"{name}, 1,000 cards"] = tuned(kept, "--minutes", MINUTES, table=some_cards(kept, wanted, 1000))
+        return found
+    widths = (64, 128, 256, 512)
+    return {f"width {n}": tuned(f"width-{n}-{MINUTES:g}", "--minutes", MINUTES, "--width", n) for n in widths}
 
 
 def main() -> None:
