@@ -109,9 +109,9 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> Share:
 
 
 @pytest.fixture(scope="session")
-def model(share: Share) -> Path:
-    """The offline model's folder."""
-    return share("model", lambda folder: run_well("scripts/make_offline_model.py", "--out", folder))
+def model() -> Path:
+    """The folder of the encoder that comes with the project."""
+    return ROOT / "models" / "cards"
 
 
 @pytest.fixture(scope="session")

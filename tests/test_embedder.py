@@ -18,7 +18,7 @@ from helpers.embed.model_source import ModelSource, find_model
 from helpers.embed.preprocess import Preparation
 from helpers.errors import PipelineError
 from helpers.validation import decode_image
-from tests.conftest import Built
+from tests.conftest import ROOT, Built, run_well
 from tests.made_cache import make_tiny_model
 from tests.pictures import encoded
 from tests.test_build import build
@@ -165,3 +165,21 @@ def test_torch_has_its_threads_back_once_the_last_of_several_models_is_done(own:
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_the_encoder_that_comes_along_is_named_everywhere_alike(built: Built, tmp_path: Path) -> None:
+    out = tmp_path / "index"
+    words = ("--cache", built.cache, "--out", out, "--model", "cards", "--offline")
+    run_well("build_embeddings.py", *words, cwd=tmp_path)
+    made = json.loads((out / "build_manifest.json").read_text())
+    assert made["model"]["name"] == "cards"
+    assert made["environment"]["clip_model"] == "cards"
+    assert made["model"]["tuning"]["text"] == "not aligned"
+    assert str(ROOT) not in (out / "build_manifest.json").read_text()
+    assert built.records()[0]["name"] in run_well("query_index.py", picture_of(built, 0), "--index", out, cwd=tmp_path)
+
+
+def test_the_model_that_it_was_tuned_from_loads(tmp_path: Path) -> None:
+    run_well("scripts/make_offline_model.py", "--out", tmp_path)
+    embedder = Embedder.load(find_model(f"local-dir:{tmp_path}", ""), Preparation(384, "pad"), "cpu")
+    assert embedder.embed([Image.new("RGB", (30, 40))]).shape == (1, 512)
