@@ -117,7 +117,7 @@ class Progress:
         rate = (self._done - self._before) / max(time.monotonic() - self._started, 1e-9)
         parts = [f"{self._done:,} {self._unit}", f"{rate:.1f} {self._unit}/s"]
         if self._total:
-            left = (self._total - self._done) / rate if rate else 0.0
+            left = max(0, self._total - self._done) / rate if rate else 0.0
             eta = f"{int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02}"
             parts[:1] = [f"{self._done:,}/{self._total:,} {self._unit}", percent(self._done, self._total)]
             parts.append(f"ETA {eta}")

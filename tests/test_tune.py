@@ -13,7 +13,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -140,6 +140,7 @@ def test_missing_pictures_are_counted_and_copies_are_one_card(
 # --------------------------------------------------------------------------------------------------------------- views
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.sampled_from([0.0, 0.3, 1.0]))
 def test_a_view_comes_from_its_seed(seed: int, strength: float) -> None:
     card = Image.fromarray(np.random.default_rng(1).integers(0, 256, (340, 244, 3), dtype=np.uint8))
@@ -226,18 +227,13 @@ def test_a_training_that_diverges_says_so_and_learns_nothing(cards: Path, tiny: 
     assert all(torch.equal(value, before[name]) for name, value in merged(embedder.tower).items())
 
 
-@pytest.mark.parametrize(("layers", "changed"), [("last", 0.9), ("all", 1.0)])
-def test_layers_choose_what_is_trained(model: Path, layers: str, changed: float) -> None:
-    tower = open_clip.create_model(f"local-dir:{model}").visual.requires_grad_(False)
-    before = merged(tower)
+@pytest.mark.parametrize(("layers", "first"), [("last", False), ("all", True)])
+def test_layers_choose_what_is_trained(model: Path, layers: str, first: bool) -> None:
+    tower = open_clip.create_model(f"local-dir:{model}").visual
     open_layers(tower, layers, 0)
-    trained = sum(p.numel() for p in tower.parameters() if p.requires_grad)
-    assert trained <= changed * sum(value.numel() for value in before.values())
-    assert trained
-    after = merged(tower)
-    assert before.keys() == after.keys()
-    for name, value in before.items():
-        assert torch.allclose(value, after[name], atol=1e-6), name
+    trained = {name for name, weight in tower.named_parameters() if weight.requires_grad}
+    assert ("trunk.conv_stem.weight" in trained) == ("trunk.blocks.2.0.conv_dw.weight" in trained) == first
+    assert {"trunk.blocks.3.0.conv_dw.weight", "trunk.conv_head.weight", "head.proj.weight"} <= trained
 
 
 def test_low_rank_changes_are_worked_into_a_transformers_weights(tmp_path: Path) -> None:
@@ -285,7 +281,7 @@ def test_a_tuned_folder_builds_an_index_that_says_how_it_was_tuned(built: Built,
 def test_width_and_blend_shape_the_result(cards: Path, tiny: Path, tmp_path: Path) -> None:
     assert tuned(cards, tiny, tmp_path / "narrow", "--width", 64).returncode == 0
     assert tuned(cards, tiny, tmp_path / "none", "--blend", 0).returncode == 0
-    assert tuned(cards, tiny, tmp_path / "all").returncode == 0
+    assert tuned(cards, tiny, tmp_path / "all", "--epochs", 40).returncode == 0
     narrow = Embedder.load(find_model(f"local-dir:{tmp_path / 'narrow'}", ""), Preparation(224, "pad"), "cpu")
     assert narrow.embed([Image.open(cards / "card 00.jpg")]).shape == (1, 64)
     before, none, all_ = weights(tiny), weights(tmp_path / "none"), weights(tmp_path / "all")

@@ -21,7 +21,7 @@ from helpers.embed.settings import Rows
 from helpers.embed.stage import WorkerPlan
 from helpers.embed.vectors import check_unit_rows
 from helpers.index.faiss_index import FAISS_VERSION, CardIndex, use_threads
-from helpers.index.manifest import MANIFEST_VERSION, Environment, Manifest, Model, Parameters, Recognition, git_commit
+from helpers.index.manifest import MANIFEST_VERSION, Environment, Manifest, Model, Parameters, git_commit
 from helpers.index.self_check import check_index
 from helpers.index.store import StoredIndex
 from helpers.machine_limits import usable_cores
@@ -51,7 +51,6 @@ def publish(
             with open(staged.metadata, "wb") as file:
                 file.writelines(faces.line(number) for number in found.there.tolist())
         index, recalls = _index(staged, request, embedder, report, ranks)
-        model = Model.of(embedder.source, embedder.settings, index.width)
         columns = [staged.column(name) for name in Rows.names()]
         manifest = Manifest(
             version=MANIFEST_VERSION,
@@ -61,14 +60,13 @@ def publish(
             environment=Environment.here(TORCH_VERSION, FAISS_VERSION, embedder.source.display_name, embedder.device),
             git_commit=git_commit(),
             tool_version=VERSION,
-            model=model,
+            model=Model.of(embedder.source, embedder.settings, index.width),
             card_list=card_list.name,
             ef_search_recall_at_10=recalls,
             seconds=report.seconds,
             images_per_second=report.images_per_second.get("embedding", 0.0),
             sha256={path.name: sha256_of(path) for path in (*columns, staged.metadata, staged.index)},
             embedding=report.embedding(ranks=ranks, loaders=workers.loaders, model_threads=workers.model_threads),
-            recognition=Recognition.of(model),
         )
         staged.manifest.write_bytes(json_text(manifest))
         with report.phase("checking"):

@@ -68,6 +68,7 @@ def tune(request: TuneRequest, source: ModelSource, found: Sequence[Picture], ra
     """
     _require_possible(request, source, ranks)
     device = chosen_device(request.device, ranks.local_rank)
+    text = _text_embedder(request, source) if ranks.leads else None
     say(f"Loading {source.display_name}")
     model = load_model(source, device)
     base_sha256 = fingerprint(model.visual)
@@ -91,11 +92,10 @@ def tune(request: TuneRequest, source: ModelSource, found: Sequence[Picture], ra
         name: base[name].lerp(weight, request.blend) if weight.is_floating_point() else weight
         for name, weight in run.best_weights.items()
     }
-    text = _text(request, source)
     with saved_model(request.out, source, model, tuned, run.width) as folder:
         made = Embedder.load(ModelSource(f"{LOCAL_DIR}{folder}", None), Preparation(side, "pad"), request.device)
-        summary = run.summary(run.measured(made), None if text == NOT_ALIGNED else run.text_kept(made))
-        atomic_write_json(folder / TUNING, run.provenance(summary, text))
+        summary = run.summary(run.measured(made), run.text_kept(text, made) if text else None)
+        atomic_write_json(folder / TUNING, run.provenance(summary))
     run.checkpoint.unlink(missing_ok=True)
     return summary
 
@@ -117,10 +117,15 @@ def _require_possible(request: TuneRequest, source: ModelSource, ranks: Ranks) -
         )
 
 
-def _text(request: TuneRequest, source: ModelSource) -> str:
-    """Whether the text tower still fits: not if all of the image tower's weights are new, or it never did."""
-    fitted = (source.tuning or {}).get("text") != NOT_ALIGNED
-    return "kept" if fitted and request.blend < 1 else NOT_ALIGNED
+def _text_embedder(request: TuneRequest, source: ModelSource) -> TextEmbedder | None:
+    """The model's text tower, if the tuned model is to keep it: blended, and the text tower is trained and fits."""
+    if request.blend == 1:
+        return None
+    try:
+        return TextEmbedder.load(source, request.device)
+    except PipelineError as error:
+        say(f"No text search: {error.problems[0].details}")
+        return None
 
 
 class _Run:
@@ -150,7 +155,7 @@ class _Run:
         self._best: Recall | None = None
         self.best_weights: dict[str, torch.Tensor] = {}
         self.checkpoint = request.out / CHECKPOINT
-        self._next_save = time.monotonic() + CHECKPOINT_SECONDS
+        self._next_save = math.inf  # until it has begun: before, the checkpoint that is there may be another's
 
     @property
     def _seen(self) -> int:
@@ -175,7 +180,8 @@ class _Run:
             )
         if resume:
             self._restore()
-        elif self._ranks.leads:
+        self._next_save = time.monotonic() + CHECKPOINT_SECONDS
+        if not resume and self._ranks.leads:
             self._before = self.measured(self._embedder)
             for name, found in self._before.items():
                 say(f"Recall@1 before, cards {name}: {found}")
@@ -241,16 +247,15 @@ class _Run:
         others = random.permutation(np.setdiff1d(np.arange(len(self._pictures)), asked))[:OTHERS]
         return recall(embedder, self._feeder, self._pictures.classes, asked, others, self._side)
 
-    def text_kept(self, made: Embedder) -> float:
+    def text_kept(self, text: TextEmbedder, made: Embedder) -> float:
         """What the text search for the cards' names keeps, see `measuring.text_kept`."""
         rows = np.random.default_rng(self._request.seed).permutation(len(self._pictures))[: ASKED + OTHERS]
-        source, device = self._embedder.source, self._request.device
-        base = Embedder.load(source, Preparation(self._side, "pad"), device)
+        base = Embedder.load(self._embedder.source, Preparation(self._side, "pad"), self._request.device)
         before, after = (
             embedded(each, self._feeder.clean_pictures(rows.tolist(), self._side))[0] for each in (base, made)
         )
-        texts = [self._pictures.pictures[row].name for row in rows[:ASKED].tolist()]
-        return round(text_kept(TextEmbedder.load(source, device).encode(texts), before, after), 4)
+        names = [self._pictures.pictures[row].name for row in rows[:ASKED].tolist()]
+        return round(text_kept(text.encode(names), before, after), 4)
 
     def _side_now(self) -> int:
         return self._small if self._done < SMALL_UNTIL else self._side
@@ -266,8 +271,8 @@ class _Run:
             self.save()
 
     def save(self) -> None:
-        """Write a checkpoint."""
-        if not self._ranks.leads:
+        """Write a checkpoint, of what has begun."""
+        if not self._ranks.leads or self._next_save == math.inf:
             return
         state = {
             "key": self._key(),
@@ -319,7 +324,7 @@ class _Run:
             **asdict(request.recipe),
         }
 
-    def provenance(self, summary: Summary, text: str) -> dict[str, Any]:
+    def provenance(self, summary: Summary) -> dict[str, Any]:
         """How the model came about, for its folder and the manifests of its indexes."""
         request = self._request
         lasting = {"epochs": request.epochs} if request.epochs is not None else {"minutes": request.minutes}
@@ -328,7 +333,7 @@ class _Run:
             "timestamp": utc_timestamp(),
             "base": self._embedder.source.display_name,
             "settings": self._key() | lasting | {"blend": request.blend},
-            "text": text,
+            "text": NOT_ALIGNED if summary.text_kept is None else "kept",
             **msgspec.to_builtins(summary),
         }
 
