@@ -113,8 +113,8 @@ class Recognition(msgspec.Struct, frozen=True):
     whitening_ridge: float = 1.0  # of the whitened cosine, in mean eigenvalues
     sure_above: float = 0.5  # of margin + gap
     conditions: str = (  # what these were chosen on
-        "sure_above: scenes composed of 1 to 8 of 1,050 cards, no photograph, sure of something with their cards masked "
-        "or else named and sure: the model cards 0 of 40 and 108 of 111 cards, EfficientNet-Lite0 as it comes 0 of 70 "
+        "sure_above: scenes of 1 to 8 of 1,050 cards, no photograph, sure of something with their cards masked, or "
+        "named and sure: the model cards 0 of 40 and 108 of 111 cards, EfficientNet-Lite0 as it comes 0 of 70 "
         "and 173 of 212; the others: cut-outs of real photographs, EfficientNet-Lite0"
     )
 
