@@ -21,7 +21,7 @@ from helpers.embed.settings import Rows
 from helpers.embed.stage import WorkerPlan
 from helpers.embed.vectors import check_unit_rows
 from helpers.index.faiss_index import FAISS_VERSION, CardIndex, use_threads
-from helpers.index.manifest import MANIFEST_VERSION, Environment, Manifest, Model, Parameters, git_commit
+from helpers.index.manifest import MANIFEST_VERSION, Environment, Manifest, Model, Parameters, Recognition, git_commit
 from helpers.index.self_check import check_index
 from helpers.index.store import StoredIndex
 from helpers.machine_limits import usable_cores
@@ -51,6 +51,7 @@ def publish(
             with open(staged.metadata, "wb") as file:
                 file.writelines(faces.line(number) for number in found.there.tolist())
         index, recalls = _index(staged, request, embedder, report, ranks)
+        model = Model.of(embedder.source, embedder.settings, index.width)
         columns = [staged.column(name) for name in Rows.names()]
         manifest = Manifest(
             version=MANIFEST_VERSION,
@@ -60,7 +61,8 @@ def publish(
             environment=Environment.here(TORCH_VERSION, FAISS_VERSION, embedder.source.display_name, embedder.device),
             git_commit=git_commit(),
             tool_version=VERSION,
-            model=Model.of(embedder.source, embedder.settings, index.width),
+            model=model,
+            recognition=Recognition.of(model),
             card_list=card_list.name,
             ef_search_recall_at_10=recalls,
             seconds=report.seconds,

@@ -113,10 +113,21 @@ class Recognition(msgspec.Struct, frozen=True):
     whitening_ridge: float = 1.0  # of the whitened cosine, in mean eigenvalues
     sure_above: float = 0.5  # of margin + gap
     conditions: str = (  # what these were chosen on
-        "sure_above: scenes of 1 to 8 of 1,050 cards, no photograph, sure of something with their cards masked, or "
-        "named and sure: the model cards 0 of 40 and 108 of 111 cards, EfficientNet-Lite0 as it comes 0 of 70 "
-        "and 173 of 212; the others: cut-outs of real photographs, EfficientNet-Lite0"
+        "sure_above: 70 scenes composed of 1 to 8 of 1,050 cards, no photograph, EfficientNet-Lite0: 0 of 70 sure of "
+        "anything with their cards masked, 173 of 212 cards named and sure; the others: cut-outs of real photographs"
     )
+
+    @classmethod
+    def of(cls, model: Model) -> "Recognition":
+        """What was measured with models that were tuned to cards; the defaults for others."""
+        return _OF_TUNED if model.tuning else cls()
+
+
+_OF_TUNED = Recognition(
+    sure_above=0.6,
+    conditions="sure_above: 40 scenes composed of 1 to 8 of 1,050 cards, no photograph, the model cards: 0 of 40 sure of "
+    "anything with their cards masked, 108 of 111 cards named and sure; the others: as without tuning",
+)
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
