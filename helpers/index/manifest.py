@@ -125,8 +125,8 @@ class Recognition(msgspec.Struct, frozen=True):
 
 _OF_TUNED = Recognition(
     sure_above=0.6,
-    conditions="sure_above: 40 scenes composed of 1 to 8 of 1,050 cards, no photograph, the model cards: 0 of 40 sure of "
-    "anything with their cards masked, 108 of 111 cards named and sure; the others: as without tuning",
+    conditions="sure_above: 40 scenes composed of 1 to 8 of 1,050 cards, no photograph, the model cards: 0 of 40 sure "
+    "of anything with their cards masked, 108 of 111 cards named and sure; the others: as without tuning",
 )
 
 
