@@ -233,7 +233,7 @@ def test_weights_that_can_not_be_fetched_end_the_run(built: Built, tmp_path: Pat
     )
     assert done.returncode == 1
     assert "ERROR: Configuration Error: the weights of ViT-B-32-quickgelu could not be loaded" in done.stderr
-    for way_out in ("--pretrained FILE", "local-dir:PATH", "make demo"):
+    for way_out in ("--pretrained FILE", "local-dir:PATH", "--model cards"):
         assert way_out in done.stderr
 
 

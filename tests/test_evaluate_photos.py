@@ -55,7 +55,7 @@ def test_every_label_is_counted_where_it_belongs(recognised: Built, tmp_path: Pa
         {"photo": pictures[7], "name": names[7], "visible": 0.3, "source": "drawer"},
     ]
     said, asked = evaluate(recognised, listed(tmp_path, rows), "--strangers")
-    assert "Index of 13 faces, model local-dir:model, hash weight 1.5\n" in said
+    assert "Index of 13 faces, model local-dir:cards, hash weight 1.5\n" in said
     counted, lost = line_of(said, "all")
     assert counted[1:5] == ["5", "5", "1/1 100.0 % [20.7, 100.0]", "1.000"]
     assert counted[5].startswith("4/5 80.0 % [")

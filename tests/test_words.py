@@ -67,9 +67,9 @@ def test_texts_that_say_nothing_are_refused(reading: Built, texts: dict[str, flo
     assert raised.value.category is Category.INVALID_ARGUMENTS
 
 
-def test_an_untrained_text_tower_is_refused(recognised: Built) -> None:
+def test_an_untrained_text_tower_is_refused(built: Built) -> None:
     with pytest.raises(PipelineError, match="no trained text tower") as raised:
-        search_text(recognised.index, {"a dragon": 1}, 3)
+        search_text(built.index, {"a dragon": 1}, 3)
     assert "logit_scale is 2.6593" in raised.value.problems[0].details
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from helpers.embed.vectors import unit_rows
 
-MIN_ROWS = 256  # with fewer, mean and covariance say more about these rows than about cards
+MIN_ROWS = 8  # with fewer there is no spread to speak of
 SAMPLE = 20_000  # rows, evenly spread: a fifth of a second
 _LEAST_SPREAD = 1e-6  # mean squared distance of rows to their mean: below, it is rounding
 
