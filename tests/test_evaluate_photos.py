@@ -61,7 +61,6 @@ def test_every_label_is_counted_where_it_belongs(recognised: Built, tmp_path: Pa
     assert counted[5].startswith("4/5 80.0 % [")
     assert lost[1:3] == ["0", "0"]
     assert sum(map(int, lost[3:5])) == 1  # among 13 faces some region may rank any name first
-    assert int(lost[5]) >= 1
     assert line_of(said, "shelf")[0][5].startswith("4/4 100.0 % [51.0, 100.0]")
     assert line_of(said, "no card")[0][1].startswith("1/1 ")
     assert line_of(said, "unknown cards")[0][1].startswith("1/1 ")

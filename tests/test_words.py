@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from helpers.artifacts import IndexFolder
 from helpers.errors import Category, PipelineError
 from helpers.index.store import StoredIndex
+from helpers.recognise.whitening import Whitening
 from helpers.recognise.words import find_name, search_text
 from tests.conftest import ROOT, Built, without_hashes
 from tests.made_cache import make_tiny_model
@@ -157,7 +158,9 @@ def test_the_nearest_other_is_by_vector_and_hash(recognised: Built) -> None:
     ((_, matches),) = find_name(recognised.index, record["name"], 1)
     vectors = np.load(recognised.index / "mtg_embeddings.npy")
     hashes = np.unpackbits(np.load(recognised.index / "mtg_dhash.npy"), axis=1)
-    scores = vectors @ vectors[3] - 1.5 * (hashes != hashes[3]).mean(axis=1)  # too few rows for whitening
+    whitening = Whitening.fit(vectors, 1.0)
+    assert whitening is not None
+    scores = whitening(vectors) @ whitening(vectors[3:4])[0] - 1.5 * (hashes != hashes[3]).mean(axis=1)
     scores[3] = -9
     assert matches[0].face.face_id == recognised.records()[int(scores.argmax())]["face_id"]
     assert matches[0].score == pytest.approx(float(scores.max()), abs=1e-5)
@@ -175,7 +178,8 @@ def test_a_name_that_is_not_there_is_answered_with_those_like_it(built: Built) -
 
 def test_a_search_by_name_needs_no_model(built: Built) -> None:
     code = (
-        "import sys; from helpers.recognise.words import find_name; "
+        "import sys; from helpers.recognise.whitening import Whitening
+from helpers.recognise.words import find_name; "
         f"found = find_name({str(built.index)!r}, {built.records()[0]['name']!r}, 2); "
         "print(len(found[0][1]), {'torch', 'open_clip', 'cv2'} & set(sys.modules))"
     )
