@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def test_every_label_is_counted_where_it_belongs(recognised: Built, tmp_path: Pa
     assert line_of(said, "known cards, masked")[0][1].startswith("1/6 ")  # the one labelled wrong
     assert [one["kind"] for one in asked] == ["one card"] * 5 + ["unknown cards", "no card", "one card"]
     assert [label["lost"] for one in asked for label in one["scored"]][:4] == [None] * 4
-    page = (tmp_path / "out" / "page.html").read_text(encoding="utf-8")
+    page = unescape((tmp_path / "out" / "page.html").read_text(encoding="utf-8"))
     assert "3 of 8 pictures" in page
     assert f"{names[9]}, lost: " in page
 

@@ -178,8 +178,7 @@ def test_a_name_that_is_not_there_is_answered_with_those_like_it(built: Built) -
 
 def test_a_search_by_name_needs_no_model(built: Built) -> None:
     code = (
-        "import sys; from helpers.recognise.whitening import Whitening
-from helpers.recognise.words import find_name; "
+        "import sys; from helpers.recognise.words import find_name; "
         f"found = find_name({str(built.index)!r}, {built.records()[0]['name']!r}, 2); "
         "print(len(found[0][1]), {'torch', 'open_clip', 'cv2'} & set(sys.modules))"
     )
