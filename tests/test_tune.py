@@ -196,8 +196,8 @@ def test_training_draws_a_card_and_its_views_together(cards: Path, model: Path) 
     feeder = Feeder(pictures, seed=0, strength=1.0, clean=0.0, side=224, loaders=2)
     samples = feeder.samples(feeder.draws(np.arange(8), 0, step=1, batch=8, side=lambda: 96), np.arange(8), 8)
     trainer.start(*started(embedder, feeder))
-    losses = [trainer.step([sample for _ in range(8) if (sample := next(samples))], 0.0) for _ in range(40)]
-    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+    losses = [trainer.step([sample for _ in range(8) if (sample := next(samples))], 0.0) for _ in range(16)]
+    assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
 
 
 def test_pictures_of_one_card_are_not_pushed_apart(cards: Path, model: Path) -> None:
@@ -379,17 +379,14 @@ def start(*words: object) -> subprocess.Popen[str]:
     return subprocess.Popen(script, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_tuning_resumes_and_ends_where_it_would_have(
-    cards: Path, tiny: Path, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_a_stopped_tuning_resumes_and_ends_where_it_would_have(cards: Path, tiny: Path, tmp_path: Path) -> None:
     out, more = tmp_path / "out", ("--epochs", 30)
     process = start("--pictures", cards, "--model", f"local-dir:{tiny}", "--out", out, "--batch", 8, *more)
     assert process.stderr
     assert any(line.startswith("Training on 22 pictures") for line in iter(process.stderr.readline, ""))
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=30)[1]
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + signal.SIGTERM
     assert "the same command resumes it" in said
     assert [path.name for path in out.iterdir()] == ["tuning.pt"]
     other = tuned(cards, tiny, out, "--seed", 9)
