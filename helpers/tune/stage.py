@@ -180,11 +180,11 @@ class _Run:
             )
         if resume:
             self._restore()
-        self._next_save = time.monotonic() + CHECKPOINT_SECONDS
-        if not resume and self._ranks.leads:
+        elif self._ranks.leads:
             self._before = self.measured(self._embedder)
             for name, found in self._before.items():
                 say(f"Recall@1 before, cards {name}: {found}")
+        self._next_save = time.monotonic() + CHECKPOINT_SECONDS
         self._start_proxies()
         self._trained = self._trained[self._trainer.started[self._trained]]  # without the broken ones
         require_cards(self._pictures.classes[self._trained])
