@@ -7,7 +7,7 @@ CONDA ?= conda
 
 # Inputs and outputs, for example: make build DEVICE=cuda KIND=default_cards
 DEVICE = auto
-KIND = unique_artwork
+KIND =
 CACHE = image_cache
 OUT = index_out
 PORT = 8000
@@ -28,11 +28,12 @@ endif
 # Quotes a word for the shell, whatever it contains
 quoted = '$(subst ','\'',$(1))'
 SIDE_BY_SIDE = -n 2 --dist loadfile --no-loadscope-reorder
-LIST_FLAGS = --kind $(call quoted,$(KIND)) --cache $(call quoted,$(CACHE))
+# A flag for each variable that was set: the scripts remember the others from the last build
+LIST_FLAGS = $(if $(KIND),--kind $(call quoted,$(KIND))) $(if $(filter-out file,$(origin CACHE)),--cache $(call quoted,$(CACHE)))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # download, embed and export run in order, whatever -j says
-.PHONY: help env demo build build-cpu build-cuda build-mps download embed export query validate serve tune \
+.PHONY: help env demo build refresh build-cpu build-cuda build-mps download embed export query validate serve tune \
 	card-encoder \
 	conda-cpu conda-gpu conda-mps test test-slow lint prove-kill prove-download prove-list prove-checkpoint \
 	prove-embed-kill prove-incremental prove-tune bench-download bench-embed bench-tune bench-validate clean clean-cache
@@ -62,8 +63,12 @@ demo: $(INSTALLED) ## run the whole pipeline on a built-in sample, in demo/ (two
 	$(BIN)/python scripts/demo.py $(ARGS)
 
 build: $(INSTALLED) ## download, embed and index, then export: everything (DEVICE=auto|cpu|cuda|mps)
-	$(BIN)/python build_mtg_faiss.py $(LIST_FLAGS) --out $(call quoted,$(OUT)) --device $(call quoted,$(DEVICE)) $(ARGS)
-	$(BIN)/python export_for_browser.py --input-dir $(call quoted,$(OUT)) --output-dir $(call quoted,$(OUT))
+	$(BIN)/python build_mtg_faiss.py --export $(LIST_FLAGS) --out $(call quoted,$(OUT)) \
+		--device $(call quoted,$(DEVICE)) $(ARGS)
+
+refresh: $(INSTALLED) ## bring CACHE and OUT up to date: the newest list, new pictures, index, export (for cron)
+	$(BIN)/python build_mtg_faiss.py --newest --export $(LIST_FLAGS) --out $(call quoted,$(OUT)) \
+		--device $(call quoted,$(DEVICE)) $(ARGS)
 
 build-cpu: override DEVICE := cpu
 build-cpu: build ## build on the CPU

@@ -18,16 +18,20 @@ checkpoint.
 Several GPUs or machines: torchrun --nproc-per-node N build_embeddings.py ...; all must share the disk of --cache and
 --out.
 
+With --pictures it embeds a directory of your own pictures, named by --table or by their files; no list is needed. Flags
+that are not given are those of the index in --out; for a first index, the cards are those that were downloaded.
+
 Exit codes: 0 done; 1 bad arguments, or the model or the list could not be loaded; 2 no valid images to embed; 3 the
-cache directory does not exist.
+directory of --cache or --pictures does not exist.
 """
 
 from collections.abc import Sequence
 
 import helpers.interrupts  # noqa: F401  # our first import, see there
 from helpers.build.ranks import Ranks, sole_build
+from helpers.build.remembered import remembered
 from helpers.build.report import BuildReport
-from helpers.build.stage import build, load_embedder, require_pictures, require_wanted
+from helpers.build.stage import build, load_embedder, require_pictures, require_wanted, warn_of_old_export
 from helpers.cli_validation import Parser
 from helpers.ending import run
 from helpers.errors import ExitCode
@@ -44,14 +48,16 @@ def parse_args(argv: Sequence[str] | None) -> BuildArgs:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Build the index."""
-    request = parse_args(argv).request
+    args = parse_args(argv)
+    request = remembered(args.request, args.given)
     require_pictures(request)
     require_wanted(request)
     report, ranks = BuildReport(), Ranks.from_environment()
     with ranks.connected(), sole_build(request.out, ranks):
         embedder = load_embedder(request, report, ranks)
-        build(request, embedder, report, ranks)
+        folder = build(request, embedder, report, ranks)
     if ranks.leads:
+        warn_of_old_export(folder, report)
         print(report.summary())
     return ExitCode.OK
 

@@ -4,7 +4,9 @@ Reads:  Scryfall's card list
 Writes: image_cache/ - as download_images.py does; index_out/ - as build_embeddings.py does
 Next:   query_index.py, export_for_browser.py
 
-Takes the flags of both scripts and writes the same files. The model is loaded first: if that fails, nothing is
+Takes the flags of both scripts and writes the same files. With --newest --export it brings cache, index and browser
+files up to date, and says what changed since the last build (make refresh). With --pictures nothing is downloaded.
+Flags that are not given are those of the index in --out. The model is loaded first: if that fails, nothing is
 downloaded. Run the same command again at any time: it skips pictures and rows that exist, and resumes a build that was
 stopped or killed. Rows are found by their pictures, so the card list, --limit, filters, --batch and HNSW flags may
 change between runs. A checkpoint made with another model or preprocessing is put aside as checkpoint-*.stale and used
@@ -20,12 +22,15 @@ from dataclasses import replace
 
 import helpers.interrupts  # noqa: F401  # our first import, see there
 from helpers.build.ranks import require_alone, sole_build
+from helpers.build.remembered import remembered
 from helpers.build.report import BuildReport
-from helpers.build.stage import build, load_embedder, require_wanted
+from helpers.build.stage import build, load_embedder, require_pictures, require_wanted, warn_of_old_export
 from helpers.cli_validation import Parser
 from helpers.download.stage import download, require_enough
 from helpers.ending import run
 from helpers.errors import ExitCode
+from helpers.index.browser_format import write_browser_files
+from helpers.index.store import StoredIndex
 from helpers.options import PipelineArgs, add_build_options, add_card_list_options, add_download_options
 
 
@@ -35,22 +40,32 @@ def parse_args(argv: Sequence[str] | None) -> PipelineArgs:
     add_card_list_options(parser)
     add_download_options(parser)
     add_build_options(parser)
+    parser.section("browser")
+    parser.flag("--export", "also write the browser's files into --out, as export_for_browser.py does")
     return parser.parse(argv, PipelineArgs())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Download, then build."""
     args = parse_args(argv)
-    request = replace(args.request, refresh=False)  # build from the list that the download used
+    request = remembered(args.request, args.given, downloads=True)
     require_wanted(request)
     require_alone()
     report = BuildReport()
     with sole_build(request.out):
         embedder = load_embedder(request, report)
-        downloaded = download(args.cache, args.selection, args.http, **args.how_to_download)
-        print(downloaded.summary(), flush=True)
-        require_enough(downloaded, args.max_failures)
-        build(request, embedder, report)
+        if request.pictures:
+            require_pictures(request)
+        else:
+            downloaded = download(request.cache, request.selection, request.http, **args.how_to_download)
+            print(downloaded.summary(), flush=True)
+            require_enough(downloaded, args.max_failures)
+        # From the list that the download used
+        folder = build(replace(request, refresh=False), embedder, report)
+        if args.export:
+            print(write_browser_files(StoredIndex(folder), folder))
+        else:
+            warn_of_old_export(folder, report)
         print(report.summary())
     return ExitCode.OK
 

@@ -189,6 +189,11 @@ def header_value(flag: str, text: str) -> str:
     return text
 
 
+def _dest(flag: str) -> str:
+    """The attribute that has the flag's value."""
+    return flag.lstrip("-").replace("-", "_")
+
+
 def _broken(message: str, flag: str, text: str, suggestion: str) -> BrokenRule:
     return BrokenRule(Problem(message, f"received {flag} {text}".rstrip(), suggestion))
 
@@ -236,7 +241,7 @@ class Parser(argparse.ArgumentParser):
         """Declare a required `flag` with the rule for its value."""
         self.option(flag, rule, None, metavar, f"{help} (required)")
         self._required.append(flag)
-        name = flag.lstrip("-").replace("-", "_")
+        name = _dest(flag)
         self.cross_rule(
             (name,),
             lambda args: (
@@ -257,7 +262,7 @@ class Parser(argparse.ArgumentParser):
         self._positional = (name.lower(), self._checked(name, rule))
         self.add_argument(name.lower(), metavar=name, nargs="*", type=self._positional[1], help=help)
         advice = " or ".join([f"name at least one: {self.prog} {name}", *(f"use {flag}" for flag in instead)])
-        names = (name.lower(), *(flag.lstrip("-").replace("-", "_") for flag in instead))
+        names = (name.lower(), *map(_dest, instead))
         self.cross_rule(
             names,
             lambda args: (
@@ -285,11 +290,16 @@ class Parser(argparse.ArgumentParser):
         self._cross_rules.append((tuple(names), broken))
 
     def parse(self, argv: Sequence[str] | None, namespace: Args) -> Args:
-        """Read `argv` (None: the command line) into `namespace`; PipelineError lists every problem."""
+        """Read `argv` (None: the command line) into `namespace`; PipelineError lists every problem.
+
+        `given` has the names of the flags that are on the command line, which defaults are not.
+        """
         given = list(sys.argv[1:] if argv is None else argv)
         dashes = given.index("--") if "--" in given else len(given)
         args, unknown = self.parse_known_intermixed_args(given[:dashes], namespace)
         unknown += self._after_double_dash(args, given[dashes + 1 :])
+        flags = (text.partition("=")[0] for text in given[:dashes] if text.startswith("--"))
+        args.given = frozenset(_dest(flag.replace("--no-", "--", 1)) for flag in flags)
         self._problems += [self._unknown(text) for text in unknown if text.startswith("-")]
         if unknown and not unknown[0].startswith("-"):
             self._problems.append(self._unknown(unknown[0]))
@@ -321,7 +331,7 @@ class Parser(argparse.ArgumentParser):
             except BrokenRule as broken:
                 if broken.problem not in self._problems:  # argparse may convert the same text twice
                     self._problems.append(broken.problem)
-                self._broken.add(flag.lstrip("-").replace("-", "_").lower())
+                self._broken.add(_dest(flag).lower())
                 return None
 
         return convert

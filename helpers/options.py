@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from helpers.build.request import PRECISIONS, BuildRequest
-from helpers.cards.faces import GAMES, IMAGE_KEYS, LIST_KINDS, Filters, Selection
+from helpers.cards.faces import FILTERS, GAMES, IMAGE_KEYS, LIST_KINDS, Filters, Selection
 from helpers.cli_validation import Parser, codes, header_value, number, one_of, path, web_address, words
 from helpers.errors import Problem
 from helpers.session import Http
@@ -31,6 +31,7 @@ class CardListArgs(argparse.Namespace):
     layout: tuple[str, ...]
     games: tuple[str, ...]
     exclude_digital: bool
+    given: frozenset[str]  # the names of flags on the command line
 
     @property
     def selection(self) -> Selection:
@@ -48,6 +49,7 @@ class DownloadArgs(CardListArgs):
     """How pictures are downloaded."""
 
     retry_failed: bool
+    newest: bool
     workers: int
     timeout_connect: float
     timeout_read: float
@@ -57,7 +59,7 @@ class DownloadArgs(CardListArgs):
     @property
     def how_to_download(self) -> dict[str, bool]:
         """The keyword arguments of `download`."""
-        return {"refresh": self.refresh, "offline": self.offline, "retry_failed": self.retry_failed}
+        return {name: getattr(self, name) for name in ("refresh", "newest", "offline", "retry_failed")}
 
     @property
     def http(self) -> Http:
@@ -69,6 +71,8 @@ class DownloadArgs(CardListArgs):
 class BuildArgs(CardListArgs):
     """How pictures become an index."""
 
+    pictures: Path | None
+    table: Path | None
     out: Path
     batch: int | None
     loaders: int | None
@@ -93,6 +97,8 @@ class BuildArgs(CardListArgs):
 
 class PipelineArgs(DownloadArgs, BuildArgs):
     """Both steps in one command."""
+
+    export: bool
 
 
 def add_card_list_options(parser: Parser) -> None:
@@ -120,7 +126,7 @@ def add_card_list_options(parser: Parser) -> None:
     parser.option("--api-url", web_address, api_url, "URL", "server with Scryfall's API (or set SCRYFALL_API_URL)")
     agent = "User-Agent header; Scryfall asks for a name and a contact"
     parser.option("--user-agent", header_value, _HTTP.user_agent, "TEXT", agent)
-    parser.flag("--refresh", "download the card list again, however recent it is")
+    parser.flag("--refresh", "download the card list again, whether or not it has changed")
     parser.flag("--offline", "never use the network")
     parser.cross_rule(("refresh", "offline"), _refresh_needs_network)
 
@@ -128,6 +134,9 @@ def add_card_list_options(parser: Parser) -> None:
 def add_download_options(parser: Parser) -> None:
     """How pictures are downloaded."""
     parser.section("downloading")
+    newest = "ask the server for a newer card list; otherwise it is asked only once in 24 hours"
+    parser.flag("--newest", newest)
+    parser.cross_rule(("newest", "offline"), _newest_needs_network)
     parser.flag("--retry-failed", "only retry the failures in the last download_report.json; the card list is not read")
     parser.cross_rule(("retry_failed", "refresh", "offline"), _retry_needs_only_the_network)
     workers = number(int, 1, 128, suggest=_HTTP.workers)
@@ -142,7 +151,18 @@ def add_download_options(parser: Parser) -> None:
 
 
 def add_build_options(parser: Parser) -> None:
-    """Where the index goes, the model, the preprocessing, and which rows are reused."""
+    """Own pictures, where the index goes, the model, the preprocessing, and which rows are reused."""
+    parser.section("own pictures, in place of a card list")
+    parser.option("--pictures", path, None, "DIR", "directory tree of pictures; their names come from their files")
+    parser.option(
+        "--table",
+        path,
+        None,
+        "CSV",
+        "names them: columns file (relative to --pictures), name and, if you like, set, collector_number, lang, …",
+    )
+    parser.cross_rule(("pictures", "table"), table_names_pictures)
+    parser.cross_rule(("pictures",), _pictures_are_no_list)
     parser.section("index")
     parser.option("--out", path, _BUILD.out, "DIR", "index directory")
     links = number(int, 4, 128, suggest=_BUILD.hnsw_m)
@@ -215,6 +235,40 @@ def add_device_option(parser: Parser) -> None:
     devices = ("auto", "cpu", "cuda", "mps")
     parser.option(
         "--device", one_of(devices, suggest="auto"), "auto", "DEVICE", "device for the model: auto, cpu, cuda, mps"
+    )
+
+
+def table_names_pictures(args: argparse.Namespace) -> Problem | None:
+    """The rule that --table needs --pictures."""
+    if args.table is None or args.pictures is not None:
+        return None
+    return Problem("--table needs --pictures", f"received --table {args.table}", "add --pictures DIR")
+
+
+def _pictures_are_no_list(args: BuildArgs) -> Problem | None:
+    of_lists = {
+        "kind",
+        "image_key",
+        "cache",
+        "api_url",
+        "refresh",
+        "newest",
+        "retry_failed",
+        *FILTERS,
+        "exclude_digital",
+    }
+    both = sorted(f"--{name.replace('_', '-')}" for name in args.given & of_lists)
+    if args.pictures is None or not both:
+        return None
+    message = f"--pictures and {both[0]} are mutually exclusive"
+    return Problem(message, f"received --pictures {args.pictures} {' '.join(both)}", "leave one of them out")
+
+
+def _newest_needs_network(args: DownloadArgs) -> Problem | None:
+    if not (args.newest and args.offline):
+        return None
+    return Problem(
+        "--newest and --offline are mutually exclusive", "received --newest --offline", "leave one of them out"
     )
 
 

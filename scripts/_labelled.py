@@ -1,6 +1,5 @@
 """Photographs with labels: which cards each shows and where, as photos.csv says it."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from helpers.errors import Category, PipelineError
+from helpers.tables import read_rows
 
 Quad = NDArray[np.float64]  # [4, 2]: x, y of the card's own top left, top right, bottom right, bottom left; pixels
 NEEDED = ("photo", "name")
@@ -42,14 +42,9 @@ class Labelled:
 def read_photos(table: Path) -> list[Labelled]:
     """The photographs of a CSV, in its order; paths are relative to it. PipelineError if it can't be read."""
     try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in NEEDED if name not in (reader.fieldnames or ())]
-            if missing:
-                raise _unusable(table, f"it has no column {', '.join(missing)}")
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _unusable(table, str(error)) from error
+        rows = list(read_rows(table, NEEDED))
+    except (OSError, ValueError) as error:
+        raise _unusable(str(error)) from error
     photos: dict[str, Labelled] = {}
     for line, row in rows:
         try:
@@ -57,12 +52,12 @@ def read_photos(table: Path) -> list[Labelled]:
                 raise ValueError("it names no photograph")
             labels = (_label(table.parent, row),) if row["name"] else ()
         except ValueError as error:
-            raise _unusable(table, f"line {line}: {error}") from error
+            raise _unusable(f"{table}, line {line}: {error}") from error
         seen = photos.get(row["photo"])
         labels = (*(seen.labels if seen else ()), *labels)
         photos[row["photo"]] = Labelled(table.parent / row["photo"], row.get("source") or "", labels)
     if not photos:
-        raise _unusable(table, "it names no photograph")
+        raise _unusable(f"{table} names no photograph")
     return list(photos.values())
 
 
@@ -77,11 +72,11 @@ def _label(folder: Path, row: dict[str, str]) -> Label:
     return Label(row["name"], quad, folder / crop if crop else None, share)
 
 
-def _unusable(table: Path, details: str) -> PipelineError:
+def _unusable(details: str) -> PipelineError:
     return PipelineError.of(
         Category.VALIDATION,
         "the labelled photographs can't be read",
-        details=f"{table}: {details}",
+        details=details,
         suggestion="pass a CSV as scripts/take_photographs.py writes it: photo, name, quad_tl_tr_br_bl, …",
     )
 

@@ -3,7 +3,6 @@
 A card is Scryfall's object with `picture` in place of `image_uris`, on the card or on each of its faces.
 """
 
-import csv
 import json
 import re
 import stat
@@ -14,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from helpers.errors import Category, PipelineError
+from helpers.tables import read_rows
 
 SIDES = ("front", "back")
 TABLE_COLUMNS = ("file", "name", "set", "collector_number", "scryfall_id")
@@ -33,7 +33,7 @@ def read_table(table: Path) -> list[CardObject]:
                     side["picture"] = table.parent / side["picture"]
                     _check_picture(side["picture"])
         return cards
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError) as error:
         raise _bad_table(str(error)) from error
 
 
@@ -52,20 +52,17 @@ def _read_objects(table: Path) -> list[CardObject]:
 
 
 def _read_csv(table: Path) -> list[CardObject]:
-    with open(table, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, restval="")
-        lacking = [name for name in TABLE_COLUMNS if name not in (reader.fieldnames or [])]
-        if lacking:
-            raise _bad_table(f"{table} has no column {', '.join(lacking)}")
-        cards: dict[str, list[dict[str, str]]] = {}
-        for number, row in enumerate(reader, 1):
-            row["collector_number"] = row["collector_number"] or str(number)
-            cards.setdefault(row["scryfall_id"] or made_up_id(row["file"]), []).append(row)
+    cards: dict[str, list[dict[str, str]]] = {}
+    for line, row in read_rows(table, TABLE_COLUMNS):
+        if not row["file"]:
+            raise _bad_table(f"{table}, line {line}: it has no file")
+        cards.setdefault(row["scryfall_id"] or made_up_id(row["file"]), []).append(row)
     return [_object_of_rows(card_id, rows) for card_id, rows in cards.items()]
 
 
 def _object_of_rows(card_id: str, rows: Sequence[dict[str, str]]) -> CardObject:
     first = rows[0]
+    number = first["collector_number"]
     faces = [
         {
             "object": "card_face",
@@ -83,12 +80,12 @@ def _object_of_rows(card_id: str, rows: Sequence[dict[str, str]]) -> CardObject:
         "oracle_id": made_up_id(first["name"]),
         "name": " // ".join(row["name"] for row in rows),
         "lang": "en",
-        "scryfall_uri": f"https://scryfall.com/card/{quote(first['set'])}/{quote(first['collector_number'])}",
+        "scryfall_uri": f"https://scryfall.com/card/{quote(first['set'])}/{quote(number)}" if number else None,
         "layout": first.get("layout") or ("transform" if len(rows) > 1 else "normal"),
         "image_status": "highres_scan",
         "games": ["paper"],
         "set": first["set"],
-        "collector_number": first["collector_number"],
+        "collector_number": number,
         "digital": False,
         "frame": "2015",
     }

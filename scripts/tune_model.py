@@ -33,7 +33,13 @@ from helpers.embed.model_source import CONFIGURATION, SHIPPED, ModelSource, find
 from helpers.ending import run
 from helpers.errors import ExitCode, Problem
 from helpers.locks import sole_holder
-from helpers.options import CardListArgs, add_card_list_options, add_device_option, add_model_option
+from helpers.options import (
+    CardListArgs,
+    add_card_list_options,
+    add_device_option,
+    add_model_option,
+    table_names_pictures,
+)
 from helpers.tune.pictures import Picture, from_cache, from_folder
 from helpers.tune.request import LAYERS, Recipe, TuneRequest
 
@@ -81,10 +87,10 @@ def parse_args(argv: Sequence[str] | None) -> TuneArgs:
     """Read the command line."""
     parser = Parser(__doc__)
     parser.section("pictures")
-    parser.option("--pictures", path, None, "DIR", "pictures of cards, in place of a cache; each file is a card")
-    parser.option("--table", path, None, "CSV", "their names: columns file (relative to --pictures), name, and "
-                  "illustration_id where it is known")  # fmt: skip
-    parser.cross_rule(("pictures", "table"), _table_names_pictures)
+    parser.option("--pictures", path, None, "DIR", "directory tree of pictures of cards, in place of a cache")
+    parser.option("--table", path, None, "CSV", "names them: columns file (relative to --pictures), name, and "
+                  "illustration_id where it is known; without it files of one name are one card")  # fmt: skip
+    parser.cross_rule(("pictures", "table"), table_names_pictures)
     parser.section("tuning")
     parser.option("--out", path, _DEFAULTS.out, "DIR", "directory for the tuned model")
     add_model_option(parser, SHIPPED, BuildRequest().pretrained)
@@ -178,12 +184,6 @@ def tune_on(request: TuneRequest, source: ModelSource, found: Sequence[Picture],
     if made.text_kept is not None:
         lines.append(f"Text search keeps {made.text_kept:.0%} of the ten cards nearest to a name")
     return "\n".join([*lines, f"Written to {request.out}: build_embeddings.py --model local-dir:{request.out}"])
-
-
-def _table_names_pictures(args: TuneArgs) -> Problem | None:
-    if args.table is None or args.pictures is not None:
-        return None
-    return Problem("--table needs --pictures", f"received --table {args.table}", "add --pictures DIR")
 
 
 def _one_length(args: TuneArgs) -> Problem | None:

@@ -188,7 +188,7 @@ def where_it_goes(embedder: Embedder, source: Source, workers: WorkerPlan) -> No
     prepared = [embedder.prepare(image) for image in images]
     steps: dict[str, Callable[[], object]] = {
         "read": lambda: [read_content(path) for path in paths],
-        "hash": lambda: [picture_of("0" * 40, content) for content in contents],
+        "hash": lambda: [picture_of("https://x/1.jpg", content) for content in contents],
         "decode": lambda: [decode_image(content.data) for content in contents],
         "prepare": lambda: [embedder.prepare(image) for image in images],
         "model": lambda: on_all_cores(embedder, prepared, workers.batch),

@@ -81,6 +81,8 @@ DOWNLOAD = {
     "--max-failures": ["-1", "101"],
 }
 BUILD = {
+    "--pictures": [""],
+    "--table": ["", "x.csv"],
     "--out": ["", "o\udcff"],
     "--batch": ["0", "-3"],
     "--loaders": ["0", "257"],

@@ -84,8 +84,9 @@ CHAINS = {
     "download": ["download_images.py"],
     "embed": ["build_embeddings.py"],
     "export": ["export_for_browser.py"],
-    "build": ["build_mtg_faiss.py", "export_for_browser.py"],
-    "build-cuda": ["build_mtg_faiss.py", "export_for_browser.py"],
+    "build": ["build_mtg_faiss.py"],
+    "refresh": ["build_mtg_faiss.py"],
+    "build-cuda": ["build_mtg_faiss.py"],
     "query": ["query_index.py"],
     "validate": ["scripts/validate_cache.py"],
     "demo": ["scripts/demo.py"],
@@ -96,6 +97,14 @@ CHAINS = {
 @pytest.mark.parametrize("target", CHAINS)
 def test_chains_call_their_scripts_in_order(target: str) -> None:
     assert [call[0] for call in scripts_of(dry_run(target, "IMG=a.jpg"))] == CHAINS[target]
+
+
+@pytest.mark.parametrize("target", ["build", "refresh", "embed"])
+def test_what_is_not_set_is_left_to_the_scripts_memory(target: str) -> None:
+    (call,) = scripts_of(dry_run(target))
+    assert not {"--kind", "--cache"} & set(call)
+    (call,) = scripts_of(dry_run(target, "KIND=all_cards", "CACHE=c"))
+    assert {"--kind", "--cache"} <= set(call)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -566,7 +566,9 @@ def cache(tmp_path: Path) -> ImageCache:
 def made_from(cache: ImageCache, numbers: list[int]) -> Rows:
     """The rows of the pictures as they lie in `cache` now."""
     paths = [cache.path_for(url(number)) for number in numbers]
-    made_of = np.array([picture_of(path.name, read_content(path)) for path in paths], PICTURE)
+    made_of = np.array(
+        [picture_of(url(n), read_content(path)) for n, path in zip(numbers, paths, strict=True)], PICTURE
+    )
     return Rows(rows(numbers).embeddings, made_of, rows(numbers).dhash)
 
 
@@ -717,7 +719,7 @@ def test_rows_are_put_aside_beside_a_damaged_one(tmp_path: Path) -> None:
 def test_a_picture_is_the_same_if_its_content_is(tmp_path: Path) -> None:
     path = tmp_path / f"{'ab' * 20}.jpg"
     path.write_bytes(b"content")
-    known = np.array([picture_of(path.name, read_content(path))], PICTURE)[0]
+    known = np.array([picture_of("https://x/1.jpg", read_content(path))], PICTURE)[0]
     assert mtime_if_same(known, path) == path.stat().st_mtime_ns
     os.utime(path, ns=(5, 5))
     assert mtime_if_same(known, path) == 5

@@ -81,5 +81,5 @@ def _tell(left_out: LeftOut, cache: ImageCache, report: BuildReport) -> None:
         report.missing += 1
         return
     report.validation_failures += 1
-    name = cache.name_for(left_out.face.image_url)
-    warn(f"left out {name} ({printable(left_out.face.name)}): {left_out.reason}")
+    path = cache.path_for(left_out.face.image_url).relative_to(cache.root)
+    warn(f"left out {path} ({printable(left_out.face.name)}): {left_out.reason}")

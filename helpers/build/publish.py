@@ -1,7 +1,6 @@
 """Rows -> a finished index: assemble, index, describe and check it, then replace the old one."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from msgspec.structs import replace
@@ -14,14 +13,13 @@ from helpers.build.report import BuildReport
 from helpers.build.request import BuildRequest
 from helpers.build.rows import Found, assemble
 from helpers.cards.faces import Records
-from helpers.cards.image_cache import ImageCache
 from helpers.cards.pictures import sha256_of
 from helpers.embed.embedder import TORCH_VERSION, Embedder
 from helpers.embed.settings import Rows
 from helpers.embed.stage import WorkerPlan
 from helpers.embed.vectors import check_unit_rows
 from helpers.index.faiss_index import FAISS_VERSION, CardIndex, use_threads
-from helpers.index.manifest import MANIFEST_VERSION, Environment, Manifest, Model, Parameters, Recognition, git_commit
+from helpers.index.manifest import MANIFEST_VERSION, Environment, Manifest, Model, Recognition, git_commit
 from helpers.index.self_check import check_index
 from helpers.index.store import StoredIndex
 from helpers.machine_limits import usable_cores
@@ -30,7 +28,7 @@ from helpers.talk import say
 
 def publish(
     request: BuildRequest,
-    card_list: Path,
+    card_list: str,
     faces: Records,
     sources: Sequence[Rows],
     found: Found,
@@ -43,7 +41,7 @@ def publish(
 
     Raises PipelineError. The files of an earlier index are only touched once the new ones are complete and checked.
     """
-    folder, cache = IndexFolder(request.out), ImageCache(request.cache)
+    folder, cache = IndexFolder(request.out), request.images
     with atomic_set(folder.root, marker=folder.manifest.name) as staging:
         staged = IndexFolder(staging)
         with report.phase("writing"):
@@ -56,14 +54,14 @@ def publish(
         manifest = Manifest(
             version=MANIFEST_VERSION,
             timestamp=utc_timestamp(),
-            parameters=_parameters(request, index, workers),
+            parameters=request.parameters(index.ef_search, workers.batch),
             statistics=report.statistics(),
             environment=Environment.here(TORCH_VERSION, FAISS_VERSION, embedder.source.display_name, embedder.device),
             git_commit=git_commit(),
             tool_version=VERSION,
             model=model,
             recognition=Recognition.of(model),
-            card_list=card_list.name,
+            card_list=card_list,
             ef_search_recall_at_10=recalls,
             seconds=report.seconds,
             images_per_second=report.images_per_second.get("embedding", 0.0),
@@ -75,10 +73,7 @@ def publish(
             check_index(StoredIndex(staged), cache, embedder)
         staged.manifest.write_bytes(json_text(replace(manifest, seconds=report.seconds)))  # now all of them
     ef = f"efSearch {index.ef_search} (measured)"
-    report.index, report.out = (
-        f"M {request.hnsw_m}, efConstruction {request.hnsw_ef_construction}, {ef}",
-        str(request.out),
-    )
+    report.index = f"M {request.hnsw_m}, efConstruction {request.hnsw_ef_construction}, {ef}"
 
 
 def _index(
@@ -96,19 +91,3 @@ def _index(
         recalls = index.tune_ef_search(rows)
     index.save(staged.index)
     return index, recalls
-
-
-def _parameters(request: BuildRequest, index: CardIndex, workers: WorkerPlan) -> Parameters:
-    return Parameters(
-        kind=request.selection.kind,
-        batch_size=workers.batch,
-        target_size=request.size,
-        hnsw_m=request.hnsw_m,
-        hnsw_ef_construction=request.hnsw_ef_construction,
-        hnsw_ef_search=index.ef_search,
-        image_key=request.selection.image_key,
-        fit=request.fit,
-        limit=request.selection.limit,
-        validate_cache=request.validate_cache,
-        filters=request.selection.filters,
-    )

@@ -26,8 +26,10 @@ class BuildReport:
     model_there: float = 0.0  # seconds in all
     seconds: dict[str, float] = field(default_factory=dict)  # by phase
     precision_chosen: str = ""  # why the precision is what it is
-    index: str = ""  # what the index is like
+    index: str = ""  # what the index is like; empty if the one that is there is up to date
     out: str = ""  # where it lies
+    changes: str = ""  # since the index that was there
+    remedy: str = "download_images.py fetches what is missing or broken"
     checkpoints: int = 0  # made
     checkpoint_seconds: float = 0.0  # that they held up the run
 
@@ -113,11 +115,12 @@ class BuildReport:
                 f"  validation failures: {self.validation_failures:,}",
                 f"  embedded: {self.successful:,} ({', '.join(filter(None, origins))})",
                 f"Success rate: {percent(self.successful, self.total)}",
-                *(["download_images.py fetches what is missing or broken"] if self.successful < self.total else []),
-                f"HNSW: {self.index}",
+                *([self.remedy] if self.successful < self.total else []),
+                *([f"HNSW: {self.index}"] if self.index else []),
                 f"Checkpoints: {self.checkpoints}, cost {self.checkpoint_seconds:.2f} s ({cost:.2f} %)",
                 self._phases(),
-                f"Written to {self.out}",
+                f"Written to {self.out}" if self.index else f"{self.out} is up to date",
+                *([f"Since the last build: {self.changes}"] if self.changes else []),
             ]
         )
 

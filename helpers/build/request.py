@@ -1,9 +1,13 @@
 """The options of a build; their defaults are those of the flags."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from helpers.cards.faces import Selection
+from helpers.cards.image_cache import ImageCache
+from helpers.cards.own_pictures import KIND
+from helpers.index.manifest import Parameters
 from helpers.session import Http
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -14,6 +18,8 @@ class BuildRequest:
     """The options of `build`; each field is the flag of that name."""
 
     cache: Path = Path("image_cache")
+    pictures: Path | None = None  # one's own, in place of a cache and its list
+    table: Path | None = None  # which names them
     out: Path = Path("index_out")
     selection: Selection = field(default_factory=Selection)
     http: Http = field(default_factory=Http)
@@ -33,3 +39,31 @@ class BuildRequest:
     checkpoint_frequency: int = 500  # images; 0: off
     resume: bool = True
     rebuild: bool = False
+
+    @property
+    def images(self) -> ImageCache:
+        """Where the pictures are."""
+        return ImageCache(self.pictures or self.cache)
+
+    @property
+    def wanted(self) -> Selection:
+        """Which faces."""
+        return Selection(KIND, "", self.selection.limit) if self.pictures else self.selection
+
+    def parameters(self, ef_search: int, batch_size: int) -> Parameters:
+        """The same for the manifest, with what the build chose."""
+        return Parameters(
+            kind=self.wanted.kind,
+            batch_size=batch_size,
+            target_size=self.size,
+            hnsw_m=self.hnsw_m,
+            hnsw_ef_construction=self.hnsw_ef_construction,
+            hnsw_ef_search=ef_search,
+            image_key=self.wanted.image_key,
+            fit=self.fit,
+            limit=self.wanted.limit,
+            validate_cache=self.validate_cache,
+            filters=self.wanted.filters,
+            cache=os.path.relpath(self.images.root, self.out),
+            table=os.path.relpath(self.table, self.out) if self.table else None,
+        )

@@ -39,7 +39,7 @@ from helpers.atomic_io import (
 )
 from helpers.cards.faces import Records
 from helpers.cards.image_cache import ImageCache
-from helpers.cards.pictures import PICTURE, mtime_if_same
+from helpers.cards.pictures import PICTURE, mtime_if_same, url_sha1
 from helpers.embed.settings import Rows, Settings
 from helpers.embed.vectors import off_unit_rows
 from helpers.errors import BAD_JSON, Category, PipelineError
@@ -57,7 +57,14 @@ class Source:
 
     settings: Settings
     rows: Rows
-    manifest: Manifest | None = None  # of an index
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSource(Source):
+    """Those of an index."""
+
+    manifest: Manifest
+    records: Records
 
 
 class _Meta(msgspec.Struct, frozen=True):
@@ -72,7 +79,7 @@ class _Damaged(Exception):
     """A checkpoint's files disagree, or hold something else."""
 
 
-def index_source(folder: IndexFolder) -> Source | None:
+def index_source(folder: IndexFolder) -> IndexSource | None:
     """The index in `folder`; None if there is none, or, with a warning, if it is damaged.
 
     Raises PipelineError (Configuration Error) if the disk can't read a file.
@@ -81,7 +88,7 @@ def index_source(folder: IndexFolder) -> Source | None:
         if not folder.manifest.exists():
             return None
         stored = StoredIndex(folder)
-        return Source(stored.manifest.settings, stored.rows(), stored.manifest)
+        return IndexSource(stored.manifest.settings, stored.rows(), stored.manifest, stored.records())
     except OSError as error:
         raise unreadable(folder.manifest, error) from error
     except PipelineError as error:
@@ -469,8 +476,7 @@ def look_up(sources: Sequence[Rows], faces: Records, cache: ImageCache) -> Found
 
     Later sources are newer. A face whose picture is missing or unreadable has no row.
     """
-    names = (cache.name_for(face.image_url) for face in faces)
-    urls = np.frombuffer(b"".join(bytes.fromhex(name[:40]) for name in names), "V20")
+    urls = np.frombuffer(b"".join(url_sha1(face.image_url) for face in faces), "V20")
     known = np.concatenate([rows.pictures["url_sha1"] for rows in sources])
     found = Found(urls, _newest(known, urls), np.zeros(len(urls), np.int64))
     starts, owners = _owners(sources, found.numbers)

@@ -7,18 +7,20 @@ rank 0 does the rest.
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from helpers.artifacts import IndexFolder
+from helpers.build.changes import compare, is_current
 from helpers.build.ranks import ALONE, Ranks, require_shared
 from helpers.build.report import BuildReport
 from helpers.build.request import BuildRequest
 from helpers.build.rows import (
     Checkpoint,
     Found,
+    IndexSource,
     Source,
     drop,
     index_source,
@@ -29,8 +31,9 @@ from helpers.build.rows import (
     take_over_others,
 )
 from helpers.cards.bulk_list import kept_list
-from helpers.cards.card_list import faces_on_disk
-from helpers.cards.image_cache import ImageCache
+from helpers.cards.card_list import logged_faces
+from helpers.cards.faces import on_disk
+from helpers.cards.own_pictures import own_faces
 from helpers.embed.model_source import find_model, prefer_cached_weights
 from helpers.embed.preprocess import Preparation
 from helpers.errors import Category, ExitCode, PipelineError
@@ -50,10 +53,19 @@ def require_wanted(request: BuildRequest) -> None:
 
 
 def require_pictures(request: BuildRequest) -> None:
-    """PipelineError if there is no cache directory (exit 3) or no picture in it (exit 2)."""
-    cache = ImageCache(request.cache)
-    cache.require(ExitCode.NO_CACHE)
-    if next(cache.pictures(), None) is None:
+    """PipelineError if there is no directory of pictures (exit 3) or no picture in the cache (exit 2)."""
+    if request.pictures and not os.path.isdir(request.pictures):  # noqa: PTH112  # see ImageCache.require
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            "the directory of pictures does not exist",
+            details=f"there is no directory {request.pictures}",
+            suggestion="pass --pictures the directory that holds them",
+            exit_code=ExitCode.NO_CACHE,
+        )
+    if request.pictures:
+        return
+    request.images.require(ExitCode.NO_CACHE)
+    if next(request.images.pictures(), None) is None:
         advice = "run download_images.py first, with the same --cache"
         raise _no_valid_images(f"{request.cache} holds no pictures", advice)
 
@@ -81,10 +93,12 @@ def build(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks:
         return folder
     from helpers.build.publish import publish  # torch and faiss: seconds
 
-    card_list = _card_list(request, ranks)
-    faces = faces_on_disk(card_list, request.selection, folder.root)
-    report.total = len(faces)
-    earlier = None if request.rebuild else index_source(folder)
+    listed_in, faces = _faces(request, ranks)
+    report.total, report.out = len(faces), str(request.out)
+    if request.pictures:
+        report.remedy = "what is missing or broken is left out"
+    before = index_source(folder)
+    earlier = None if request.rebuild else before
     settings = _settle(embedder, earlier, faces, request, report, ranks)
     with open_checkpoint(
         folder, settings, request.checkpoint_frequency, resume=request.resume, take_back=not request.rebuild
@@ -92,24 +106,40 @@ def build(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks:
         earlier = earlier if earlier and _fits(earlier, embedder) else None
         found = _look_up(earlier, checkpoint, faces, request, report)
         workers = _make_missing(found, earlier, checkpoint, faces, embedder, request, report, ranks)
-        sources = _sources(earlier, checkpoint)
-        publish(request, card_list, faces, sources, found, embedder, workers, report, ranks.size)
+        if before:
+            report.changes = str(compare(before, faces, found, reused=earlier is not None))
+        if not (earlier and is_current(earlier, faces, found, request, report)):
+            sources = _sources(earlier, checkpoint)
+            publish(request, listed_in, faces, sources, found, embedder, workers, report, ranks.size)
         ranks.let_go()
         try:
             keep_unused(checkpoint, earlier, found, folder.stale(settings.digest), settings)
         except PipelineError as error:
             warn(f"the index is complete, but rows for later builds could not be kept: {error}")
-    if folder.browser_vectors.exists():
-        warn(f"the browser files in {request.out} are of an earlier build: run export_for_browser.py to renew them")
     return folder
 
 
-def _card_list(request: BuildRequest, ranks: Ranks) -> Path:
-    card_list = kept_list(
-        request.cache, request.selection.kind, request.http, refresh=request.refresh, offline=request.offline
-    )
-    ranks.from_leader(card_list.name)
-    return card_list
+def warn_of_old_export(folder: IndexFolder, report: BuildReport) -> None:
+    """Say so if the browser files in `folder` belong to an earlier index."""
+    if report.index and folder.browser_vectors.exists():
+        warn(f"the browser files in {folder.root} are of an earlier build: run export_for_browser.py to renew them")
+
+
+def _faces(request: BuildRequest, ranks: Ranks) -> tuple[str, Records]:
+    """The faces, and the name of what lists them. Rank 0 downloads the card list, where there is none."""
+    if request.pictures:
+        listed_in = request.table or request.pictures
+        faces = own_faces(request.pictures, request.table, request.selection.limit)
+        return listed_in.name, on_disk(faces, listed_in, request.out)
+    if ranks.leads:
+        card_list = kept_list(
+            request.cache, request.selection.kind, request.http, refresh=request.refresh, offline=request.offline
+        )
+        ranks.from_leader(card_list.name)
+    else:
+        card_list = request.cache / ranks.from_leader("")
+        require_shared(card_list, "--cache")
+    return card_list.name, on_disk(logged_faces(card_list, request.selection), card_list, request.out)
 
 
 def _settle(
@@ -129,8 +159,7 @@ def _settle(
     if request.resume:  # the more likely they matter, the earlier
         here, aside = [folder, *folder.other_ranks()], folder.all_stale()
         there = [*settings_there(here), *index, *settings_there(aside)]
-    cache = ImageCache(request.cache)
-    report.precision_chosen = choose_precision(embedder, request.precision, there, faces, cache)
+    report.precision_chosen = choose_precision(embedder, request.precision, there, faces, request.images)
     return ranks.from_leader(embedder.settings)
 
 
@@ -140,11 +169,11 @@ def _sources(earlier: Source | None, checkpoint: Checkpoint) -> list[Rows]:
 
 
 def _look_up(
-    earlier: Source | None, checkpoint: Checkpoint, faces: Records, request: BuildRequest, report: BuildReport
+    earlier: IndexSource | None, checkpoint: Checkpoint, faces: Records, request: BuildRequest, report: BuildReport
 ) -> Found:
     """Find the rows that exist, and count and log them."""
     with report.phase("reusing"):
-        found = look_up(_sources(earlier, checkpoint), faces, ImageCache(request.cache))
+        found = look_up(_sources(earlier, checkpoint), faces, request.images)
     numbers, reusable = found.numbers[found.there], len(earlier.rows) if earlier else 0
     report.reused, report.resumed = int((numbers < reusable).sum()), int((numbers >= reusable).sum())
     if report.resumed:
@@ -168,7 +197,7 @@ def _make_missing(
     from helpers.build.making import make_rows, workers_for  # torch: seconds
 
     workers, resumable = workers_for(request, embedder, checkpoint, ranks.local_size), checkpoint.count
-    share, cache = ranks.share(ranks.from_leader(found.missing)), ImageCache(request.cache)
+    share, cache = ranks.share(ranks.from_leader(found.missing)), request.images
     if not ranks.alone:
         say(f"{ranks.size} ranks share {len(found.missing):,} faces; the progress shown is rank 0's only")
     with report.phase("embedding"):
@@ -177,7 +206,7 @@ def _make_missing(
             report.add_share(other)
         take_over_others(checkpoint, IndexFolder(request.out).other_ranks())
     found.add_new(checkpoint.rows(), resumable, len(earlier.rows) if earlier else 0)
-    _require_rows(found, report)
+    _require_rows(found, request, report)
     return workers
 
 
@@ -185,10 +214,8 @@ def _follow(request: BuildRequest, embedder: Embedder, report: BuildReport, rank
     """On a rank above 0: make its share of the rows that rank 0 finds missing."""
     from helpers.build.making import make_rows, workers_for  # torch: seconds
 
-    folder, cache = IndexFolder(request.out, ranks.rank), ImageCache(request.cache)
-    card_list = cache.root / ranks.from_leader("")
-    require_shared(card_list, "--cache")
-    faces = faces_on_disk(card_list, request.selection, folder.root)
+    folder, cache = IndexFolder(request.out, ranks.rank), request.images
+    _, faces = _faces(request, ranks)
     settings = ranks.from_leader(embedder.settings)
     embedder.use(settings.precision)
     if embedder.settings != settings:
@@ -208,7 +235,7 @@ def _follow(request: BuildRequest, embedder: Embedder, report: BuildReport, rank
         ranks.from_leader(None)  # torchrun's agent waits only minutes for others once its own are done
 
 
-def _fits(earlier: Source, embedder: Embedder) -> bool:
+def _fits(earlier: IndexSource, embedder: Embedder) -> bool:
     """Whether rows of the existing index can be reused; if not, a warning says what differs."""
     ours = embedder.settings
     differs = earlier.settings.differences(ours)
@@ -221,30 +248,32 @@ def _fits(earlier: Source, embedder: Embedder) -> bool:
     return False
 
 
-def _tell_reuse(earlier: Source, found: Found, request: BuildRequest, report: BuildReport) -> None:
+def _tell_reuse(earlier: IndexSource, found: Found, request: BuildRequest, report: BuildReport) -> None:
     """Log what is reused. Rows that go are normal with a new list, but a surprise if flags leave faces out."""
     if report.reused or not report.resumed:
         say(f"Reusing {report.reused:,} of {len(earlier.rows):,} rows of the existing index")
     report.dropped = found.unlisted(earlier.rows)
-    before = earlier.manifest.parameters.selection if earlier.manifest else request.selection
+    before = earlier.manifest.parameters.selection
     if not report.total:
         return  # and nothing goes, for there will be no index
-    if report.dropped and before == request.selection:
+    if report.dropped and before == request.wanted:
         say(f"{report.dropped:,} rows of the existing index will be dropped: their pictures are no longer in the list")
     elif report.dropped:
         warn(
-            f"{report.dropped:,} rows of the existing index will be dropped: this build selects {request.selection}, "
+            f"{report.dropped:,} rows of the existing index will be dropped: this build selects {request.wanted}, "
             f"that one selected {before}; use another --out to keep both"
         )
 
 
-def _require_rows(found: Found, report: BuildReport) -> None:
+def _require_rows(found: Found, request: BuildRequest, report: BuildReport) -> None:
     """PipelineError if there are no rows, or fewer than the ranks report."""
     if not report.successful:
         raise _no_valid_images(
             f"of {report.total:,} faces {report.missing:,} have no picture in the cache, "
             f"{report.validation_failures:,} have a broken one",
-            "run download_images.py again with the same --cache, --kind and --image-key",
+            "pass --pictures a directory of JPEG, PNG or WebP files"
+            if request.pictures
+            else "run download_images.py again with the same --cache, --kind and --image-key",
         )
     if len(found.there) != report.successful:
         raise PipelineError.of(

@@ -100,6 +100,12 @@ def ensure_card_list(
         return path
 
 
+def server_of(cache: Path, kind: str) -> str | None:
+    """The --api-url that the list of `kind` in `cache` was downloaded with; None if there is no such list."""
+    kept = _kept_description(cache, kind)
+    return kept.api_url if kept else None
+
+
 def kept_list(cache: Path, kind: str, http: Http, *, refresh: bool, offline: bool) -> Path:
     """The list for a build: the one the download used, whatever its age; downloaded only if there is none."""
     session = None if offline else DownloadSession(replace(http, workers=1))

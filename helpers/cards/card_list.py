@@ -7,9 +7,8 @@ bounded and its addresses are checked.
 
 import hashlib
 import io
-import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from gzip import BadGzipFile
@@ -22,10 +21,9 @@ import msgspec
 from isal import igzip
 from isal.igzip_lib import IsalError
 
-from helpers.atomic_io import disk_errors_named
-from helpers.cards.faces import PLACEHOLDER_STATUS, SHOWN_KEY, CardFace, Filters, Records, Selection, image_key_order
+from helpers.cards.faces import PLACEHOLDER_STATUS, SHOWN_KEY, CardFace, Filters, Selection, image_key_order
 from helpers.errors import BAD_JSON, Category, PipelineError
-from helpers.talk import human_bytes, printable, say
+from helpers.talk import human_bytes, printable, say, warn
 
 PLACEHOLDER_NAME = "soon.jpg"  # https://errors.scryfall.com/soon.jpg
 MAX_ADDRESS_LENGTH = 2000
@@ -33,6 +31,12 @@ MAX_LINE_BYTES = 4_000_000  # the longest card has 100 KB
 MAX_EXPANSION = 100  # ratio of text to gzip; Scryfall's lists expand 8-fold
 FREE_TEXT_BYTES = 100_000_000  # up to this size, any ratio is allowed
 _SHOWN_KEYS = image_key_order(SHOWN_KEY)
+_PRINTINGS = ("lang", "set", "games", "exclude_digital")
+_ONE_OF: dict[str, tuple[str, Sequence[str]]] = {  # what a list has only one of, and the filters that tell these apart
+    "unique_artwork": ("printing of each artwork", _PRINTINGS),
+    "oracle_cards": ("printing of each card", _PRINTINGS),
+    "default_cards": ("language of each printing", ("lang",)),
+}
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_DAMAGE: tuple[type[Exception], ...] = (EOFError, BadGzipFile, zlib.error, IsalError)  # type: ignore[assignment]
 
@@ -117,6 +121,8 @@ def logged_faces(path: Path, selection: Selection) -> Iterator[CardFace]:
     tally = FaceTally()
     yield from iter_faces(path, selection, tally)
     say(f"{path.name}: {tally}")
+    if tally.filtered_out:
+        _warn_of_lost_printings(selection, tally)
     if not tally.cards:
         raise PipelineError.of(
             Category.VALIDATION,
@@ -134,15 +140,16 @@ def logged_faces(path: Path, selection: Selection) -> Iterator[CardFace]:
         )
 
 
-def faces_on_disk(path: Path, selection: Selection, folder: Path) -> Records:
-    """Store `logged_faces` in an unnamed temporary file in `folder`.
-
-    A build needs them again hours later, when the rows are done, and the list may have been replaced by then.
-    """
-    with disk_errors_named(folder / "faces"), tempfile.TemporaryFile(dir=folder) as file:
-        file.writelines(face.to_json() + b"\n" for face in logged_faces(path, selection))
-        file.flush()
-        return Records(file, path)
+def _warn_of_lost_printings(selection: Selection, tally: FaceTally) -> None:
+    """A list that has chosen one printing of a card may have chosen one that the filters leave out."""
+    one, by = _ONE_OF.get(selection.kind, ("", ()))
+    if any(getattr(selection.filters, name) for name in by):
+        better = "all_cards" if selection.filters.lang not in ((), ("en",)) else "default_cards"
+        warn(
+            f"{selection.kind} has only one {one}: where that one does not match, the others are missing too "
+            f"({tally.faces:,} faces match {selection.filters}, {tally.filtered_out:,} cards do not); "
+            f"--kind {better} has every one"
+        )
 
 
 def all_addresses(path: Path, expected_cards: int | None) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 import mmap
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, overload
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.artifacts import disagreement
+from helpers.atomic_io import disk_errors_named
 from helpers.errors import BAD_JSON
 
 LIST_KINDS = ("unique_artwork", "default_cards", "all_cards", "oracle_cards")
@@ -95,7 +97,8 @@ class Selection(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         """The equivalent flags."""
         limit = "" if self.limit is None else f"--limit {self.limit}"
-        flags = [f"--kind {self.kind} --image-key {self.image_key}", limit, str(self.filters)]
+        key = f"--image-key {self.image_key}" if self.image_key else ""
+        flags = [f"--kind {self.kind}", key, limit, str(self.filters)]
         return " ".join(filter(None, flags))
 
     def covers(self, other: "Selection") -> bool:
@@ -131,6 +134,11 @@ class CardFace(msgspec.Struct, frozen=True, gc=False):
     card_name: str
     artist: str | None
 
+    @property
+    def printing(self) -> str:
+        """Set and collector number, as far as they are known."""
+        return f"{self.set.upper()} {self.collector_number}".strip()
+
     def to_json(self) -> bytes:
         """One line of metadata, without its newline, as UTF-8."""
         return msgspec.json.encode(self)
@@ -139,6 +147,17 @@ class CardFace(msgspec.Struct, frozen=True, gc=False):
     def from_json(cls, line: bytes) -> "CardFace":
         """Read what `to_json` wrote; msgspec.ValidationError or DecodeError if it is something else."""
         return msgspec.json.decode(line, type=cls)
+
+
+def on_disk(faces: Iterable[CardFace], source: Path, folder: Path) -> "Records":
+    """Store `faces` in an unnamed temporary file in `folder`; `source`, where they come from, is named in errors.
+
+    A build needs them again hours later, when the rows are done, and the list may have been replaced by then.
+    """
+    with disk_errors_named(folder / "faces"), tempfile.TemporaryFile(dir=folder) as file:
+        file.writelines(face.to_json() + b"\n" for face in faces)
+        file.flush()
+        return Records(file, source)
 
 
 class Records(Sequence[CardFace]):

@@ -1,4 +1,7 @@
-"""The image cache: one file per picture URL, named after the URL, either whole or absent."""
+"""The image cache: one file per picture URL, named after the URL, either whole or absent.
+
+A folder of one's own pictures is read in the same way: a relative URL is the path of its file.
+"""
 
 import hashlib
 import os
@@ -7,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 from helpers.artifacts import CACHE_LOCK, PICTURE_SUFFIXES
 from helpers.atomic_io import atomic_write_bytes
@@ -61,7 +65,9 @@ class ImageCache:
 
     def path_for(self, url: str) -> Path:
         """The path of the picture of `url`."""
-        return self.root / self.name_for(url)
+        own = Path() if "://" in url else Path(os.fsdecode(unquote_to_bytes(url)))
+        is_inside = own.parts and not own.is_absolute() and ".." not in own.parts
+        return self.root / (own if is_inside else self.name_for(url))
 
     def is_ours(self, file: Path) -> bool:
         """Whether `file` is named like a picture of this cache."""
@@ -78,12 +84,15 @@ class ImageCache:
     def pictures(self) -> Iterator[Path]:
         """Every file with a picture's name, or link (even a dangling one), in no particular order.
 
+        Hidden files are not ours: macOS leaves a ._a.jpg beside each a.jpg on exFAT and SMB.
+
         Raises PipelineError (Configuration Error) if the directory can't be read.
         """
         try:
             with os.scandir(self.root) as entries:
                 for entry in entries:
-                    if entry.name.endswith(PICTURE_SUFFIXES) and (entry.is_symlink() or entry.is_file()):
+                    is_picture = entry.name.endswith(PICTURE_SUFFIXES) and not entry.name.startswith(".")
+                    if is_picture and (entry.is_symlink() or entry.is_file()):
                         yield Path(entry.path)
         except OSError as error:
             raise PipelineError.of(

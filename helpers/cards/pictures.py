@@ -18,10 +18,15 @@ from helpers.validation import Content
 PICTURE = np.dtype([("url_sha1", "V20"), ("sha256", "V32"), ("size", "<i8"), ("mtime_ns", "<i8")])
 
 
-def picture_of(name: str, content: Content) -> tuple[bytes, bytes, int, int]:
-    """The record, of dtype PICTURE, of `content`, named `name` in the cache."""
+def url_sha1(url: str) -> bytes:
+    """The SHA-1 of a URL, 20 bytes."""
+    return hashlib.sha1(url.encode(), usedforsecurity=False).digest()
+
+
+def picture_of(url: str, content: Content) -> tuple[bytes, bytes, int, int]:
+    """The record, of dtype PICTURE, of `content`, the picture of `url`."""
     digest = hashlib.sha256(content.data, usedforsecurity=False).digest()
-    return bytes.fromhex(name.partition(".")[0]), digest, len(content.data), content.mtime_ns
+    return url_sha1(url), digest, len(content.data), content.mtime_ns
 
 
 def mtime_if_same(known: Any, path: Path) -> int | None:

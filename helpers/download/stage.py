@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 
@@ -59,14 +60,16 @@ def download(
     http: Http,
     *,
     refresh: bool = False,
+    newest: bool = False,
     offline: bool = False,
     retry_failed: bool = False,
 ) -> DownloadReport:
     """Fetch the pictures of the selected faces into `cache` and leave a report beside them.
 
-    `refresh` fetches the card list again, `offline` never uses the network, `retry_failed` fetches only what the last
-    report lists. Raises PipelineError (exit 1) if there is no list or no room, or the folder can't be written to.
-    If the server rejects us (TurnedAway), the report records it for `require_enough`.
+    `refresh` fetches the card list again, `newest` asks for a newer one at any age, `offline` never uses the network,
+    `retry_failed` fetches only what the last report lists. Raises PipelineError (exit 1) if there is no list or no
+    room, or the folder can't be written to. If the server rejects us (TurnedAway), the report records it for
+    `require_enough`.
     """
     folder = writable_folder(cache, "--cache")
     report = DownloadReport(folder)
@@ -78,8 +81,11 @@ def download(
     http = replace(http, workers=affordable_workers(http.workers))
     session = DownloadSession(http)
     with shared_folder(folder, CACHE_LOCK):
-        online = None if offline else session
-        plan = _retry_plan(folder, selection, last) if retry_failed else _list_plan(folder, selection, online, refresh)
+        online, keep_for = None if offline else session, timedelta(0) if newest else FRESH_FOR
+        if retry_failed:
+            plan = _retry_plan(folder, selection, last)
+        else:
+            plan = _list_plan(folder, selection, online, refresh=refresh, keep_for=keep_for)
         checked = last.checked if last else None
         covered = checked is not None and checked.selection.covers(plan.selection)
         if not offline:
@@ -126,9 +132,11 @@ def require_enough(report: DownloadReport, max_failures: float = 100.0) -> None:
 # ---------------------------------------------------------------------------------------------------- what is wanted
 
 
-def _list_plan(folder: Path, selection: Selection, session: DownloadSession | None, refresh: bool) -> Plan:
+def _list_plan(
+    folder: Path, selection: Selection, session: DownloadSession | None, *, refresh: bool, keep_for: timedelta
+) -> Plan:
     """Plan every selected face of the card list, which is downloaded if none is kept."""
-    card_list = ensure_card_list(folder, selection.kind, session, refresh=refresh, keep_for=FRESH_FOR)
+    card_list = ensure_card_list(folder, selection.kind, session, refresh=refresh, keep_for=keep_for)
 
     def again() -> Iterator[Wanted]:
         return map(_wanted, iter_faces(card_list, selection, FaceTally()))

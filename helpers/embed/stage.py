@@ -151,11 +151,10 @@ def sample(faces: Sequence[CardFace], cache: ImageCache, embedder: Embedder, cou
 
 
 def _load(face: CardFace, cache: ImageCache, embedder: Embedder, *, verify: bool) -> Prepared:
-    path = cache.path_for(face.image_url)
-    content = read_content(path)
+    content = read_content(cache.path_for(face.image_url))
     image = decode_image(content.data, verify=verify, most_pixels=MAX_CARD_PIXELS)
     seen = as_seen(image)
-    return Prepared(picture_of(path.name, content), embedder.prepare(seen), dhash(seen))
+    return Prepared(picture_of(face.image_url, content), embedder.prepare(seen), dhash(seen))
 
 
 def _loaded(

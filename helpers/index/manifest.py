@@ -30,6 +30,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None
     validate_cache: bool = False  # older indexes lack it
     filters: Filters = Filters()  # older indexes lack them
+    cache: str | None = None  # the pictures' directory, relative to the index; older indexes lack it
+    table: str | None = None  # the CSV that names one's own pictures, likewise
 
     @property
     def selection(self) -> Selection:
@@ -141,7 +143,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     git_commit: str | None
     tool_version: str
     model: Model
-    card_list: str  # file name of the list in the image cache, which carries its version
+    card_list: str  # file name of the list in the image cache, which carries its version; of the table or directory
     ef_search_recall_at_10: dict[int, float]  # on this index's own rows, moved to cosine 0.85
     seconds: dict[str, float]  # by phase
     images_per_second: float  # of the phase "embedding"

@@ -113,7 +113,7 @@ class Page:
 
     def _figure(self, match: Match) -> str:
         face = match.face
-        printing = _linked(f"{face.set.upper()} {face.collector_number}", face.scryfall_uri)
+        printing = _linked(face.printing, face.scryfall_uri)
         caption = f"{match.rank}. {match.score:.4f}<br>{_text(face.name)}<br>{printing}"
         return f"<figure>{self._picture(face)}<figcaption>{caption}</figcaption></figure>\n"
 

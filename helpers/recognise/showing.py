@@ -147,7 +147,7 @@ def _brief_lines(cards: Sequence[Card]) -> list[str]:
 
 def title(face: CardFace) -> str:
     """The face's name and what is printed on the card to tell printings apart."""
-    return printable(f"{face.name}  [{face.set.upper()} {face.collector_number}]")
+    return printable(f"{face.name}  [{face.printing}]" if face.printing else face.name)
 
 
 def where(card: Card) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import os
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +10,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.artifacts import PICTURE_SUFFIXES
 from helpers.cards.bulk_list import kept_list
 from helpers.cards.card_list import logged_faces
-from helpers.cards.faces import Selection
+from helpers.cards.faces import CardFace, Selection
 from helpers.cards.image_cache import ImageCache
+from helpers.cards.own_pictures import own_faces
 from helpers.cards.pictures import sha256_of
 from helpers.errors import Category, ExitCode, PipelineError
 from helpers.session import Http
 from helpers.talk import Progress, warn
-
-NEEDED = ("file", "name")  # columns of a table; illustration_id may be there
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,45 +36,16 @@ def from_cache(
     """The pictures in an image cache of the selected faces; placeholders are none. PipelineError without a list."""
     ImageCache(cache).require(ExitCode.ERROR)
     card_list = kept_list(cache, selection.kind, http, refresh=refresh, offline=offline)
-    images = ImageCache(cache)
-    faces = logged_faces(card_list, selection)
-    return [Picture(images.path_for(face.image_url), face.name, face.illustration_id) for face in faces]
+    return _pictures(ImageCache(cache), logged_faces(card_list, selection))
 
 
 def from_folder(folder: Path, table: Path | None) -> list[Picture]:
-    """The pictures in a folder, named by a CSV with the columns file and name (and illustration_id).
-
-    `file` is relative to the folder. Without a table: every picture under it, named by its file. PipelineError if it
-    can't be read.
-    """
-    try:
-        return list(_of_table(folder, table) if table else _under(folder))
-    except (OSError, ValueError, csv.Error) as error:
-        raise PipelineError.of(
-            Category.VALIDATION,
-            "the pictures to tune on can't be read",
-            details=f"{table or folder}: {error}",
-            suggestion=f"pass a directory of pictures, and a CSV with the columns {', '.join(NEEDED)}",
-        ) from error
+    """The pictures in a folder, named by a CSV or their files; PipelineError if it can't be read, see `own_faces`."""
+    return _pictures(ImageCache(folder), own_faces(folder, table))
 
 
-def _under(folder: Path) -> Iterable[Picture]:
-    if not os.path.isdir(folder):  # noqa: PTH112  # pathlib's raises if a name is too long or forbidden
-        raise ValueError("no such directory")
-    files = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PICTURE_SUFFIXES)
-    return (Picture(path, str(path.relative_to(folder))) for path in files)
-
-
-def _of_table(folder: Path, table: Path) -> Iterable[Picture]:
-    with open(table, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in NEEDED if name not in (reader.fieldnames or ())]
-        if missing:
-            raise ValueError(f"it has no column {', '.join(missing)}")
-        for row in reader:
-            if not row["file"] or not row["name"]:
-                raise ValueError(f"line {reader.line_num} lacks a file or a name")
-            yield Picture(folder / row["file"], row["name"], row.get("illustration_id") or None)
+def _pictures(images: ImageCache, faces: Iterable[CardFace]) -> list[Picture]:
+    return [Picture(images.path_for(face.image_url), face.name, face.illustration_id) for face in faces]
 
 
 @dataclass(frozen=True, slots=True)
