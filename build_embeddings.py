@@ -49,10 +49,10 @@ def parse_args(argv: Sequence[str] | None) -> BuildArgs:
 def main(argv: Sequence[str] | None = None) -> int:
     """Build the index."""
     args = parse_args(argv)
+    report, ranks = BuildReport(), Ranks.from_environment()
     request = remembered(args.request, args.given)
     require_pictures(request)
     require_wanted(request)
-    report, ranks = BuildReport(), Ranks.from_environment()
     with ranks.connected(), sole_build(request.out, ranks):
         embedder = load_embedder(request, report, ranks)
         folder = build(request, embedder, report, ranks)

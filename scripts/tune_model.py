@@ -27,6 +27,7 @@ import _path  # noqa: F401  # must come before helpers
 
 from helpers.atomic_io import complete_set, sweep, writable_folder
 from helpers.build.ranks import Ranks, require_shared
+from helpers.build.remembered import as_downloaded
 from helpers.build.request import BuildRequest
 from helpers.cli_validation import Parser, number, one_of, path
 from helpers.embed.model_source import CONFIGURATION, SHIPPED, ModelSource, find_model, prefer_cached_weights
@@ -165,7 +166,8 @@ def find_pictures(args: TuneArgs) -> list[Picture]:
     """The pictures that the flags name."""
     if args.pictures:
         return from_folder(args.pictures, args.table)
-    return from_cache(args.cache, args.selection, args.http, refresh=args.refresh, offline=args.offline)
+    selection = as_downloaded(args.selection, args.cache, args.given)
+    return from_cache(args.cache, selection, args.http, refresh=args.refresh, offline=args.offline)
 
 
 def tune_on(request: TuneRequest, source: ModelSource, found: Sequence[Picture], ranks: Ranks) -> str:

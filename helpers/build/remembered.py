@@ -9,6 +9,7 @@ from msgspec.structs import replace as replaced
 from helpers.artifacts import IndexFolder
 from helpers.build.request import BuildRequest
 from helpers.cards.bulk_list import server_of
+from helpers.cards.faces import Selection
 from helpers.cards.own_pictures import KIND
 from helpers.download.report import read_last
 from helpers.embed.model_source import HUB, LOCAL_DIR, SHIPPED
@@ -56,11 +57,32 @@ def remembered(request: BuildRequest, given: Set[str], *, downloads: bool = Fals
     if stored:
         request = _as_before(request, _request_of(stored, request, given), given)
     if not downloads and not request.pictures:
-        request = _as_downloaded(request, given, faces_known=stored is not None)
+        selection = as_downloaded(request.selection, request.cache, given, faces_known=stored is not None)
+        request = replace(request, selection=selection)
     named = "api_url" in given or request.http.api_url != Http().api_url  # by the environment
     if not named and (api_url := server_of(request.cache, request.selection.kind)):
         request = replace(request, http=replace(request.http, api_url=api_url))
     return request
+
+
+def as_downloaded(selection: Selection, cache: Path, given: Set[str], *, faces_known: bool = False) -> Selection:
+    """`selection`, but what is not `given` as `cache` was downloaded; a line says what that is.
+
+    With `faces_known`, that is only --limit, and a warning says so if the cache was downloaded with something else.
+    """
+    last, mine = read_last(cache), selection
+    if last is None:
+        return selection
+    theirs = replaced(last.selection, limit=mine.limit)
+    if given.isdisjoint(_FACES) and not faces_known:
+        mine = theirs
+    if mine != theirs and given.isdisjoint(_FACES):
+        warn(f"{cache} was last downloaded with {last.selection}; add these flags to build that")
+    if mine == theirs and "limit" not in given:
+        mine = last.selection
+    if mine != selection:
+        say(f"As {cache} was downloaded: {mine}")
+    return mine
 
 
 def _manifest(out: Path) -> Manifest | None:
@@ -107,19 +129,3 @@ def _as_before(request: BuildRequest, before: BuildRequest, given: Set[str]) -> 
     if unlike:
         say(f"Unlike the index in {request.out}: {', '.join(unlike)}")
     return request
-
-
-def _as_downloaded(request: BuildRequest, given: Set[str], *, faces_known: bool) -> BuildRequest:
-    last, mine = read_last(request.cache), request.selection
-    if last is None:
-        return request
-    theirs = replaced(last.selection, limit=mine.limit)
-    if given.isdisjoint(_FACES) and not faces_known:
-        mine = theirs
-    if mine != theirs and given.isdisjoint(_FACES):
-        warn(f"{request.cache} was last downloaded with {last.selection}; add these flags to build that")
-    if mine == theirs and "limit" not in given:
-        mine = last.selection
-    if mine != request.selection:
-        say(f"As {request.cache} was downloaded: {mine}")
-    return replace(request, selection=mine)
