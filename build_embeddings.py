@@ -28,10 +28,11 @@ directory of --cache or --pictures does not exist.
 from collections.abc import Sequence
 
 import helpers.interrupts  # noqa: F401  # our first import, see there
+from helpers.build.listing import require_pictures, require_wanted
 from helpers.build.ranks import Ranks, sole_build
 from helpers.build.remembered import remembered
 from helpers.build.report import BuildReport
-from helpers.build.stage import build, load_embedder, require_pictures, require_wanted, warn_of_old_export
+from helpers.build.stage import build, load_embedder, warn_of_old_export
 from helpers.cli_validation import Parser
 from helpers.ending import run
 from helpers.errors import ExitCode

@@ -21,10 +21,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import helpers.interrupts  # noqa: F401  # our first import, see there
+from helpers.build.listing import require_pictures, require_wanted
 from helpers.build.ranks import require_alone, sole_build
 from helpers.build.remembered import remembered
 from helpers.build.report import BuildReport
-from helpers.build.stage import build, load_embedder, require_pictures, require_wanted, warn_of_old_export
+from helpers.build.stage import build, load_embedder, warn_of_old_export
 from helpers.cli_validation import Parser
 from helpers.download.stage import download, require_enough
 from helpers.ending import run

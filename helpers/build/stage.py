@@ -7,14 +7,14 @@ rank 0 does the rest.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from helpers.artifacts import IndexFolder
 from helpers.build.changes import compare, is_current
-from helpers.build.ranks import ALONE, Ranks, require_shared
+from helpers.build.listing import listed_faces, no_valid_images
+from helpers.build.ranks import ALONE, Ranks
 from helpers.build.report import BuildReport
 from helpers.build.request import BuildRequest
 from helpers.build.rows import (
@@ -30,13 +30,9 @@ from helpers.build.rows import (
     settings_there,
     take_over_others,
 )
-from helpers.cards.bulk_list import kept_list
-from helpers.cards.card_list import logged_faces
-from helpers.cards.faces import on_disk
-from helpers.cards.own_pictures import own_faces
 from helpers.embed.model_source import find_model, prefer_cached_weights
 from helpers.embed.preprocess import Preparation
-from helpers.errors import Category, ExitCode, PipelineError
+from helpers.errors import Category, PipelineError
 from helpers.talk import say, warn
 
 if TYPE_CHECKING:
@@ -44,30 +40,6 @@ if TYPE_CHECKING:
     from helpers.embed.embedder import Embedder
     from helpers.embed.settings import Rows, Settings
     from helpers.embed.stage import WorkerPlan
-
-
-def require_wanted(request: BuildRequest) -> None:
-    """PipelineError (exit 2) if --limit is 0."""
-    if request.selection.limit == 0:
-        raise _no_valid_images("received --limit 0: no faces wanted", "leave --limit out, or raise it")
-
-
-def require_pictures(request: BuildRequest) -> None:
-    """PipelineError if there is no directory of pictures (exit 3) or no picture in the cache (exit 2)."""
-    if request.pictures and not os.path.isdir(request.pictures):  # noqa: PTH112  # see ImageCache.require
-        raise PipelineError.of(
-            Category.CONFIGURATION,
-            "the directory of pictures does not exist",
-            details=f"there is no directory {request.pictures}",
-            suggestion="pass --pictures the directory that holds them",
-            exit_code=ExitCode.NO_CACHE,
-        )
-    if request.pictures:
-        return
-    request.images.require(ExitCode.NO_CACHE)
-    if next(request.images.pictures(), None) is None:
-        advice = "run download_images.py first, with the same --cache"
-        raise _no_valid_images(f"{request.cache} holds no pictures", advice)
 
 
 def load_embedder(request: BuildRequest, report: BuildReport, ranks: Ranks = ALONE) -> Embedder:
@@ -93,7 +65,7 @@ def build(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks:
         return folder
     from helpers.build.publish import publish  # torch and faiss: seconds
 
-    listed_in, faces = _faces(request, ranks)
+    listed_in, faces = listed_faces(request, ranks)
     report.total, report.out = len(faces), str(request.out)
     if request.pictures:
         report.remedy = "what is missing or broken is left out"
@@ -123,23 +95,6 @@ def warn_of_old_export(folder: IndexFolder, report: BuildReport) -> None:
     """Say so if the browser files in `folder` belong to an earlier index."""
     if report.index and folder.browser_vectors.exists():
         warn(f"the browser files in {folder.root} are of an earlier build: run export_for_browser.py to renew them")
-
-
-def _faces(request: BuildRequest, ranks: Ranks) -> tuple[str, Records]:
-    """The faces, and the name of what lists them. Rank 0 downloads the card list, where there is none."""
-    if request.pictures:
-        listed_in = request.table or request.pictures
-        faces = own_faces(request.pictures, request.table, request.selection.limit)
-        return listed_in.name, on_disk(faces, listed_in, request.out)
-    if ranks.leads:
-        card_list = kept_list(
-            request.cache, request.selection.kind, request.http, refresh=request.refresh, offline=request.offline
-        )
-        ranks.from_leader(card_list.name)
-    else:
-        card_list = request.cache / ranks.from_leader("")
-        require_shared(card_list, "--cache")
-    return card_list.name, on_disk(logged_faces(card_list, request.selection), card_list, request.out)
 
 
 def _settle(
@@ -215,7 +170,7 @@ def _follow(request: BuildRequest, embedder: Embedder, report: BuildReport, rank
     from helpers.build.making import make_rows, workers_for  # torch: seconds
 
     folder, cache = IndexFolder(request.out, ranks.rank), request.images
-    _, faces = _faces(request, ranks)
+    _, faces = listed_faces(request, ranks)
     settings = ranks.from_leader(embedder.settings)
     embedder.use(settings.precision)
     if embedder.settings != settings:
@@ -268,7 +223,7 @@ def _tell_reuse(earlier: IndexSource, found: Found, request: BuildRequest, repor
 def _require_rows(found: Found, request: BuildRequest, report: BuildReport) -> None:
     """PipelineError if there are no rows, or fewer than the ranks report."""
     if not report.successful:
-        raise _no_valid_images(
+        raise no_valid_images(
             f"of {report.total:,} faces {report.missing:,} have no picture in the cache, "
             f"{report.validation_failures:,} have a broken one",
             "pass --pictures a directory of JPEG, PNG or WebP files"
@@ -282,9 +237,3 @@ def _require_rows(found: Found, request: BuildRequest, report: BuildReport) -> N
             details=f"the ranks made {report.successful:,} rows, but only {len(found.there):,} were found",
             suggestion="see the warnings; let all ranks share --out, then run the same command again",
         )
-
-
-def _no_valid_images(details: str, suggestion: str) -> PipelineError:
-    return PipelineError.of(
-        Category.BUILD, "No valid images to embed", details=details, suggestion=suggestion, exit_code=ExitCode.NO_IMAGES
-    )

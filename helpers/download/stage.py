@@ -81,11 +81,9 @@ def download(
     http = replace(http, workers=affordable_workers(http.workers))
     session = DownloadSession(http)
     with shared_folder(folder, CACHE_LOCK):
-        online, keep_for = None if offline else session, timedelta(0) if newest else FRESH_FOR
-        if retry_failed:
-            plan = _retry_plan(folder, selection, last)
-        else:
-            plan = _list_plan(folder, selection, online, refresh=refresh, keep_for=keep_for)
+        online = None if offline else session
+        listed = None if retry_failed else _list(folder, selection, online, refresh=refresh, newest=newest)
+        plan = _list_plan(folder, selection, listed) if listed else _retry_plan(folder, selection, last)
         checked = last.checked if last else None
         covered = checked is not None and checked.selection.covers(plan.selection)
         if not offline:
@@ -132,11 +130,14 @@ def require_enough(report: DownloadReport, max_failures: float = 100.0) -> None:
 # ---------------------------------------------------------------------------------------------------- what is wanted
 
 
-def _list_plan(
-    folder: Path, selection: Selection, session: DownloadSession | None, *, refresh: bool, keep_for: timedelta
-) -> Plan:
-    """Plan every selected face of the card list, which is downloaded if none is kept."""
-    card_list = ensure_card_list(folder, selection.kind, session, refresh=refresh, keep_for=keep_for)
+def _list(folder: Path, selection: Selection, session: DownloadSession | None, *, refresh: bool, newest: bool) -> Path:
+    """The card list, downloaded if none is kept or a newer one is wanted."""
+    keep_for = timedelta(0) if newest else FRESH_FOR
+    return ensure_card_list(folder, selection.kind, session, refresh=refresh, keep_for=keep_for)
+
+
+def _list_plan(folder: Path, selection: Selection, card_list: Path) -> Plan:
+    """Plan every selected face of the card list."""
 
     def again() -> Iterator[Wanted]:
         return map(_wanted, iter_faces(card_list, selection, FaceTally()))
