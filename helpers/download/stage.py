@@ -66,10 +66,9 @@ def download(
 ) -> DownloadReport:
     """Fetch the pictures of the selected faces into `cache` and leave a report beside them.
 
-    `refresh` fetches the card list again, `newest` asks for a newer one at any age, `offline` never uses the network,
+    `refresh` fetches the card list again, `newest` asks for a newer one, `offline` never uses the network,
     `retry_failed` fetches only what the last report lists. Raises PipelineError (exit 1) if there is no list or no
-    room, or the folder can't be written to. If the server rejects us (TurnedAway), the report records it for
-    `require_enough`.
+    room, or the folder can't be written to. If the server rejects us, the report says so to `require_enough`.
     """
     folder = writable_folder(cache, "--cache")
     report = DownloadReport(folder)
@@ -82,7 +81,7 @@ def download(
     session = DownloadSession(http)
     with shared_folder(folder, CACHE_LOCK):
         online = None if offline else session
-        listed = None if retry_failed else _list(folder, selection, online, refresh=refresh, newest=newest)
+        listed = None if retry_failed else _list(folder, selection, online, refresh, newest)
         plan = _list_plan(folder, selection, listed) if listed else _retry_plan(folder, selection, last)
         checked = last.checked if last else None
         covered = checked is not None and checked.selection.covers(plan.selection)
@@ -130,7 +129,7 @@ def require_enough(report: DownloadReport, max_failures: float = 100.0) -> None:
 # ---------------------------------------------------------------------------------------------------- what is wanted
 
 
-def _list(folder: Path, selection: Selection, session: DownloadSession | None, *, refresh: bool, newest: bool) -> Path:
+def _list(folder: Path, selection: Selection, session: DownloadSession | None, refresh: bool, newest: bool) -> Path:
     """The card list, downloaded if none is kept or a newer one is wanted."""
     keep_for = timedelta(0) if newest else FRESH_FOR
     return ensure_card_list(folder, selection.kind, session, refresh=refresh, keep_for=keep_for)
