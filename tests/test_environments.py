@@ -1,6 +1,9 @@
 """The ways to install agree: conda's files, requirements.txt, pyproject.toml."""
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +78,31 @@ def test_every_import_of_the_product_is_in_the_requirements() -> None:
         for package in re.findall(r"^\s*(?:from|import) (\w+)", file.read_text(encoding="utf-8"), re.MULTILINE):
             known = package in ("helpers", "__future__", *optional) or package in __import__("sys").stdlib_module_names
             assert known or names.get(package, package) in needed, f"{file.name} imports {package}"
+
+
+@pytest.mark.parametrize("missing", ["fcntl", "resource"])
+def test_windows_is_told_in_the_first_line_what_is_needed(missing: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; import helpers"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("ERROR: Configuration Error: this needs Linux or macOS\n  Details: ")
+    assert "WSL" in done.stderr
+
+
+def test_an_editable_install_makes_the_library_importable_from_anywhere(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools")
+    project, site = tmp_path / "project", tmp_path / "site"
+    shutil.copytree(ROOT / "helpers", project / "helpers", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("models", "scripts", "docs"):  # what stands beside it in a checkout
+        (project / name).mkdir()
+    for name in ("pyproject.toml", "requirements.txt", "query_index.py", "build_embeddings.py"):
+        shutil.copy(ROOT / name, project)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    done = subprocess.run([*pip, "--target", site, "-e", project], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    code = f"import site; site.addsitedir({str(site)!r}); import helpers.errors as e; print(e.__file__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == str(project / "helpers" / "errors.py"), done.stderr
+    (metadata,) = site.glob("*.dist-info/METADATA")
+    needed = re.findall(r"^Requires-Dist: ([\w-]+)", metadata.read_text(), re.MULTILINE)
+    assert [name.lower() for name in needed] == [*requirements(ROOT / "requirements.txt")]

@@ -1,9 +1,11 @@
 """Make's chains, seen by dry runs: what they would call, the scripts take."""
 
 import importlib
+import json
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +34,7 @@ def make(*words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         text=True,
         env=kept | environment,
         check=False,
+        timeout=60,
     )
 
 
@@ -133,6 +136,33 @@ def test_variables_reach_the_scripts_whatever_they_hold() -> None:
     assert (arguments["limit"], arguments["workers"]) == (7, 2)
 
 
+@pytest.mark.parametrize("target", ["download", "query", "demo", "test", "lint", "serve", "clean-cache"])
+def test_an_environment_may_have_a_blank_in_its_name(target: str) -> None:
+    commands = dry_run(target, "VENV=my env", "--assume-old=my env/.installed", "IMG=a.jpg")
+    assert any(words[0].startswith("my env/bin/") for words in commands)
+    assert not any(words[0].startswith("my") and "/bin/" not in words[0] for words in commands)
+
+
+def test_an_environment_is_made_once_wherever_it_is_and_whatever_python_is_called(tmp_path: Path) -> None:
+    """A stand-in for Python makes it: what is tried is make's side."""
+    for name in ("Makefile", "requirements.txt", "requirements-dev.txt"):
+        write(tmp_path / name, (ROOT / name).read_bytes())
+    fake = tmp_path / "my python"
+    fake.write_text('#!/bin/sh\nif [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; fi\n')
+    fake.chmod(0o755)
+    words = ["make", "env", "VENV=my env", f"PYTHON={fake}", 'PIP_ARGS=--a "b c"']
+    first, second = (subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False) for _ in "12")
+    assert first.returncode == 0, first.stderr
+    assert (tmp_path / "my env" / ".installed").is_file()
+    assert "Nothing to be done" in second.stdout
+
+
+def test_a_tilde_that_the_shell_left_is_the_home_directory() -> None:
+    for call in scripts_of(dry_run("build", "CACHE=~/my cards", "OUT=~/index", HOME="/home/me")):
+        assert not any(word.startswith("~") for word in call)
+        assert {"/home/me/my cards", "/home/me/index"} & set(call)
+
+
 def test_query_asks_for_a_picture() -> None:
     done = make("query", "--assume-old=.venv/.installed")
     assert done.returncode == 2
@@ -171,12 +201,27 @@ def test_clean_never_touches_pictures_index_or_environment(tmp_path: Path) -> No
     assert not any((tmp_path / name).exists() for name in gone)
 
 
-@pytest.mark.parametrize("variable", ["CACHE=demo/image_cache", "OUT=demo", "VENV=./demo/env"])
+@pytest.mark.parametrize(
+    "variable", ["CACHE=demo/image_cache", "OUT=demo", "VENV=./demo/env", "OUT=HERE/demo/index_out"]
+)
 def test_clean_refuses_to_remove_what_is_named(tmp_path: Path, variable: str) -> None:
     (tmp_path / "demo").mkdir()
     write(tmp_path / "Makefile", MAKEFILE.encode())
+    variable = variable.replace("HERE", str(tmp_path))
     done = subprocess.run(["make", "clean", variable], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, "is in it" in done.stderr) == (2, True)
+    assert (tmp_path / "demo").is_dir()
+
+
+@pytest.mark.parametrize("index", ["index_out", "my/index"])
+def test_clean_refuses_to_remove_a_model_that_an_index_needs(tmp_path: Path, index: str) -> None:
+    manifest = {"model": {"name": f"local-dir:{tmp_path / 'demo' / 'model'}"}}
+    (tmp_path / "demo").mkdir()
+    (tmp_path / index).mkdir(parents=True)
+    write(tmp_path / index / "build_manifest.json", json.dumps(manifest).encode())
+    write(tmp_path / "Makefile", MAKEFILE.encode())
+    done = subprocess.run(["make", "clean"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, f"{index}/build_manifest.json names it" in done.stderr) == (2, True)
     assert (tmp_path / "demo").is_dir()
 
 
@@ -197,6 +242,32 @@ def test_nothing_is_installed_only_to_ask_for_a_picture(tmp_path: Path) -> None:
 def test_serve_says_where_there_is_nothing(tmp_path: Path) -> None:
     done = make("serve", f"OUT={tmp_path / 'none'}", "--assume-old=.venv/.installed")
     assert (done.returncode, "nothing to serve" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [
+        ([], "Address already in use"),
+        (["PORT=99999"], "port must be 0-65535"),
+        (["PORT=eighty"], "invalid literal"),
+        (["HOST=no.such.host.invalid"], "gaierror"),
+    ],
+)
+def test_serve_says_in_three_lines_why_it_cannot_listen(tmp_path: Path, where: list[str], why: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        words = ["serve", f"OUT={tmp_path}", f"PORT={taken.getsockname()[1]}", *where]
+        done = make(*words, f"VENV={sys.prefix}", f"--assume-old={sys.prefix}/.installed")
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("ERROR: Configuration Error: can't listen on ")
+    assert why in lines[1]
+    assert [line.partition(":")[0].strip() for line in lines[1:3]] == ["Details", "Suggestion"]
+    assert "Traceback" not in done.stderr
+
+
+def test_serve_listens_where_it_is_told_to() -> None:
+    *_, words = dry_run("serve", "HOST=0.0.0.0", "PORT=9000", "OUT=my index")
+    assert words[-6:] == ["http.server", "9000", "--bind", "0.0.0.0", "--directory", "my index"]
 
 
 def test_clean_cache_says_what_it_deletes(tmp_path: Path) -> None:
