@@ -30,7 +30,7 @@ else
 BIN := $(VENV)/bin
 INSTALLED := $(call escaped,$(VENV)/.installed)
 endif
-GENERATED = -P docs/commands.md
+GENERATED = docs/commands.md
 SIDE_BY_SIDE = -n 2 --dist loadfile --no-loadscope-reorder
 RUN = $(call quoted,$(BIN)/python)
 # A flag for each variable that was set: the scripts remember the others from the last build

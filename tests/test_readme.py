@@ -1,5 +1,6 @@
-"""The front door tells the truth: every script, flag and target is named there, and its commands run as written."""
+"""README.md, CONTRIBUTING.md and docs/ tell the truth: all there is is named, and the commands run as written."""
 
+import importlib
 import os
 import re
 import shlex
@@ -11,46 +12,148 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 
+import build_embeddings
+from helpers import artifacts
+from helpers.artifacts import IndexFolder
+from helpers.errors import ExitCode, PipelineError
+from helpers.index.store import StoredIndex
+from helpers.recognise.query import Answer, Card, Match
+from helpers.recognise.showing import Asked, Searched, table
+from helpers.tune.stage import CHECKPOINT
 from tests.conftest import ROOT, Built, run_script, serving
 from tests.test_cli_validation import SCRIPTS
+from tests.test_makefile import TARGETS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = [block.strip() for block in README.split("```")[1::2]]
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+WRITTEN = "\n".join(text for name, text in PAGES.items() if name != "docs/commands.md")  # that one is generated
+BLOCKS = [
+    (language, block.strip())
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", WRITTEN, re.MULTILINE | re.DOTALL)
+]
+SHELL = [block for language, block in BLOCKS if language == "sh"]
 PYTHON = ".venv/bin/python "
+RUN_ELSEWHERE = {  # commands that no test here runs, and why
+    "make demo": "tests/test_demo.py runs its script",
+    "make test": "it is what runs this",
+    "make test-slow": "it is what runs this",
+    "make lint": ".ci/run calls it",
+    "make env": "it downloads gigabytes; tests/test_makefile.py tries make's side",
+    ".venv/bin/python docs/picture.py": "it needs the demo, two minutes; what it makes is looked at",
+    ".venv/bin/python scripts/tune_model.py --cache image_cache --out tuned": "half an hour; tests/test_tune.py",
+    ".venv/bin/python build_embeddings.py --model local-dir:tuned": "the same; tests build with such folders",
+}
+
+
+def test_the_front_door_is_short() -> None:
+    assert len(README.splitlines()) <= 150
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_script_and_flag_is_named(script: str) -> None:
-    assert f"`{script}`" in README
+    assert f"`{script}" in WRITTEN
     flags = set(re.findall(r"--[a-z][a-z-]+", run_script(script, "--help").stdout.partition("options:")[2]))
     assert "--version" in flags
-    unnamed = {flag for flag in flags if not re.search(rf"{flag}\b(?!-)", README)}
+    unnamed = {flag for flag in flags if not re.search(rf"{flag}\b(?!-)", WRITTEN)}
     assert not unnamed
 
 
 def test_the_two_commands_come_first_and_ci_calls_the_second() -> None:
-    assert [line.partition("#")[0].strip() for line in BLOCKS[0].splitlines()] == ["make demo", "make test"]
+    first = README.partition("```sh\n")[2].partition("```")[0]
+    assert [line.partition("#")[0].strip() for line in first.splitlines()] == ["make demo", "make test"]
     assert (ROOT / ".ci/run").read_text().splitlines()[-2:] == ["make test", "make test-slow"]
 
 
 def test_every_make_target_is_named() -> None:
-    targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert {"demo", "test"} <= set(targets)
-    assert not [target for target in targets if target != "help" and f"`{target}`" not in README]
+    assert not [target for target in TARGETS if target != "help" and f"`{target}`" not in WRITTEN]
+
+
+def test_every_exit_code_is_named_where_it_is_looked_for() -> None:
+    rows = re.findall(r"^\| ([\d, ]+) \|", README.partition("## Exit codes")[2].partition("## ")[0], re.MULTILINE)
+    assert {int(code) for row in rows for code in row.split(",")} == {int(code) for code in ExitCode}
+
+
+def test_every_file_that_is_written_is_named(built: Built) -> None:
+    folder = IndexFolder(Path("index"))
+    listed = [
+        value for name in vars(IndexFolder) if isinstance(value := getattr(folder, name), Path) and name != "root"
+    ]
+    files = [path.name for path in (*listed, *folder.checkpoint_files(("embeddings", "pictures", "dhash")))]
+    files += [artifacts.DOWNLOAD_REPORT, artifacts.CACHE_LOCK, artifacts.LIST_LOCK, CHECKPOINT]
+    files += [path.name for path in built.index.iterdir()]
+    files += [
+        re.sub(r"^unique_artwork(-\d+)?", lambda m: "<kind>-<version>" if m[1] else "<kind>", path.name)
+        for path in built.cache.iterdir()
+        if not re.match(r"[0-9a-f]{40}\.", path.name)
+    ]
+    assert len(files) > 20
+    assert not [name for name in files if f"`{name}`" not in PAGES["docs/formats.md"]]
 
 
 def test_every_file_that_is_named_is_there() -> None:
-    named = set(re.findall(r"`((?:scripts/|tests/)?[a-z_-]+\.(?:py|txt|yml))`", README))
+    named = set(re.findall(r"`((?:scripts/|tests/|helpers/[a-z/]*|docs/)?[a-z_-]+\.(?:py|txt|yml))`", WRITTEN))
     assert {"environment-cpu.yml", "query_index.py"} <= named
     assert not [name for name in named if not (ROOT / name).is_file()]
 
 
+def anchors(text: str) -> set[str]:
+    """The names that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", PAGES[page]):
+        name, _, anchor = target.partition("#")
+        there = (ROOT / page).parent / name if name else ROOT / page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there.read_text(encoding="utf-8")), target
+
+
+def test_every_error_in_the_table_is_one_that_is_raised() -> None:
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "helpers").rglob("*.py"))
+    rows = README.partition("| first line |")[2].partition("\n\n")[0]
+    errors = [error for row in rows.splitlines()[2:] for error in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
+    assert len(errors) > 12
+    for error in errors:
+        assert all(piece.strip() in source for piece in error.split("…")), error
+
+
+def test_the_sample_of_an_error_is_what_is_said() -> None:
+    with pytest.raises(PipelineError) as error:
+        build_embeddings.parse_args(["--batch", "0"])
+    assert ("text", error.value.render()) in BLOCKS
+
+
+def test_the_sample_of_an_answer_has_the_form_of_one(reading: Built) -> None:
+    (sample,) = (block for language, block in BLOCKS if language == "text" and "metric" in block)
+    face = StoredIndex(IndexFolder(reading.index)).records()[0]
+    found = re.findall(r"(\d)\. +(-?[\d.]+)  (.*)  \[(\w+) (\d+)\]\n +(\S+)", sample)
+    matches = tuple(
+        Match(
+            int(rank),
+            float(score),
+            msgspec.structs.replace(face, name=name, set=code.lower(), collector_number=number, scryfall_uri=link),
+        )
+        for rank, score, name, code, number, link in found
+    )
+    quad = tuple(tuple(map(float, point.split(","))) for point in re.findall(r"\d+,\d+", sample))
+    margin, gap = map(float, re.findall(r"(?:margin|gap) ([\d.]+)", sample))
+    answer = Answer(sample.splitlines()[0], (Card(quad, 0, matches, margin, gap, True),))  # type: ignore[arg-type]
+    assert table(Asked.picture(answer.image), answer, Searched(310, 32), briefly=False, detected=True) == sample
+
+
 def test_every_make_command_runs_dry() -> None:
-    commands = set(re.findall(r"^make .*?(?=  +#|$)", "\n".join(BLOCKS), re.MULTILINE))
-    commands |= set(re.findall(r"`(make [^`]+)`", README))
-    assert len(commands) > 10
+    commands = set(re.findall(r"^make .*?(?=  +#|$)", "\n".join(SHELL), re.MULTILINE))
+    commands |= set(re.findall(r"`(make [^`]+)`", WRITTEN))
+    assert len(commands) > 20
     for command in commands:
         words = [*shlex.split(command), "--dry-run", "--assume-old=.venv/.installed"]
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -101,10 +204,11 @@ NEED_WEIGHTS = ("build_mtg_faiss.py", "build_embeddings.py")  # CLIP's, which te
 
 @pytest.mark.slow
 def test_commands_of_one_line_run_as_written(checkout: Path, drawn: Path) -> None:
-    lines = [line for block in BLOCKS if block.startswith(PYTHON) for line in block.splitlines()]
-    assert len(lines) >= 6
+    lines = [line for block in SHELL if "my/cards.csv" not in block for line in block.splitlines()]
+    tried = list(dict.fromkeys(line for line in lines if line.startswith(PYTHON) and line not in RUN_ELSEWHERE))
+    assert len(tried) >= 8
     with serving(drawn / "cards.jsonl") as address:
-        for line in lines:
+        for line in tried:
             done = run_as_written(line, checkout, address)
             if any(script in line and "--model" not in line for script in NEED_WEIGHTS):
                 assert done.returncode == 1, line
@@ -116,7 +220,7 @@ def test_commands_of_one_line_run_as_written(checkout: Path, drawn: Path) -> Non
 
 @pytest.mark.slow
 def test_the_way_of_one_s_own_pictures_runs_as_written(checkout: Path) -> None:
-    (block,) = (block for block in BLOCKS if "my/cards.csv" in block)
+    (block,) = (block for block in SHELL if "my/cards.csv" in block)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     assert "8123" in block
@@ -125,7 +229,17 @@ def test_the_way_of_one_s_own_pictures_runs_as_written(checkout: Path) -> None:
     assert "Island" in done.stdout
 
 
-def test_every_block_is_a_command_that_is_tried_or_shows_output() -> None:
-    shown = ("ERROR:", '{"image"')
-    for block in BLOCKS:
-        assert block.startswith((PYTHON, "make ", *shown)) or "my/cards.csv" in block
+def test_every_block_is_of_a_kind_that_is_tried() -> None:
+    """Python: tests/test_docs.py; JSON: tests/test_formats.py; a line of cron: its commands stand elsewhere."""
+    assert {language for language, _ in BLOCKS} == {"sh", "text", "json", "python", "cron"}
+    for line in "\n".join(block for block in SHELL if "my/cards.csv" not in block).splitlines():
+        assert line.startswith((PYTHON, "make "))
+    assert set(RUN_ELSEWHERE) <= {line.partition("  #")[0].strip() for block in SHELL for line in block.splitlines()}
+
+
+def test_the_night_s_commands_take_their_flags() -> None:
+    (night,) = (block for language, block in BLOCKS if language == "cron")
+    calls = re.findall(r"\.venv/bin/python (\w+)\.py ?(.*?) >>", night)
+    assert len(calls) == 3
+    for script, flags in calls:
+        importlib.import_module(script).parse_args(flags.split())
