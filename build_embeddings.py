@@ -15,8 +15,8 @@ A build over an existing index reuses rows whose picture, model, precision and p
 index stays until the new one is complete. --rebuild takes nothing from the existing index, --no-resume nothing from a
 checkpoint.
 
-Several GPUs or machines: torchrun --nproc-per-node N build_embeddings.py ...; all must share the disk of --cache and
---out.
+Several GPUs: torchrun --standalone --nproc-per-node N build_embeddings.py ... Several machines: --nnodes and
+--rdzv-endpoint in place of --standalone; all must share the disk of --cache and --out.
 
 With --pictures it embeds a directory of your own pictures, named by --table or by their files; no list is needed. Flags
 that are not given are those of the index in --out; for a first index, the cards are those that were downloaded.

@@ -13,8 +13,9 @@ tenth of the cards are held out: half to choose the best weights by, half to rep
 Pictures of one name, one illustration or the same bytes are one card. Missing and broken pictures are left out, as are
 a list's placeholders.
 
-Run the same command to resume a tuning that was stopped or killed: at most a minute is lost. Several GPUs or machines:
-torchrun --nproc-per-node N scripts/tune_model.py ...; all must share the disks.
+Run the same command to resume a tuning that was stopped or killed: at most a minute is lost. Several GPUs:
+torchrun --standalone --nproc-per-node N scripts/tune_model.py ... Several machines: --nnodes and --rdzv-endpoint in
+place of --standalone; all must share the disks.
 
 Exit codes: 0 done; 1 bad arguments, too few pictures, or no such model.
 """

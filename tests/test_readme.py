@@ -150,6 +150,14 @@ def test_the_sample_of_an_answer_has_the_form_of_one(reading: Built) -> None:
     assert table(Asked.picture(answer.image), answer, Searched(310, 32), briefly=False, detected=True) == sample
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_torchrun_on_one_machine_is_standalone(page: str) -> None:
+    """Otherwise it looks up the machine's own name, and hangs where that can't be resolved."""
+    calls = re.findall(r"(?:torchrun|torch\.distributed\.run)((?: --?[\w-]+| \d+)*) --nproc-per-node", PAGES[page])
+    assert all("--standalone" in call for call in calls)
+    assert calls or page not in ("docs/incremental.md", "docs/commands.md")
+
+
 def test_every_make_command_runs_dry() -> None:
     commands = set(re.findall(r"^make .*?(?=  +#|$)", "\n".join(SHELL), re.MULTILINE))
     commands |= set(re.findall(r"`(make [^`]+)`", WRITTEN))

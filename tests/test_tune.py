@@ -436,7 +436,7 @@ def test_two_tunings_of_one_directory_do_not_mix(cards: Path, tiny: Path, tmp_pa
 
 @pytest.mark.slow
 def test_several_ranks_tune_one_model(cards: Path, tiny: Path, tmp_path: Path) -> None:
-    words = ("-m", "torch.distributed.run", "--nproc-per-node", "2", ROOT / "scripts/tune_model.py")
+    words = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", ROOT / "scripts/tune_model.py")
     flags = ("--pictures", cards, "--model", f"local-dir:{tiny}", "--batch", 8, "--epochs", 20, "--out")
     done = subprocess.run(
         [sys.executable, *map(str, (*words, *flags, tmp_path / "two"))],
