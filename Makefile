@@ -65,7 +65,7 @@ $(call escaped,$(VENV)/.installed): requirements.txt requirements-dev.txt
 	$(RUN) -m pip install --quiet $(PIP_ARGS) -r requirements-dev.txt
 	@touch $(call quoted,$@)
 
-demo: $(INSTALLED) ## run the whole pipeline on a built-in sample, in demo/ (two minutes)
+demo: $(INSTALLED) ## run the whole pipeline on a built-in sample, in demo/ (two to three minutes)
 	$(RUN) scripts/demo.py $(ARGS)
 
 build: $(INSTALLED) ## download, embed and index, then export: everything (DEVICE=auto|cpu|cuda|mps)
