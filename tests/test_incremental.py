@@ -21,6 +21,7 @@ from helpers.build.rows import index_source
 from helpers.cards.image_cache import ImageCache
 from helpers.errors import PipelineError
 from helpers.index import store
+from helpers.index.store import StoredIndex
 from tests.conftest import Built, without_hashes
 from tests.kills import run_signalled_before
 from tests.pictures import encoded
@@ -227,6 +228,10 @@ def test_an_index_that_the_disk_does_not_give_is_not_replaced(
     def stale(path: Path) -> bool:
         raise OSError(errno.ESTALE, "Stale file handle")
 
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "Records", lambda *_: failing(out))
+        with pytest.raises(PipelineError, match=r"mtg_meta.jsonl can't be read"):
+            StoredIndex(IndexFolder(out)).records()
     for place, name, failure in ((store, "sha256_of", failing), (Path, "read_bytes", failing), (Path, "exists", stale)):
         with monkeypatch.context() as patched:
             patched.setattr(place, name, failure)

@@ -38,6 +38,7 @@ from helpers.embed.settings import Rows, Settings
 from helpers.embed.vectors import unit_rows
 from helpers.errors import PipelineError
 from helpers.validation import read_content
+from tests.conftest import needs_proc
 
 WIDTH = 8
 SETTINGS = Settings(model="m", weights_sha256="w", precision="fp32", preprocessing="224", target_size=384, fit="pad")
@@ -392,6 +393,15 @@ def test_settings_of_all_checkpoints_can_be_read_beforehand(tmp_path: Path) -> N
     interrupted(tmp_path, [0])
     folder.for_damaged().root.mkdir()
     assert settings_there([folder, *folder.all_stale()]) == [SETTINGS, CROPPED]
+
+
+@needs_proc
+def test_settings_that_the_disk_does_not_give_are_no_reason_to_choose_others(tmp_path: Path) -> None:
+    interrupted(tmp_path, [0])
+    (tmp_path / "checkpoint_meta.json").unlink()
+    (tmp_path / "checkpoint_meta.json").symlink_to("/proc/self/mem")  # reading its beginning fails with EIO
+    with pytest.raises(PipelineError, match="can't be read"):
+        settings_there([IndexFolder(tmp_path)])
 
 
 def damage_json(folder: Path, **fields: object) -> None:

@@ -17,7 +17,7 @@ from helpers.cards.card_list import FaceTally, iter_faces
 from helpers.cards.faces import CardFace, Filters, Selection
 from helpers.errors import PipelineError
 from helpers.session import DownloadSession, Http
-from tests.conftest import serving
+from tests.conftest import needs_proc, serving
 from tests.faulty_server import FaultyServer, Reply, faulty_server
 
 NOBODY = "http://127.0.0.1:9"  # nobody listens there
@@ -177,6 +177,16 @@ def test_a_damaged_list_is_named_with_its_line(tmp_path: Path, damage: str) -> N
         list(iter_faces(path, Selection(), FaceTally()))
     assert f"damaged, line {'1' if damage == 'cut off' else '201'}" in caught.value.problems[0].details
     assert "--refresh" in caught.value.problems[0].suggestion
+
+
+@needs_proc
+def test_a_list_that_the_disk_does_not_give_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "unique_artwork-20261101000000.jsonl"
+    path.symlink_to("/proc/self/mem")  # reading its beginning fails with EIO
+    with pytest.raises(PipelineError, match="the card list can't be read") as caught:
+        list(iter_faces(path, Selection(), FaceTally()))
+    assert "Input/output error" in caught.value.problems[0].details
+    assert "--refresh" not in caught.value.problems[0].suggestion
 
 
 def test_one_odd_card_does_not_cost_the_others(tmp_path: Path) -> None:

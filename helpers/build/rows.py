@@ -149,11 +149,17 @@ def sound_checkpoint(folder: IndexFolder) -> Source | None:
 
 
 def settings_there(checkpoints: Sequence[IndexFolder]) -> list[Settings]:
-    """The settings of checkpoints, as far as they can be read."""
+    """The settings of the checkpoints that are whole; PipelineError (Configuration Error) if the disk can't read one.
+
+    Without those of one, a build would choose other settings and put it aside.
+    """
     found = []
     for there in checkpoints:
-        with suppress(OSError, *BAD_JSON):
-            found.append(msgspec.json.decode(there.checkpoint_meta.read_bytes(), type=_Meta).parameters)
+        try:
+            with suppress(FileNotFoundError, *BAD_JSON):
+                found.append(msgspec.json.decode(there.checkpoint_meta.read_bytes(), type=_Meta).parameters)
+        except OSError as error:
+            raise unreadable(there.checkpoint_meta, error) from error
     return found
 
 

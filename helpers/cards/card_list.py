@@ -318,22 +318,22 @@ def _read_cards(path: Path, tally: FaceTally, shown_as: str) -> Iterator[_Card]:
 def _open_list(path: Path) -> Iterator[BinaryIO]:
     """Open a list, decoding gzip exactly once if the file begins like gzip, whatever its name."""
     try:
-        file = open(path, "rb")  # noqa: SIM115  # closed by the block below
-    except OSError as error:
+        with open(path, "rb") as file:
+            magic = file.read(2)
+            file.seek(0)
+            if magic == _GZIP_MAGIC:
+                with io.BufferedReader(igzip.IGzipFile(fileobj=file), 1 << 18) as plain:  # type: ignore[no-untyped-call]
+                    yield plain
+            else:
+                yield file
+    except OSError as error:  # from the block, too: a disk may fail at any line
         raise PipelineError.of(
             Category.CONFIGURATION,
             "the card list can't be read",
             details=f"{path}: {error.strerror or error}",
-            suggestion="run the same command again; another run may just have replaced it with a newer one",
+            suggestion="check the disk, then run the same command again; another run may just have replaced the list "
+            "with a newer one",
         ) from error
-    with file:
-        magic = file.read(2)
-        file.seek(0)
-        if magic == _GZIP_MAGIC:
-            with io.BufferedReader(igzip.IGzipFile(fileobj=file), 1 << 18) as plain:  # type: ignore[no-untyped-call]
-                yield plain
-        else:
-            yield file
 
 
 class _TooLarge(Exception):

@@ -52,8 +52,11 @@ class StoredIndex:
     def records(self) -> Records:
         """The N metadata records."""
         path = self._unchanged(self.folder.metadata)
-        with open(path, "rb") as file:
-            records = Records(file, path)
+        try:
+            with open(path, "rb") as file:
+                records = Records(file, path)
+        except OSError as error:
+            raise unreadable(path, error) from error
         if len(records) != self.count:
             raise disagreement(path, f"{len(records):,} lines, but the manifest counts {self.count:,} rows")
         return records

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from helpers.artifacts import unreadable
 from helpers.cards.bulk_list import kept_list
 from helpers.cards.card_list import logged_faces
 from helpers.cards.faces import CardFace, Selection
@@ -72,8 +73,10 @@ def catalogue(found: Sequence[Picture]) -> Catalogue:
             try:
                 digests.append(sha256_of(picture.path))
                 there.append(picture)
-            except OSError:
+            except FileNotFoundError:
                 pass  # counted below
+            except OSError as error:  # without it, a checkpoint would be of other pictures
+                raise unreadable(picture.path, error) from error
             progress.advance()
     if len(there) < len(found):
         warn(f"{len(found) - len(there):,} of {len(found):,} pictures are missing")
