@@ -224,10 +224,13 @@ def _add_model_options(parser: Parser) -> None:
 
 def add_model_option(parser: Parser, model: str, pretrained: str) -> None:
     """--model and --pretrained, with these defaults."""
-    what = "open_clip model; cards, this project's own, the best for photographs; or local-dir:PATH, a folder with a "
-    what += "model, which queries need, too"
+    what = "open_clip model; cards, this project's own, the best for photographs; hf-hub:OWNER/NAME, a model on the "
+    what += (
+        "Hugging Face hub (or the one at HF_ENDPOINT); or local-dir:PATH, a folder with a model; queries need it, too"
+    )
     parser.option("--model", words, model, "NAME", what)
-    parser.option("--pretrained", words, pretrained, "TAG", "open_clip's tag for its weights, or a weights file")
+    weights = "open_clip's tag for its weights, or a weights file; cards, hf-hub: and local-dir: have their own"
+    parser.option("--pretrained", words, pretrained, "TAG", weights)
 
 
 def add_device_option(parser: Parser) -> None:

@@ -129,7 +129,7 @@ def conditions(manifest: Manifest, settings: Recognition, args: EvaluateArgs) ->
     chosen = f" ({settings.conditions})" if settings.conditions else ""
     turn = "as they are" if args.turn == "0" else f"turned by {', '.join(map(str, TURNS[args.turn]))} degrees"
     return (
-        f"Index of {rows:,} faces, model {manifest.source.display_name}, hash weight {settings.hash_weight:g}\n"
+        f"Index of {rows:,} faces, model {manifest.source}, hash weight {settings.hash_weight:g}\n"
         f"Sure from margin + gap {settings.sure_above:g}{chosen}\n"
         f"Photographs of {args.photos}, {turn}; cards that are visible to {args.min_visible:g} or more"
     )

@@ -261,7 +261,8 @@ def main() -> None:
                 runs = designs(embedder, source, out, others=ending == "jpg")
                 compare(f"{model_name}, fp32, {ending}", runs, len(source.faces))
                 where_it_goes(embedder, source, plan_workers(embedder))
-        compare("ViT-B/32, bf16, jpg", designs(clip.at("bf16"), few, out, others=True), FEW)
+        clip.use("bf16")
+        compare("ViT-B/32, bf16, jpg", designs(clip, few, out, others=True), FEW)
         chosen = settle_precision(offline, "auto", [], lambda: sample(few.faces, few.cache, offline, SAMPLE))
         print(f"\nprecision of the offline model: {offline.precision} ({chosen})")
 

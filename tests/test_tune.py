@@ -31,7 +31,7 @@ from helpers.tune.pictures import Picture, catalogue, from_folder, hold_out, sam
 from helpers.tune.request import Recipe, TuneRequest
 from helpers.tune.stage import tune
 from helpers.tune.training import Trainer
-from tests.conftest import ROOT, Built, run_script, run_well
+from tests.conftest import ROOT, Built, needs_proc, run_script, run_well
 from tests.made_cache import make_tiny_model
 from tests.pictures import BROKEN, encoded, write
 
@@ -419,6 +419,18 @@ def test_a_damaged_checkpoint_is_named_and_no_resume_replaces_it(cards: Path, ti
     assert refused.returncode == 1
     assert "--no-resume" in refused.stderr
     assert tuned(cards, tiny, tmp_path, "--no-resume").returncode == 0
+
+
+@needs_proc
+def test_what_the_disk_does_not_give_is_neither_damaged_nor_missing(cards: Path, tiny: Path, tmp_path: Path) -> None:
+    found = [Picture(path, path.stem) for path in sorted(cards.iterdir())]
+    unreadable = tmp_path / "tuning.pt"
+    unreadable.symlink_to("/proc/self/mem")  # reading its beginning fails with EIO
+    with pytest.raises(PipelineError, match=r"tuning.pt can't be read") as caught:
+        tune(TuneRequest(out=tmp_path, device="cpu"), ModelSource(f"local-dir:{tiny}", None), found)
+    assert "--no-resume" not in caught.value.render()
+    with pytest.raises(PipelineError, match="can't be read"):
+        catalogue([*found, Picture(unreadable, "Unreadable")])
 
 
 def test_two_tunings_of_one_directory_do_not_mix(cards: Path, tiny: Path, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 def load_embedder(request: BuildRequest, report: BuildReport, ranks: Ranks = ALONE) -> Embedder:
     """Load the model, before any work is done; PipelineError if it can't be loaded."""
     source = find_model(request.model, request.pretrained)
-    say(f"Loading {source.display_name}")
+    say(f"Loading {source}")
     with report.phase("loading the model"):
         prefer_cached_weights(source, offline=request.offline)
         from helpers.embed.embedder import Embedder  # torch: seconds, see above

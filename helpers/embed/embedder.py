@@ -3,12 +3,12 @@
 Imports torch and open_clip, which take seconds: import it only when there is work for it.
 """
 
-import copy
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,6 +24,7 @@ from helpers.embed.model_source import NOT_ALIGNED, ModelSource
 from helpers.embed.models import (
     architecture,
     chosen_device,
+    computes_quick_gelu,
     configuration,
     fingerprint,
     load_model,
@@ -86,17 +87,20 @@ class Embedder:
     """A model's image tower on a device, and the one way from a decoded picture to a vector."""
 
     def __init__(self, source: ModelSource, preparation: Preparation, device: torch.device, model: Any) -> None:
-        """`model` is an open_clip model with its weights, in fp32; only its image tower is kept."""
+        """`model` is an open_clip model with its weights, in fp32; only its image tower is kept, on the device."""
         self.source = source
         self.preparation = preparation
         self.precision = "fp32"
         self.architecture = architecture(source)
         self._device = device
-        self.tower: torch.nn.Module = model.visual
-        self.fingerprint = fingerprint(self.tower)
+        self.fingerprint = fingerprint(model.visual)
+        with memory_named(device):
+            self.tower: torch.nn.Module = model.visual.to(device, memory_format=torch.channels_last)
         preprocessing = open_clip_transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
         # open_clip's own: size, mean and deviation, interpolation
         self.preprocessing = f"{preprocessing}, resized by torch"
+        self.model_input = {**asdict(preprocessing), "size": preprocessing.input_size[1:]}  # the same as numbers
+        self.quick_gelu = computes_quick_gelu(source)
         self._to_input = _spatial_part(preprocessing, preparation.size)
         self._mean, self._deviation = (
             torch.tensor(values, device=device).reshape(1, 3, 1, 1)
@@ -110,27 +114,40 @@ class Embedder:
         `number` selects one of several CUDA devices.
         """
         chosen = chosen_device(device, number)
-        return cls(source, preparation, chosen, load_model(source, chosen).to(memory_format=torch.channels_last))
+        return cls(source, preparation, chosen, load_model(source))
 
     @property
     def device(self) -> str:
         """The device it runs on: cpu, cuda, mps."""
         return self._device.type
 
-    def at(self, precision: str) -> "Embedder":
-        """Return a copy with weights in `precision`: fp32, bf16 or fp16. Rounding can't be undone."""
-        other = copy.copy(self)
-        if precision != self.precision:
-            with memory_named(self._device):
-                other.tower = copy.deepcopy(self.tower)
-                other.use(precision)
-        return other
-
     def use(self, precision: str) -> None:
-        """Convert the weights to `precision`."""
+        """Convert the weights to `precision`: fp32, bf16 or fp16. Rounding can't be undone."""
         with memory_named(self._device):
             self.tower.to(DTYPES[precision])
         self.precision = precision
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()  # torch would keep the memory of the weights as they were
+
+    @contextmanager
+    def tried_in(self, precision: str) -> Iterator[None]:
+        """Within the block the weights are in `precision`; then they are as they were, to the bit.
+
+        Meanwhile the exact ones are in the host's memory: the device never holds two models.
+        """
+        before, exact = self.precision, {name: tensor.data.cpu() for name, tensor in self._tensors()}
+        try:
+            self.use(precision)
+            yield
+        finally:
+            for name, tensor in self._tensors():
+                tensor.data = exact[name].to(self._device)
+            self.precision = before
+
+    def _tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """All that `use` converts."""
+        yield from self.tower.named_parameters()
+        yield from self.tower.named_buffers()
 
     def model_threads(self, cores: int) -> int:
         """How many threads should call `encode` at a time on `cores` cores, for the highest throughput.
@@ -204,7 +221,7 @@ class Embedder:
             raise PipelineError.of(
                 Category.BUILD,
                 "the model's output overflows",
-                details=f"{self.source.display_name} in {self.precision} on {self.device}",
+                details=f"{self.source} in {self.precision} on {self.device}",
                 suggestion="use --precision fp32",
             )
         return unit_rows(rows)
@@ -239,10 +256,12 @@ class TextEmbedder:
     """A model's text tower, in fp32, and the one way from a text to a vector."""
 
     def __init__(self, source: ModelSource, device: torch.device, model: Any) -> None:
-        """`model` is an open_clip model with its weights, in fp32."""
+        """`model` is an open_clip model with its weights, in fp32; its image tower is dropped."""
         self.fingerprint = fingerprint(model.visual)  # of the image tower that it was trained with
         self._device = device
-        self._model = model
+        del model.visual
+        with memory_named(device):
+            self._model = model.to(device)
         self._tokenize = load_tokenizer(source)
 
     @classmethod
@@ -254,7 +273,7 @@ class TextEmbedder:
             raise _no_text_tower(source, "it was tuned on pictures alone (tune_model.py --blend keeps text search)")
         if config is not None and "text_cfg" not in config:
             raise _no_text_tower(source, "its configuration has no text_cfg")
-        model = load_model(source, chosen)
+        model = load_model(source)
         if _is_untrained(model.logit_scale, (config or {}).get("init_logit_scale", _initial_logit_scale(model))):
             raise _no_text_tower(
                 source, f"its logit_scale is {float(model.logit_scale):.4f}, where open_clip starts the training"
@@ -271,7 +290,7 @@ class TextEmbedder:
 def _no_text_tower(source: ModelSource, reason: str) -> PipelineError:
     return PipelineError.of(
         Category.CONFIGURATION,
-        f"{source.display_name} has no trained text tower, so it can't search by text",
+        f"{source} has no trained text tower, so it can't search by text",
         details=reason,
         suggestion="build the index with a model that was trained on pictures with texts, as the default was",
     )

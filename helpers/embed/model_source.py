@@ -1,6 +1,7 @@
 """Which model, and from where: what can be checked before importing torch, so that a hopeless run fails at once."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import msgspec
 
 from helpers.about import DEFAULT_USER_AGENT
+from helpers.artifacts import unreadable
 from helpers.errors import BAD_JSON, Category, PipelineError
 from helpers.net.probe import probe
 
@@ -54,13 +56,20 @@ class ModelSource:
 
     @property
     def tuning(self) -> dict[str, Any] | None:
-        """How tune_model.py made it; None for other models. PipelineError if the file that says so is damaged."""
-        path = self.folder and self.folder / TUNING
-        if not path or not _is_file(path):
+        """How tune_model.py made it; None for other models.
+
+        PipelineError if the file that says so is damaged or can't be read.
+        """
+        if not self.folder:
             return None
+        path = self.folder / TUNING
         try:
             return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        except (OSError, *BAD_JSON) as error:
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise unreadable(path, error) from error
+        except BAD_JSON as error:
             raise PipelineError.of(
                 Category.CONFIGURATION,
                 f"{path} is damaged",
@@ -79,11 +88,19 @@ class ModelSource:
 
     @property
     def display_name(self) -> str:
-        """What people call it: OpenAI's `ViT-B/32` for open_clip's `ViT-B-32-quickgelu`."""
+        """What people call it: OpenAI's `ViT-B/32` for open_clip's `ViT-B-32-quickgelu`. Several may share it."""
         if self.names_weights:
             return self.name
-        family, _, patch = self.model.removesuffix("-quickgelu").rpartition("-")
-        return f"{family}/{patch}" if family else patch
+        return re.sub(r"(ViT-[A-Za-z]+)-(\d+)", r"\1/\2", self.model.removesuffix("-quickgelu"))
+
+    @property
+    def weights(self) -> str | None:
+        """The tag or the file's name, without its folder; None if the model names its weights."""
+        return self.pretrained and Path(self.pretrained).name
+
+    def __str__(self) -> str:
+        """Model and weights, so that it can't be taken for another one."""
+        return f"{self.name} ({self.weights})" if self.weights else self.name
 
 
 def find_model(model: str, pretrained: str) -> ModelSource:
@@ -112,16 +129,21 @@ def find_model(model: str, pretrained: str) -> ModelSource:
 def _require_model(source: ModelSource) -> None:
     """PipelineError if a folder that should hold a model does not, or what it says of itself is damaged."""
     assert source.folder  # noqa: S101  # it is local
-    if not _is_file(source.folder / CONFIGURATION):
+    path = source.folder / CONFIGURATION
+    try:
+        os.stat(path)  # noqa: PTH116  # `_is_file` would take an error of the disk for a folder without a model
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         advice = "pass the model's folder as --model local-dir:PATH, or restore the one that the index was built with; "
         raise PipelineError.of(
             Category.CONFIGURATION,
             f"{source.folder} holds no open_clip model",
-            details=f"{source.folder / CONFIGURATION} does not exist",
+            details=f"{path} does not exist",
             suggestion="restore this project's models/cards: git checkout models/cards, or make card-encoder"
             if source.model == SHIPPED
             else advice + "--model cards comes with this project",
-        )
+        ) from error
+    except OSError as error:
+        raise unreadable(path, error) from error
     _ = source.tuning
 
 

@@ -4,13 +4,16 @@ Imports torch and open_clip, which take seconds: import it only when there is wo
 """
 
 import difflib
+import errno
 import hashlib
 import json
 import logging
+import os
 import pickle
+import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,11 +23,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save
 
+from helpers.artifacts import unreadable
 from helpers.atomic_io import atomic_set, atomic_write_json
 from helpers.embed.model_source import CONFIGURATION, LOCAL_DIR, ModelSource
 from helpers.errors import Category, PipelineError, first_line
+from helpers.talk import say, warn
 
-logging.getLogger().addHandler(logging.NullHandler())  # open_clip uses the root logger; we see errors as exceptions
+# open_clip warns through the root logger, whose functions add a handler of their own where there is none. What it warns
+# of while a model or a tokenizer is loaded is told, see `_heard`.
+logging.getLogger().addHandler(logging.NullHandler())
+_DISK_ERRORS = (errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM)  # of a file that is there
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and MPS word it, and the CPU
 # What open_clip raises for a model or weights that can't be loaded; safetensors' error is a plain Exception.
 LOAD_ERRORS = (
@@ -32,21 +40,117 @@ LOAD_ERRORS = (
     SafetensorError,
 )
 WEIGHTS = "open_clip_model.safetensors"
-_LOADING = threading.Lock()  # catch_warnings and torch's initialisers change what all threads share
+QUICK_GELU = "-quickgelu"  # how open_clip ends the name of a model that computes QuickGELU in place of GELU
+_ACTIVATION = {True: "QuickGELU", False: "GELU"}
+_OF_ALL_WEIGHTS = ("mean", "std", "interpolation", "resize_mode")  # the size depends on the model alone
+_LOADING = threading.Lock()  # catch_warnings, the root logger and torch's initialisers: all threads share them
 
 
-def load_model(source: ModelSource, device: torch.device) -> Any:
-    """The open_clip model with its weights, in fp32; PipelineError if it can't be loaded."""
-    try:
-        with _LOADING, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with memory_named(device):
+def load_model(source: ModelSource) -> Any:
+    """The open_clip model with its weights, in fp32, on the CPU; what open_clip warns of is told.
+
+    PipelineError if it can't be loaded, or would compute something else than it was trained to.
+    """
+    _require_activation(source)
+    with _heard() as said:
+        try:
+            with memory_named(torch.device("cpu")):
                 model = open_clip.create_model(
-                    source.address, pretrained=source.pretrained, device=device, require_pretrained=True
+                    source.address,
+                    pretrained=source.pretrained,
+                    require_pretrained=True,
+                    force_preprocess_cfg=_preprocessing_of_file(source),
                 )
-    except LOAD_ERRORS as error:
-        raise _unavailable(source, error) from error
+        except LOAD_ERRORS as error:
+            raise _unavailable(source, error, said) from error
+    _tell(said)
+    if (other := other_activation(source)) and _weights_file(source):
+        quick = computes_quick_gelu(source)
+        say(
+            f"It computes {_ACTIVATION[quick]}; if {source.weights} was trained with {_ACTIVATION[not quick]}, "
+            f"use --model {other}"
+        )
     return model.eval().requires_grad_(False)
+
+
+def _require_activation(source: ModelSource) -> None:
+    """PipelineError if the weights were trained with another activation than the model has: open_clip only warns.
+
+    A model without a namesake that has the other one is what it should be: roberta-ViT-B-32 computes QuickGELU, which
+    only open_clip's list of its weights does not say.
+    """
+    name, other = _config_name(source), other_activation(source)
+    if other is None or source.pretrained is None or source.is_local:
+        return
+    weights = open_clip.get_pretrained_cfg(name, source.pretrained) or open_clip.get_pretrained_cfg(
+        other, source.pretrained
+    )
+    computes, wanted = computes_quick_gelu(source), bool(weights.get("quick_gelu"))
+    if weights and computes != wanted:
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            f"{name} computes {_ACTIVATION[computes]}, but the weights {source.pretrained} were trained with "
+            f"{_ACTIVATION[wanted]}",
+            details="every embedding would be wrong",
+            suggestion=f"use --model {other} --pretrained {source.pretrained}; build an index that was built with "
+            f"{name} again",
+        )
+
+
+def computes_quick_gelu(source: ModelSource) -> bool:
+    """Whether the model computes QuickGELU in place of GELU."""
+    return bool((configuration(source) or {}).get("quick_gelu"))
+
+
+def other_activation(source: ModelSource) -> str | None:
+    """open_clip's model that differs from this one only in its activation; None if it has none."""
+    name = _config_name(source)
+    other = name.removesuffix(QUICK_GELU) if name.endswith(QUICK_GELU) else name + QUICK_GELU
+    return other if other in open_clip.list_models() else None
+
+
+def _preprocessing_of_file(source: ModelSource) -> dict[str, Any] | None:
+    """For weights from a file, what all published weights of the model agree on: open_clip would take OpenAI's.
+
+    SigLIP's, for one, want another mean and deviation. None if they don't agree, or there are none.
+    """
+    if not _weights_file(source):
+        return None
+    name = _config_name(source)
+    published = [open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
+    wanted = [{key: weights[key] for key in _OF_ALL_WEIGHTS} for weights in published]
+    return wanted[0] if wanted and all(one == wanted[0] for one in wanted) else None
+
+
+def _weights_file(source: ModelSource) -> bool:
+    return source.is_local and not source.folder
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """Collect what libraries warn of in the block, but for deprecations; filters that are set stay in force."""
+    said: list[str] = []
+
+    def hear(message: Warning | str, category: type[Warning], *_more: object) -> None:
+        if issubclass(category, (UserWarning, RuntimeWarning)):
+            said.append(str(message))
+
+    handler = logging.Handler()
+    handler.addFilter(lambda record: record.levelno == logging.WARNING)  # errors are raised as well
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    with _LOADING, warnings.catch_warnings():
+        warnings.simplefilter("always", append=True)
+        warnings.showwarning = hear  # type: ignore[assignment]
+        logging.getLogger().addHandler(handler)
+        try:
+            yield said
+        finally:
+            logging.getLogger().removeHandler(handler)
+
+
+def _tell(said: Iterable[str]) -> None:
+    for words in dict.fromkeys(said):
+        warn(f"open_clip: {words}")
 
 
 def set_width(tower: torch.nn.Module, width: int) -> None:
@@ -108,14 +212,17 @@ def _write_configuration(folder: Path, source: ModelSource, model: Any, width: i
 def load_tokenizer(source: ModelSource) -> Any:
     """The model's tokenizer; PipelineError if it can't be loaded."""
     try:
-        return open_clip.get_tokenizer(_config_name(source))
+        with _heard() as said:
+            tokenizer = open_clip.get_tokenizer(_config_name(source))
     except (*LOAD_ERRORS, ImportError) as error:
         raise PipelineError.of(
             Category.CONFIGURATION,
-            f"the tokenizer of {source.display_name} could not be loaded",
+            f"the tokenizer of {source} could not be loaded",
             details=first_line(error),
             suggestion="check the connection to the model hub; some need: pip install transformers sentencepiece",
         ) from error
+    _tell(said)
+    return tokenizer
 
 
 def fingerprint(tower: torch.nn.Module) -> str:
@@ -180,8 +287,11 @@ def chosen_device(wanted: str, number: int = 0) -> torch.device:
     return torch.device(wanted, number % torch.cuda.device_count()) if wanted == "cuda" else torch.device(wanted)
 
 
-def _unavailable(source: ModelSource, error: Exception) -> PipelineError:
-    if not source.names_weights and source.model not in open_clip.list_models():
+def _unavailable(source: ModelSource, error: Exception, said: Iterable[str] = ()) -> PipelineError:
+    """The error for a model that can't be loaded, with what open_clip `said` before it gave up."""
+    if failure := _failure_of_disk(error):
+        return unreadable(source.folder or Path(source.pretrained or source.model), failure)
+    if not source.names_weights and _config_name(source) not in open_clip.list_models():
         near = difflib.get_close_matches(source.model, open_clip.list_models(), n=3)
         return PipelineError.of(
             Category.CONFIGURATION,
@@ -191,12 +301,24 @@ def _unavailable(source: ModelSource, error: Exception) -> PipelineError:
             + 'list them: python -c "import open_clip; print(open_clip.list_models())"; '
             "for a model in a local folder use --model local-dir:PATH",
         )
-    tags = open_clip.list_pretrained_tags_by_model(source.model)
+    tags = open_clip.list_pretrained_tags_by_model(_config_name(source))
+    pretrained = [f"--pretrained {source.pretrained}"] if source.pretrained else []
     return PipelineError.of(
         Category.CONFIGURATION,
         f"the weights of {source.model} could not be loaded",
-        details=f"--pretrained {source.pretrained}: {error}" if source.pretrained else str(error),
+        details=" ".join("; ".join([*pretrained, str(error), *said]).split()),  # the hub's answers have many lines
         suggestion="check the connection to the model hub, or use local weights: --pretrained FILE, or --model "
         "local-dir:PATH, or --model cards, the encoder that comes with this project"
         + (f"; tags of this model: {', '.join(tags)}" if tags else ""),
     )
+
+
+def _failure_of_disk(error: BaseException | None) -> OSError | None:
+    """The error of the disk that made open_clip raise `error`, if one did: what lies there may be whole."""
+    while error is not None:
+        in_words = re.search(r"\(os error (\d+)\)", str(error))  # safetensors', which is written in Rust
+        number = (isinstance(error, OSError) and error.errno) or (int(in_words[1]) if in_words else 0)
+        if number in _DISK_ERRORS:
+            return OSError(number, os.strerror(number))
+        error = error.__cause__ or error.__context__
+    return None

@@ -40,20 +40,22 @@ def settle_precision(
 def _tried(embedder: Embedder, fast: Sequence[str], pictures: Sequence[torch.Tensor]) -> str:
     """Set `embedder` to the first of the `fast` precisions that is exact enough on `pictures`; return the findings."""
     exact = embedder.encode(pictures) if pictures else np.empty((0, 1), np.float32)
-    found = []
+    refused = []
     for precision in fast:
         try:
-            shift = largest_shift(exact, embedder.at(precision).encode(pictures)) if len(exact) else None
+            with embedder.tried_in(precision):
+                shift = largest_shift(exact, embedder.encode(pictures)) if len(exact) else None
         except (RuntimeError, PipelineError) as error:  # not supported by the device, or it overflows
-            found.append(f"{precision} fails here ({first_line(error)})")
+            refused.append(f"{precision} fails here ({first_line(error)})")
             continue
         if shift is None:
             return "auto: too few different pictures to try another one on"
-        found.append(f"{precision} moves a row by {shift:.2f} of the way to its nearest neighbour")
+        measured = f"shifts embeddings by {shift:.0%} of the distance to their nearest neighbour"
         if shift <= MAX_SHIFT:
             embedder.use(precision)
-            break
-    return f"auto: {', '.join(found)} ({len(pictures)} pictures)"
+            return f"auto: {'; '.join([measured, *refused])}"
+        refused.append(f"{precision} {measured}, more than {MAX_SHIFT:.0%}")
+    return f"auto: {'; '.join(refused)}"
 
 
 def precision_of_query(device: str, precision: str) -> str:

@@ -202,7 +202,7 @@ class QueryEngine:
         stored = open_index(folder)
         records = stored.records()
         find_model_of(stored)
-        say(f"Loading {stored.manifest.source.display_name} and {stored.count:,} rows")
+        say(f"Loading {stored.manifest.source} and {stored.count:,} rows")
         from helpers.index.faiss_index import CardIndex  # faiss and torch: seconds, so only once the files are checked
 
         index, hashes = CardIndex.of(stored), stored.hashes()

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from helpers.about import VERSION
+from helpers.artifacts import unreadable
 from helpers.atomic_io import atomic_path, atomic_write_json, utc_timestamp
 from helpers.build.ranks import ALONE, Ranks
 from helpers.embed.embedder import Embedder, TextEmbedder
@@ -69,13 +70,13 @@ def tune(request: TuneRequest, source: ModelSource, found: Sequence[Picture], ra
     _require_possible(request, source, ranks)
     device = chosen_device(request.device, ranks.local_rank)
     text = _text_embedder(request, source) if ranks.leads else None
-    say(f"Loading {source.display_name}")
-    model = load_model(source, device)
+    say(f"Loading {source}")
+    model = load_model(source)
     base_sha256 = fingerprint(model.visual)
     if request.width:
         set_width(model.visual, request.width)
     side = int(np.ravel(model.visual.image_size)[0])
-    embedder = Embedder(source, Preparation(side, "pad"), device, model.to(memory_format=torch.channels_last))
+    embedder = Embedder(source, Preparation(side, "pad"), device, model)
     base = merged(embedder.tower)
     run = _Run(request, catalogue(found), embedder, base_sha256, side, ranks)
     with embedder.for_many(), embedder.can_be_given_up() as give_up:
@@ -294,7 +295,9 @@ class _Run:
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
             theirs, ours = state["key"], self._key()
             problems = [f"{name} was {theirs[name]}, now {ours[name]}" for name in ours if theirs[name] != ours[name]]
-        except (OSError, RuntimeError, TypeError, ValueError, LookupError, EOFError, pickle.UnpicklingError) as error:
+        except OSError as error:
+            raise unreadable(self.checkpoint, error) from error
+        except (RuntimeError, TypeError, ValueError, LookupError, EOFError, pickle.UnpicklingError) as error:
             problems = [f"it is damaged: {error}"]
         if problems:
             raise PipelineError.of(
@@ -331,7 +334,7 @@ class _Run:
         return {
             "version": VERSION,
             "timestamp": utc_timestamp(),
-            "base": self._embedder.source.display_name,
+            "base": str(self._embedder.source),
             "settings": self._key() | lasting | {"blend": request.blend},
             "text": NOT_ALIGNED if summary.text_kept is None else "kept",
             **msgspec.to_builtins(summary),
