@@ -19,6 +19,7 @@ import torch
 from PIL import Image, ImageOps
 
 from helpers.cards.image_cache import ImageCache
+from helpers.index import manifest
 from tests.conftest import ROOT, Built, run_script
 from tests.faulty_server import faulty_server
 from tests.kills import KILLED, run_signalled_before, run_until
@@ -406,3 +407,19 @@ def test_the_manifest_does_not_say_more_than_the_files(built: Built) -> None:
     assert set(manifest["environment"]) >= {
         *("python_version", "numpy_version", "torch_version", "faiss_version", "clip_model")
     }
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="asks git")
+def test_the_commit_is_this_projects_not_that_of_a_repository_around_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("-c", "user.name=A", "-c", "user.email=a@example", "commit", "--quiet", "--allow-empty", "-m", "Another's")
+    for command in (("init", "--quiet"), words, ("rev-parse", "HEAD")):
+        done = subprocess.run(["git", *command], cwd=tmp_path, capture_output=True, text=True, check=True)
+    monkeypatch.setattr(manifest, "_ROOT", tmp_path)
+    assert manifest.git_commit() == done.stdout.strip()
+    monkeypatch.setattr(manifest, "_ROOT", tmp_path / "project")
+    (tmp_path / "project").mkdir()
+    assert manifest.git_commit() is None
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / ".git"))  # as in a hook
+    assert manifest.git_commit() is None

@@ -8,11 +8,15 @@ from typing import Any
 
 import imagehash
 import numpy as np
+import open_clip
 import pytest
+import torch
 from numpy.typing import NDArray
-from PIL import Image
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image, ImageOps
 
 from helpers.cards.image_cache import ImageCache
+from helpers.embed.model_source import ModelSource
 from tests.conftest import Built, run_script, run_well, without_hashes
 from tests.kills import KILLED, run_signalled_before
 
@@ -56,6 +60,58 @@ def test_a_client_finds_every_drawn_card(recognised: Built, tmp_path: Path) -> N
     rows = np.load(recognised.index / "mtg_embeddings.npy")
     assert records == recognised.records()
     assert np.array_equal((rows @ decoded.T).argmax(axis=1), np.arange(len(rows)))
+
+
+def test_a_client_can_embed_a_picture_as_the_index_was_by_what_the_metadata_says(built: Built, tmp_path: Path) -> None:
+    out = export(built.index, tmp_path / "browser")
+    meta, records = json.loads((out / "meta.json").read_text()), built.records()
+    model, steps = meta["model"], meta["preprocessing"]
+    weights = built.manifest()["model"]["weights_sha256"]
+    assert model == {
+        **{"clip_model": "local-dir:tiny", "name": "local-dir:tiny", "pretrained": None, "quick_gelu": False},
+        **{"weights_sha256": weights, "precision": "fp32", "embedding_dim": 512},
+    }
+    assert str(built.model.parent) not in (out / "meta.json").read_text()
+    tower = open_clip.create_model(f"local-dir:{built.model}").eval().visual
+    prepare = image_transform_v2(PreprocessCfg(**steps["input"]), is_train=False)
+    assert (steps["fit"], steps["interpolation"]) == ("pad", "bicubic")
+    image = Image.open(ImageCache(built.cache).path_for(records[2]["image_url"])).convert("RGB")
+    side = (steps["target_size"],) * 2
+    canvas = ImageOps.pad(image, side, Image.Resampling.BICUBIC, color=tuple(steps["background"]))
+    with torch.inference_mode():
+        row = tower(prepare(canvas)[None]).numpy()[0]
+    assert float(np.load(built.index / "mtg_embeddings.npy")[2] @ row / np.linalg.norm(row)) > 0.999
+
+
+def test_an_index_that_does_not_say_its_numbers_yet_is_exported_without(built: Built, tmp_path: Path) -> None:
+    index = Path(shutil.copytree(built.index, tmp_path / "index"))
+    manifest = built.manifest()
+    for name in ("input", "quick_gelu"):
+        assert manifest["model"].pop(name) is not None
+    (index / "build_manifest.json").write_text(json.dumps(manifest))
+    out = export(index, tmp_path / "browser")
+    read_as_a_client(out)
+    meta = json.loads((out / "meta.json").read_text())
+    assert (meta["preprocessing"]["input"], meta["model"]["quick_gelu"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("model", "pretrained", "people", "both"),
+    [
+        ("ViT-B-32-quickgelu", "openai", "ViT-B/32", "ViT-B-32-quickgelu (openai)"),
+        ("ViT-B-32", "laion2b_s34b_b79k", "ViT-B/32", "ViT-B-32 (laion2b_s34b_b79k)"),
+        ("ViT-L-14-336-quickgelu", "openai", "ViT-L/14-336", "ViT-L-14-336-quickgelu (openai)"),
+        ("ViT-B-16-SigLIP", "webli", "ViT-B/16-SigLIP", "ViT-B-16-SigLIP (webli)"),
+        ("RN50-quickgelu", "/somebodys/weights.pt", "RN50", "RN50-quickgelu (weights.pt)"),
+        ("hf-hub:someone/tiny-quickgelu", None, "hf-hub:someone/tiny-quickgelu", "hf-hub:someone/tiny-quickgelu"),
+        ("cards", None, "cards", "cards"),
+    ],
+)
+def test_a_model_is_told_so_that_it_can_not_be_taken_for_another(
+    model: str, pretrained: str | None, people: str, both: str
+) -> None:
+    source = ModelSource(model, pretrained)
+    assert (source.display_name, str(source)) == (people, both)
 
 
 def test_a_client_finds_the_hash_of_every_picture(built: Built, tmp_path: Path) -> None:

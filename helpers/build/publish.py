@@ -49,7 +49,9 @@ def publish(
             with open(staged.metadata, "wb") as file:
                 file.writelines(faces.line(number) for number in found.there.tolist())
         index, recalls = _index(staged, request, embedder, report, ranks)
-        model = Model.of(embedder.source, embedder.settings, index.width)
+        model = Model.of(
+            embedder.source, embedder.settings, index.width, embedder.model_input, quick_gelu=embedder.quick_gelu
+        )
         columns = [staged.column(name) for name in Rows.names()]
         manifest = Manifest(
             version=MANIFEST_VERSION,
@@ -81,7 +83,7 @@ def _index(
 ) -> tuple[CardIndex, dict[int, float]]:
     """The index, with the efSearch it needs, and the recall@10 measured to choose that."""
     rows: NDArray[np.float32] = np.load(staged.column("embeddings"), mmap_mode="r")
-    check_unit_rows(rows, embedder.source.display_name)
+    check_unit_rows(rows, str(embedder.source))
     if ranks > 1:
         use_threads(usable_cores())
     say(f"Indexing {len(rows):,} rows of width {rows.shape[1]}")

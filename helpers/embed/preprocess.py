@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 BACKGROUND = (0, 0, 0)  # behind transparent corners and beside a padded card: the colour of most card borders
+INTERPOLATION = "bicubic"
 _ORIENTATION = 0x0112  # EXIF's tag
 
 
@@ -62,7 +63,10 @@ def _resized(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
     from torchvision.transforms.v2 import functional as transforms
 
     resized: torch.Tensor = transforms.resize(
-        pixels.permute(2, 0, 1), [height, width], interpolation=transforms.InterpolationMode.BICUBIC, antialias=True
+        pixels.permute(2, 0, 1),
+        [height, width],
+        interpolation=transforms.InterpolationMode(INTERPOLATION),
+        antialias=True,
     )
     return resized.permute(1, 2, 0)
 

@@ -14,7 +14,9 @@ from helpers.artifacts import IndexFolder
 from helpers.atomic_io import atomic_set, disk_errors_named
 from helpers.cards.faces import Records
 from helpers.embed.dhash import DHASH
+from helpers.embed.preprocess import BACKGROUND, INTERPOLATION
 from helpers.embed.vectors import BROWSER_FORMAT_VERSION, QUANTIZATION, check_unit_rows, quantize
+from helpers.index.manifest import Manifest
 from helpers.index.store import StoredIndex
 from helpers.talk import human_bytes
 
@@ -49,8 +51,8 @@ def _metadata_json(stored: StoredIndex, records: Records, *, hashed: bool) -> It
         "version": BROWSER_FORMAT_VERSION,
         "quantization": QUANTIZATION,
         "shape": [stored.count, stored.width],
-        "model": {"clip_model": manifest.environment.clip_model, "weights_sha256": manifest.model.weights_sha256},
-        "preprocessing": {"target_size": manifest.parameters.target_size, "fit": manifest.parameters.fit},
+        "model": _model(manifest),
+        "preprocessing": _preprocessing(manifest),
         "recognition": manifest.recognition,
         "built": manifest.timestamp,
     }
@@ -60,3 +62,28 @@ def _metadata_json(stored: StoredIndex, records: Records, *, hashed: bool) -> It
     for row, face in enumerate(records):
         yield (b",\n" if row else b"") + face.to_json()
     yield b"\n]}\n"
+
+
+def _model(manifest: Manifest) -> dict[str, Any]:
+    """How open_clip loads the model that made the vectors."""
+    model = manifest.model
+    return {
+        "clip_model": manifest.environment.clip_model,
+        "weights_sha256": model.weights_sha256,
+        "name": manifest.source.name,
+        "pretrained": manifest.source.weights,
+        "quick_gelu": model.quick_gelu,
+        "precision": model.precision,
+        "embedding_dim": model.embedding_dim,
+    }
+
+
+def _preprocessing(manifest: Manifest) -> dict[str, Any]:
+    """What happens to a picture: it is fitted to a square canvas, then to the model's input."""
+    return {
+        "target_size": manifest.parameters.target_size,
+        "fit": manifest.parameters.fit,
+        "background": BACKGROUND,  # RGB, beside a padded card and behind transparent corners
+        "interpolation": INTERPOLATION,  # to the canvas, with antialiasing
+        "input": manifest.model.input,
+    }

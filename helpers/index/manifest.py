@@ -13,6 +13,7 @@ from helpers.embed.model_source import ModelSource
 from helpers.embed.preprocess import Preparation
 from helpers.embed.settings import Settings
 
+_ROOT = Path(__file__).resolve().parents[2]
 MANIFEST_VERSION = "1.0.0"
 
 
@@ -74,12 +75,16 @@ class Model(msgspec.Struct, frozen=True):
     weights_sha256: str
     embedding_dim: int
     precision: str = "fp32"
-    preprocessing: str = ""  # open_clip's own; older indexes lack it
+    preprocessing: str = ""  # open_clip's own, as its text: rows with another one can't be mixed; older indexes lack it
     architecture_sha256: str = ""  # of the image tower's configuration; older indexes lack it
     tuning: dict[str, Any] | None = None  # how tune_model.py made it; other models have none
+    input: dict[str, Any] | None = None  # `preprocessing` as open_clip's PreprocessCfg has it; older indexes lack it
+    quick_gelu: bool | None = None  # whether it computes QuickGELU in place of GELU; older indexes lack it
 
     @classmethod
-    def of(cls, source: ModelSource, settings: Settings, width: int) -> "Model":
+    def of(
+        cls, source: ModelSource, settings: Settings, width: int, model_input: dict[str, Any], *, quick_gelu: bool
+    ) -> "Model":
         """The model of `source`, whose rows have `width` dimensions and `settings`."""
         return cls(
             source.model,
@@ -90,6 +95,8 @@ class Model(msgspec.Struct, frozen=True):
             settings.preprocessing,
             settings.architecture_sha256,
             source.tuning,
+            model_input,
+            quick_gelu,
         )
 
 
@@ -176,12 +183,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def git_commit() -> str | None:
-    """The commit of this tool, if it runs from a checkout."""
-    here = Path(__file__).parent
+    """The commit of this tool, if it runs from a checkout of its own."""
+    repository = _ROOT / ".git"  # named, or git would take that of a folder above, or $GIT_DIR
+    command = ["git", "--git-dir", str(repository), "rev-parse", "HEAD"]
     try:
-        answer = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=5
-        )
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip()
