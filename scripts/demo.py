@@ -34,6 +34,7 @@ from helpers.cards.image_cache import ImageCache
 from helpers.cli_validation import Parser, number, path
 from helpers.ending import run
 from helpers.errors import Category, ExitCode, PipelineError, Problem
+from helpers.index.store import StoredIndex
 from helpers.locks import sole_holder
 from helpers.recognise.camera import Conditions
 from helpers.talk import human_bytes
@@ -176,6 +177,10 @@ def run_demo(args: DemoArgs) -> int:
         # --refresh: the list of an earlier demo may have other cards
         show.run("download", "download_images.py", *list_flags, "--api-url", address, "--refresh")
     show.run("embed and index", "build_embeddings.py", *list_flags, "--out", index, "--model", "cards", "--offline")
+    counts = StoredIndex(IndexFolder(ROOT / index)).manifest.statistics
+    if counts.missing_from_cache:
+        missing = f"{counts.missing_from_cache} of {counts.total_records} are missing on purpose"
+        print(f"\n{missing}: Scryfall's list, too, has cards whose pictures are not there")
     show.run("export", "export_for_browser.py", "--input-dir", index, "--output-dir", index)
     wanted = ("--count", str(args.photographs))
     show.run("photograph", "scripts/take_photographs.py", "--table", table, "--out", photos, *wanted)

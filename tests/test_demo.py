@@ -1,6 +1,7 @@
 """The demo, small: what it says is so, and its page shows what there is."""
 
 import csv
+import json
 import re
 from html import unescape
 from pathlib import Path
@@ -33,6 +34,14 @@ def test_it_ends_with_how_many_were_right_how_long_it_took_what_is_where_and_wha
     assert len(re.findall(r"^  \S+\.?\w* ", written, re.MULTILINE)) == len(list(folder.iterdir()))
     assert "query_index.py PICTURE" in end
     assert "build_mtg_faiss.py --limit 200" in end
+
+
+def test_it_says_which_pictures_are_missing_on_purpose(shown: tuple[str, Path]) -> None:
+    said, folder = shown
+    counts = json.loads((folder / "index_out" / "build_manifest.json").read_text())["statistics"]
+    assert counts["missing_from_cache"]
+    missing = f"{counts['missing_from_cache']} of {counts['total_records']} are missing on purpose"
+    assert said.index("missing from the cache:") < said.index(missing) < said.index("export_for_browser.py")
 
 
 def test_the_commands_it_shows_are_those_of_the_readme(shown: tuple[str, Path]) -> None:
