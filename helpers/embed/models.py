@@ -92,8 +92,7 @@ def _require_activation(source: ModelSource) -> None:
             f"{name} computes {_ACTIVATION[computes]}, but the weights {source.pretrained} were trained with "
             f"{_ACTIVATION[wanted]}",
             details="every embedding would be wrong",
-            suggestion=f"use --model {other} --pretrained {source.pretrained}; build an index that was built with "
-            f"{name} again",
+            suggestion=f"use --model {other} --pretrained {source.pretrained}; rebuild indexes made with {name}",
         )
 
 
