@@ -177,10 +177,7 @@ def run_demo(args: DemoArgs) -> int:
         # --refresh: the list of an earlier demo may have other cards
         show.run("download", "download_images.py", *list_flags, "--api-url", address, "--refresh")
     show.run("embed and index", "build_embeddings.py", *list_flags, "--out", index, "--model", "cards", "--offline")
-    counts = StoredIndex(IndexFolder(ROOT / index)).manifest.statistics
-    if counts.missing_from_cache:
-        missing = f"{counts.missing_from_cache} of {counts.total_records} are missing on purpose"
-        print(f"\n{missing}: Scryfall's list, too, has cards whose pictures are not there")
+    print(missing_on_purpose(ROOT / index), end="")
     show.run("export", "export_for_browser.py", "--input-dir", index, "--output-dir", index)
     wanted = ("--count", str(args.photographs))
     show.run("photograph", "scripts/take_photographs.py", "--table", table, "--out", photos, *wanted)
@@ -192,6 +189,15 @@ def run_demo(args: DemoArgs) -> int:
     write_page(demo, truth, found, f"{named} of {len(truth)} named in the whole photograph.")
     sum_up(demo, show, named, len(truth))
     return ExitCode.OK if named >= ENOUGH * len(truth) else ExitCode.NOT_RECOGNISED
+
+
+def missing_on_purpose(index: Path) -> str:
+    """What to say of cards without a picture, which would otherwise seem a fault; nothing if there are none."""
+    counts = StoredIndex(IndexFolder(index)).manifest.statistics
+    if not counts.missing_from_cache:
+        return ""
+    missing = f"{counts.missing_from_cache} of {counts.total_records} are missing on purpose"
+    return f"\n{missing}: Scryfall's list, too, has cards whose pictures are not there\n"
 
 
 def ask(show: Show, index: Path, photos: Sequence[Path]) -> list[dict[str, Any]]:
