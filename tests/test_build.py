@@ -62,6 +62,8 @@ def test_all_files_agree(built: Built) -> None:
     assert type(index) is faiss.IndexHNSWFlat
     assert np.array_equal(np.stack([index.reconstruct(i) for i in range(FACES)]), rows)
     assert index.hnsw.efSearch == manifest["parameters"]["hnsw_ef_search"]
+    assert manifest["found_by_itself"] == {"checked": FACES, "found": FACES}
+    assert manifest["target_recall_at_10"] == 0.999
     assert manifest["statistics"] == {
         "total_records": FACES,
         "successful_embeddings": FACES,

@@ -17,7 +17,8 @@ QUANTIZATION: dict[str, Any] = {
     "dtype": "int8",
     "scale_factor": SCALE_FACTOR,
     "original_dtype": "float32",
-    "note": "round(x * 127) to the nearest; divide by 127, do not normalise again, the dot product is the cosine",
+    "note": "round(x * 127) to the nearest; divide by 127, do not normalise again, the dot product is the cosine; "
+    "rounding can take it a little above 1, with int8 on both sides to 1.02: take that as 1",
 }
 
 

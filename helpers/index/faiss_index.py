@@ -7,6 +7,7 @@ which reaches a recall@10 of only 95 %; here it is chosen by measurement when th
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 if sys.platform == "darwin":
     # torch and faiss-cpu each bundle an OpenMP library, and the second to load aborts the process or crashes in a
@@ -21,15 +22,22 @@ from helpers.artifacts import disagreement
 from helpers.embed.dhash import HASH_BITS
 from helpers.embed.vectors import unit_rows
 from helpers.errors import Category, PipelineError
+from helpers.index.graph import Links
+from helpers.index.manifest import FoundByItself
 from helpers.index.store import StoredIndex
+from helpers.index.twins import first_twins
 
 FAISS_VERSION: str = faiss.__version__
 EF_SEARCH_LADDER = (32, 64, 128, 256, 512, 1024)
 TARGET_RECALL_AT_10 = 0.999
+CHECKED = 20_000  # rows that are asked for after a build
 SAMPLE_QUERIES = 256
 QUERY_COSINE = 0.85  # of a tuning query with the row it was made from: about that of a photograph
 if sys.platform == "darwin":
     faiss.omp_set_num_threads(1)
+_CHUNK = 32768  # rows copied at a time
+_LINK_EF_SEARCH = 128  # to find rows to link a lost one to
+_ROUNDS = 3  # of linking what is not found
 _TIE = 1e-6  # scores closer than this are equal: identical twins may come in either order
 
 
@@ -47,11 +55,23 @@ class CardIndex:
 
     @classmethod
     def build(cls, rows: NDArray[np.float32], m: int, ef_construction: int) -> "CardIndex":
-        """Index unit rows float32 [N, D], N >= 1; one `add` makes the same graph with any number of threads."""
+        """Index unit rows float32 [N, D], N >= 1, the same with any number of threads.
+
+        The graph is made of the distinct rows; twins are attached to the first of their group. In a graph of all rows,
+        large groups would fill each other's lists of neighbours, and lose the way to other rows.
+        """
+        first = first_twins(rows)
+        distinct = np.flatnonzero(first == np.arange(len(rows)))
         hnsw = faiss.IndexHNSWFlat(rows.shape[1], m, faiss.METRIC_INNER_PRODUCT)
         hnsw.hnsw.efConstruction = ef_construction
-        hnsw.add(rows)
-        return cls(hnsw)
+        index = cls(hnsw)
+        if len(distinct) == len(rows):
+            hnsw.add(rows)
+        else:
+            _add_apart(hnsw, rows, distinct)
+            index._links().attach_twins(first, lambda row, k: index.search(rows[row : row + 1], k)[1][0])
+        index._link_unreachable(rows)
+        return index
 
     @classmethod
     def load(cls, path: Path) -> "CardIndex":
@@ -108,32 +128,108 @@ class CardIndex:
         """
         k = min(k, len(self))
         # HNSW returns no more than efSearch rows: a larger k must widen the search.
-        parameters = faiss.SearchParametersHNSW(  # type: ignore[attr-defined]  # missing in faiss's stubs
-            efSearch=max(self.ef_search, k)
-        )
+        return self._search(queries, k, max(self.ef_search, k))
+
+    def _search(
+        self, queries: NDArray[np.float32], k: int, ef_search: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        parameters = faiss.SearchParametersHNSW(efSearch=ef_search)  # type: ignore[attr-defined]  # missing in stubs
         scores, ids = self._hnsw.search(queries, k, params=parameters)
         return scores, ids
 
     def tune_ef_search(self, rows: NDArray[np.float32]) -> dict[int, float]:
         """Set efSearch to the smallest of the ladder that reaches the target recall; return recall@10 of each tried.
 
-        The queries are rows moved to a cosine of 0.85 by seeded noise; the ground truth is exact search over all rows,
-        float32 [N, D]. With few rows recall@10 means little, and the smallest efSearch will do.
+        The queries are distinct rows, moved to a cosine of 0.85 by seeded noise; the ground truth is exact search over
+        all rows, float32 [N, D]. What counts is the score, as equal ones come in any order, and which twin of a row
+        that belongs to the ten was found. With few rows recall@10 means little, and the smallest efSearch will do.
         """
         rng = np.random.default_rng(0)
-        picked = rows[rng.choice(len(rows), min(SAMPLE_QUERIES, len(rows)), replace=False)]
+        first = first_twins(rows)
+        distinct = np.flatnonzero(first == np.arange(len(rows)))
+        picked = rows[distinct[rng.choice(len(distinct), min(SAMPLE_QUERIES, len(distinct)), replace=False)]]
         noise = unit_rows(rng.standard_normal(picked.shape, dtype=np.float32))
         queries = unit_rows(QUERY_COSINE * picked + np.float32(np.sqrt(1 - QUERY_COSINE**2)) * noise)
         k = min(10, len(rows))
-        exact, _ = exact_search(queries, rows, k)
+        exact, nearest = exact_search(queries, rows, k)
         measured: dict[int, float] = {}
         for ef in EF_SEARCH_LADDER:
             self.ef_search = ef
-            found, _ = self.search(queries, k)
-            measured[ef] = float(np.mean(found >= exact[:, -1:] - _TIE))
+            scores, found = self.search(queries, k)
+            is_twin = (first[found][:, :, None] == first[nearest][:, None, :]).any(axis=2) & (found >= 0)
+            measured[ef] = float(np.mean((scores >= exact[:, -1:] - _TIE) | is_twin))
             if measured[ef] >= TARGET_RECALL_AT_10 or ef >= len(rows):
                 break
         return measured
+
+    def link_unfound(self, rows: NDArray[np.float32]) -> FoundByItself:
+        """Ask for each of `rows` float32 [N, D], or for a sample of CHECKED, and link those not found once more.
+
+        Call it with the efSearch that queries will use. A row counts as found where its score comes first, be it that
+        of a twin.
+        """
+        asked = np.arange(len(rows))
+        if len(rows) > CHECKED:
+            asked = np.sort(np.random.default_rng(0).choice(asked, CHECKED, replace=False))
+        unfound = self._unfound(rows, asked)
+        for _ in range(_ROUNDS):
+            if not unfound.size:
+                break
+            self._link(rows, unfound)
+            self._link_unreachable(rows)
+            unfound = self._unfound(rows, asked)
+        return FoundByItself(len(asked), len(asked) - len(unfound))
+
+    def unreachable(self) -> NDArray[np.int64]:
+        """The rows that no search can get to, whatever its efSearch."""
+        return np.flatnonzero(~self._links().reached_from(self._hnsw.hnsw.entry_point))
+
+    def _unfound(self, rows: NDArray[np.float32], asked: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which of `asked` are not found by their own vector; what a narrow search finds a wider one does, too."""
+        for ef in sorted({8, 32, self.ef_search}):
+            parts = [asked[start : start + _CHUNK] for start in range(0, len(asked), _CHUNK)]
+            is_found = [self._finds(rows[part], ef) for part in parts]
+            asked = asked[~np.concatenate([np.empty(0, bool), *is_found])]
+        return asked
+
+    def _finds(self, queries: NDArray[np.float32], ef_search: int) -> NDArray[np.bool_]:
+        """Which rows of the index, float32 [Q, D], come first (or tie) when they are asked for."""
+        scores, _ = self._search(queries, 1, ef_search)
+        return np.asarray(scores[:, 0] >= np.einsum("ij,ij->i", queries, queries) - _TIE)
+
+    def _link_unreachable(self, rows: NDArray[np.float32]) -> None:
+        self._link(rows, self.unreachable())
+
+    def _link(self, rows: NDArray[np.float32], lost: NDArray[np.int64]) -> None:
+        """Link each row in `lost` to one of the nearest that are found; those that can't be reached are then, all."""
+        links = self._links()
+        for start in range(0, len(lost), _CHUNK):
+            part = lost[start : start + _CHUNK]
+            _, hosts = self._search(rows[part], 16, _LINK_EF_SEARCH)
+            for row, near in zip(part.tolist(), hosts.tolist(), strict=True):
+                links.link(row, [host for host in near if host not in (row, -1)])
+
+    def _links(self) -> Links:
+        graph: Any = self._hnsw.hnsw  # faiss's stubs lack what it has
+        neighbors = faiss.rev_swig_ptr(graph.neighbors.data(), graph.neighbors.size())
+        return Links(neighbors, faiss.vector_to_array(graph.offsets)[:-1].astype(np.int64), graph.nb_neighbors(0))
+
+
+def _add_apart(hnsw: faiss.IndexHNSWFlat, rows: NDArray[np.float32], distinct: NDArray[np.int64]) -> None:
+    """Add all `rows`, but only the `distinct` to the graph; the others get empty lists on level 0 alone."""
+    graph: Any = hnsw.hnsw  # faiss's stubs lack what it has
+    storage: Any = faiss.downcast_index(hnsw.storage)
+    storage.codes.resize(rows.nbytes)  # once, as a vector that grows takes its memory twice
+    storage.reset()
+    for start in range(0, len(distinct), _CHUNK):
+        hnsw.add(rows[distinct[start : start + _CHUNK]])
+    twins = np.setdiff1d(np.arange(len(rows)), distinct)
+    graph.prepare_level_tab(len(twins))
+    place_in_graph = np.argsort(np.concatenate([distinct, twins]))
+    graph.permute_entries(faiss.swig_ptr(place_in_graph))
+    storage.reset()
+    storage.add(rows)
+    hnsw.ntotal = len(rows)
 
 
 def exact_search(

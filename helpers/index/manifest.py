@@ -139,6 +139,13 @@ _OF_TUNED = Recognition(
 )
 
 
+class FoundByItself(msgspec.Struct, frozen=True):
+    """How many rows were asked for with their own vector, and how many came first or tied (with a twin)."""
+
+    checked: int  # all rows, or a sample of them
+    found: int
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The whole file. Readers ignore fields they don't know."""
 
@@ -152,6 +159,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     model: Model
     card_list: str  # file name of the list in the image cache, which carries its version; of the table or directory
     ef_search_recall_at_10: dict[int, float]  # on this index's own rows, moved to cosine 0.85
+    target_recall_at_10: float | None = None  # the smallest efSearch that reaches it was chosen; older indexes lack it
+    found_by_itself: FoundByItself | None = None  # older indexes lack it
     seconds: dict[str, float]  # by phase
     images_per_second: float  # of the phase "embedding"
     sha256: dict[str, str]  # by file name

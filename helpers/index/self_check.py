@@ -1,6 +1,7 @@
 """Does a new index recognise its own pictures? Checked on the files on disk, before they replace older ones.
 
-Counts, widths and SHA-256 are compared by the same readers that a query uses. Then some rows are queried as a user
+Counts, widths and SHA-256 are compared by the same readers that a query uses, and no row may be out of reach of every
+search. Then some rows are queried as a user
 would: the picture that a row's metadata names is embedded again and must come first in exact search, or tie with an
 identical twin, and its difference hash must be the row's. That finds what counts can't: rows and names that have
 drifted apart.
@@ -36,6 +37,10 @@ def check_index(stored: StoredIndex, cache: ImageCache, embedder: Embedder) -> N
     columns, records, index = stored.rows(), stored.records(), CardIndex.of(stored)
     rows = columns.embeddings
     check_unit_rows(rows, str(stored.folder.column("embeddings")))
+    unreachable = index.unreachable()
+    if unreachable.size:
+        name = records[int(unreachable[0])].name
+        raise _failed(f"no search can reach {unreachable.size:,} rows; the first is row {unreachable[0]:,} ({name})")
     asked: list[int] = []
     pictures: list[torch.Tensor] = []
     for row in np.random.default_rng(len(rows)).choice(len(rows), min(SAMPLE, len(rows)), replace=False).tolist():
