@@ -41,7 +41,8 @@ LIST_FLAGS = $(if $(KIND),--kind $(call quoted,$(KIND))) $(if $(filter-out file,
 .PHONY: help env demo build refresh build-cpu build-cuda build-mps download embed export query validate serve tune \
 	card-encoder \
 	conda-cpu conda-gpu conda-mps test test-slow docs lint prove-kill prove-download prove-list prove-checkpoint \
-	prove-embed-kill prove-incremental prove-tune bench-download bench-embed bench-tune bench-validate clean clean-cache
+	prove-embed-kill prove-incremental prove-tune bench-download bench-embed bench-index bench-tune \
+	bench-validate clean clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -179,6 +180,9 @@ bench-download: $(INSTALLED) ## files per second with 1, 16, 32 workers, compare
 
 bench-embed: $(INSTALLED) ## embedding compared with the model alone, upstream and a DataLoader (FILES=192 FEW=48 ROUNDS=3; 15 minutes)
 	$(RUN) -m tests.bench_embed
+
+bench-index: $(INSTALLED) ## rows found by themselves beside up to 5,000 identical ones, compared with FAISS alone (five minutes)
+	$(RUN) -m tests.bench_index
 
 bench-tune: $(INSTALLED) ## recall on real cut-outs by minutes, number and variety of drawn cards, width (three hours; TABLES=minutes,... FOLDER=one model)
 	PYTHONPATH=scripts $(RUN) -m tests.bench_tune

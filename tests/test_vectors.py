@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from helpers.embed.vectors import check_unit_rows, dequantize, quantize, unit_rows
+from helpers.embed.vectors import QUANTIZATION, check_unit_rows, dequantize, quantize, unit_rows
 from helpers.errors import PipelineError
 
 components = hnp.arrays(
@@ -26,6 +26,12 @@ def test_a_component_comes_back_within_half_a_step(rows: NDArray[np.float32]) ->
 @given(hnp.arrays(np.int8, (3, 5), elements=st.integers(-127, 127)))
 def test_every_code_survives_the_round_trip(codes: NDArray[np.int8]) -> None:
     assert np.array_equal(quantize(dequantize(codes)), codes)
+
+
+def test_a_row_can_score_above_one_with_itself_in_int8_and_the_note_says_so() -> None:
+    rows = dequantize(quantize(unit_rows(np.random.default_rng(0).standard_normal((500, 512)).astype(np.float32))))
+    assert 1 < np.sum(rows * rows, axis=1).max() < 1.02
+    assert "above 1" in QUANTIZATION["note"]
 
 
 def test_codes_are_rounded_to_the_nearest_not_truncated() -> None:
