@@ -99,11 +99,11 @@ tune: $(INSTALLED) ## tune a model to the pictures in CACHE -> TUNED (half an ho
 	$(RUN) scripts/tune_model.py $(LIST_FLAGS) --out $(call quoted,$(TUNED)) --device $(call quoted,$(DEVICE)) $(ARGS)
 
 # The encoder that comes with the project, from a PyPI package and drawn cards alone. Not the demo's cards: another seed
-card-encoder: $(INSTALLED) ## make models/cards anew from drawn cards (45 minutes on 2 cores; ENCODER=models/cards)
+card-encoder: $(INSTALLED) ## make models/cards anew from drawn cards (45 minutes on 2 idle cores; ENCODER=models/cards)
 	$(RUN) scripts/draw_cards.py --out encoder/cards --count 5000 --seed 5
 	$(RUN) scripts/make_offline_model.py --out encoder/model
 	$(RUN) scripts/tune_model.py --pictures encoder/cards --table encoder/cards/pictures.csv \
-		--model local-dir:encoder/model --out $(call quoted,$(ENCODER)) --held-out 4 --seed 5 --minutes 38 $(ARGS)
+		--model local-dir:encoder/model --out $(call quoted,$(ENCODER)) --held-out 4 --seed 5 --epochs 15 $(ARGS)
 
 query: $(if $(IMG),$(INSTALLED)) ## identify a card: make query IMG=photo.jpg
 	@[ -n $(call quoted,$(IMG)) ] || \
