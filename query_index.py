@@ -38,11 +38,10 @@ from helpers.recognise.showing import (
     faces_table,
     good_enough,
     json_line,
-    shown,
     table,
 )
 from helpers.recognise.words import find_name, search_text
-from helpers.talk import Progress, say, tell
+from helpers.talk import Progress, say, tell, text_of
 
 K = 5
 
@@ -215,7 +214,7 @@ def show(asked: Asked, answer: Answer, searched: Searched, args: QueryArgs) -> N
         return
     for one in (*answer.left_out, answer):
         if one.error is not None:
-            tell(_unanswered(shown(one.image) or asked.title, one.error))
+            tell(_unanswered(text_of(one.image) or asked.title, one.error))
     if answer.error is None:
         detected = args.detect != "off"
         print(table(asked, answer, searched, briefly=args.k is None, detected=detected), flush=True)

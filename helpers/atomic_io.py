@@ -188,8 +188,12 @@ def atomic_write_json(final: Path, value: Any) -> None:
 
 def json_text(value: Any) -> bytes:
     """`value` as our JSON files hold it: indented UTF-8; bytes of a file name that are not UTF-8 are escaped."""
-    plain = msgspec.to_builtins(value, str_keys=True)
-    return (json.dumps(plain, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+    text = json.dumps(msgspec.to_builtins(value, str_keys=True), indent=2, ensure_ascii=False) + "\n"
+    try:
+        text.encode(errors="surrogateescape").decode()
+    except UnicodeError:
+        return text.encode(errors="backslashreplace")
+    return text.encode(errors="surrogateescape")
 
 
 def utc_timestamp() -> str:

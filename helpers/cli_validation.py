@@ -8,6 +8,7 @@ with 2, which means something else here.
 import argparse
 import difflib
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -127,7 +128,7 @@ def path(flag: str, text: str) -> Path:
     """A path; `~` is the home directory."""
     if not text or "\0" in text:
         raise _broken(f"{flag} must name a path", flag, text, f"give {flag} a path")
-    _require_utf8(flag, text)
+    _utf8(flag, text)
     try:
         return Path(text).expanduser()
     except RuntimeError as error:  # ~nobody
@@ -143,8 +144,7 @@ def file_name(flag: str, text: str) -> str:
 
 def words(flag: str, text: str) -> str:
     """Non-empty text."""
-    _require_utf8(flag, text)
-    return file_name(flag, text)
+    return file_name(flag, _utf8(flag, text))
 
 
 def weighted_words(flag: str, text: str) -> tuple[str, float]:
@@ -157,11 +157,11 @@ def weighted_words(flag: str, text: str) -> tuple[str, float]:
     return words(flag, before).strip(), float(after)
 
 
-def _require_utf8(flag: str, text: str) -> None:
-    """What is written to JSON or passed to C++ libraries must be valid text."""
+def _utf8(flag: str, text: str) -> str:
+    """The bytes that were typed as UTF-8, whatever the locale: text for JSON and for C++ libraries."""
     try:
-        text.encode()
-    except UnicodeEncodeError:
+        return os.fsencode(text).decode()
+    except UnicodeError:
         raise _broken(f"{flag} must be UTF-8", flag, text, "rename the file or folder, or link to it") from None
 
 

@@ -76,13 +76,18 @@ def _drop_stdout() -> None:
 
 
 def _make_streams_robust() -> None:
-    """Point closed streams at /dev/null and escape what a terminal can't show: neither is a reason to stop."""
+    """Point closed streams at /dev/null and escape what a terminal can't show: neither is a reason to stop.
+
+    Paths come on stdin, in whatever bytes the disk has them.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # for the whole run
-    for name, errors in (("stdin", "surrogateescape"), ("stdout", "backslashreplace"), ("stderr", "backslashreplace")):
-        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
-            stream.reconfigure(errors=errors)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding=sys.getfilesystemencoding(), errors=sys.getfilesystemencodeerrors())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _raise_on_signals() -> None:

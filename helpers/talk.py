@@ -1,11 +1,19 @@
-"""Messages to the user: all go to stderr, so that stdout carries only data."""
+"""Messages to the user: all go to stderr, so that stdout carries only data. And how text and paths become each other.
 
+The locale only decides what people see: JSON and paths are UTF-8 on all disks that matter, whatever it says.
+"""
+
+import codecs
+import json
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from tqdm import tqdm
 
@@ -47,6 +55,28 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def as_json_line(value: Any) -> str:
+    """`value` as a line of JSON for stdout: text as it is in UTF-8; where stdout has another encoding, escaped."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return json.dumps(value, ensure_ascii=codecs.lookup(encoding).name != "utf-8")
+
+
+def text_of(path: str | os.PathLike[str]) -> str:
+    """A path as text for JSON and people: replacement characters stand for bytes that are not text.
+
+    In an ASCII locale Python's own string has a surrogate for each byte of a letter, in Latin-1 two other letters.
+    """
+    try:
+        return os.fsencode(path).decode()
+    except UnicodeError:
+        return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def path_of(text: str) -> Path:
+    """The path that `text_of` made `text` of, if its bytes are UTF-8."""
+    return Path(os.fsdecode(text.encode("utf-8", "surrogateescape")))
 
 
 def warn(text: str) -> None:

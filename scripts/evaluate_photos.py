@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import _path  # noqa: F401  # must come before helpers
-import msgspec
 from _asking import Asked, Asker, Points, names_of
 from _labelled import Labelled, read_photos
 from _scores import report
@@ -25,7 +24,7 @@ from drawn.page import Shown, page
 from msgspec.structs import replace
 
 from helpers.artifacts import IndexFolder
-from helpers.atomic_io import atomic_write_bytes, require_replaceable, writable_folder
+from helpers.atomic_io import atomic_write_bytes, atomic_write_json, require_replaceable, writable_folder
 from helpers.cli_validation import Parser, number, numbers, one_of, path
 from helpers.ending import run
 from helpers.errors import ExitCode
@@ -33,7 +32,7 @@ from helpers.index.manifest import Manifest, Recognition
 from helpers.index.store import StoredIndex
 from helpers.options import add_device_option
 from helpers.recognise.query import QueryEngine
-from helpers.talk import Progress
+from helpers.talk import Progress, text_of
 
 TURNS = {"0": (0,), "90": (90,), "180": (180,), "270": (270,), "all": (0, 90, 180, 270)}
 
@@ -92,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = ask(asker, photos, args)
     print(f"{conditions(manifest, settings, args)}\n\n{report(asked)}")
     if args.json:
-        atomic_write_bytes(args.json, msgspec.json.format(msgspec.json.encode(asked), indent=1))
+        atomic_write_json(args.json, asked)
     if args.html:
         atomic_write_bytes(args.html, misses(asked, args.html.parent).encode())
     return ExitCode.OK
@@ -146,7 +145,9 @@ def misses(asked: Sequence[Asked], folder: Path) -> str:
             said = [f"{label.name}, lost: {label.lost}" for label in lost]
             said += [f"sure, but not on it: {names_of(wrong)}"] * bool(wrong)
             said += [f"sure of a stranger: {names_of(strangers)}"] * bool(strangers)
-            rows.append((f"{Path(one.photo).name}, {one.way}, turned by {one.turn}: {'; '.join(said)}", [_shown(one)]))
+            rows.append(
+                (f"{text_of(Path(one.photo).name)}, {one.way}, turned by {one.turn}: {'; '.join(said)}", [_shown(one)])
+            )
     legend = "Blue: where cards are; green: a right answer; red: another. In brackets: margin + gap."
     return page("What was missed", f"{len(rows)} of {len(asked)} pictures. {legend}", rows, folder)
 

@@ -1,6 +1,7 @@
 """query_index.py as users and programs run it."""
 
 import contextlib
+import hashlib
 import importlib.util
 import io
 import json
@@ -227,6 +228,20 @@ def test_a_name_is_found_with_what_looks_like_it(built: Built) -> None:
     unknown = ask(built, "--name", "Nobody's Card")
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert "the index has no card named Nobody's Card" in unknown.stderr
+
+
+@pytest.mark.parametrize("locale", [{"LC_ALL": "C", "PYTHONUTF8": "0"}, {"PYTHONIOENCODING": "cp1252"}])
+def test_json_is_json_and_paths_are_paths_in_any_locale(built: Built, tmp_path: Path, locale: dict[str, str]) -> None:
+    index = Path(shutil.copytree(built.index, tmp_path / "café"))
+    metadata, manifest = index / "mtg_meta.jsonl", index / "build_manifest.json"
+    lines = metadata.read_bytes().replace(built.records()[1]["name"].encode(), "Lim-Dûl".encode())
+    before, after = (hashlib.sha256(text).hexdigest() for text in (metadata.read_bytes(), lines))
+    metadata.write_bytes(lines)
+    manifest.write_text(manifest.read_text().replace(before, after))
+    words = [sys.executable, str(ROOT / "query_index.py"), "--name", "lim-dûl", "--json", "--index", str(index)]
+    done = subprocess.run(words, env=os.environ | locale, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["faces"][0]["name"] == "Lim-Dûl"
 
 
 def test_words_are_added_up_with_their_weights(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,17 @@
-"""What long work says where nobody watches: one line a minute, with rate and ETA."""
+"""What is said while long work goes on, and text in any locale."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from helpers import talk
-from helpers.talk import Progress, human_bytes, percent, printable, say
+from helpers.talk import Progress, as_json_line, human_bytes, percent, printable, say
+from tests.conftest import ROOT
 
 
 class Clock:
@@ -64,3 +72,55 @@ def test_a_card_s_name_can_give_a_terminal_no_commands(capsys: pytest.CaptureFix
     assert printable("two\nlines\tand a tab") == "two\N{REPLACEMENT CHARACTER}lines\tand a tab"
     say("two\nlines")
     assert capsys.readouterr().err == "two\nlines\n"
+
+
+def stdout_in(encoding: str, monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding, write_through=True))
+    return written
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "ascii", "cp1252", "shift_jis"])
+def test_a_line_of_json_is_json_whatever_stdout_s_encoding(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    value = {"name": "Lim-Dûl's Vault", "image": "カード 🃏 \ufffd"}
+    written = stdout_in(encoding, monkeypatch)
+    print(as_json_line(value))
+    assert json.loads(written.getvalue()) == value
+    assert written.getvalue().isascii() == (encoding not in ("utf-8", "UTF8"))
+
+
+IN_ASCII = """
+import os, sys
+sys.path.insert(0, sys.argv[2])
+from helpers.atomic_io import json_text
+from helpers.cli_validation import path, words
+from helpers.ending import _make_streams_robust
+from helpers.embed.model_source import find_model
+from helpers.talk import text_of
+_make_streams_robust()
+folder = path("--out", sys.argv[1])
+assert folder.is_dir()
+assert text_of(folder).endswith("/caf\\u00e9"), ascii(text_of(folder))
+assert text_of(os.fsdecode(b"a\\xff")) == "a\\ufffd"
+source = find_model(words("--model", "local-dir:" + sys.argv[1]), "")
+assert source.folder == folder
+assert source.name == "local-dir:caf\\u00e9"
+assert json_text(f"local-dir:{folder}") == json_text(source.model)
+assert find_model(source.model, "").folder == folder  # as a manifest has it
+assert os.path.isdir(sys.stdin.readline().rstrip())
+"""
+
+
+@pytest.mark.parametrize("locale", [{"LC_ALL": "C", "PYTHONUTF8": "0"}, {"PYTHONIOENCODING": "cp1252"}])
+def test_a_path_in_utf_8_is_understood_in_any_locale(locale: dict[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "café"
+    folder.mkdir()
+    (folder / "open_clip_config.json").write_text("{}")
+    done = subprocess.run(
+        [sys.executable, "-c", IN_ASCII, folder, ROOT],
+        input=os.fsencode(folder),
+        env=os.environ | locale,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()

@@ -12,7 +12,7 @@ from helpers.cards.image_cache import ImageCache
 from helpers.errors import Category, ExitCode, PipelineError
 from helpers.lookahead import in_order
 from helpers.machine_limits import usable_cores
-from helpers.talk import Progress, percent, say, warn
+from helpers.talk import Progress, percent, say, text_of, warn
 from helpers.validation import BrokenImage, UnreadableImage, check_file
 
 REPORT_VERSION = "1.0.0"
@@ -73,7 +73,7 @@ class ValidationReport:
             {
                 "version": REPORT_VERSION,
                 "timestamp": utc_timestamp(),
-                "cache_directory": str(self.cache),
+                "cache_directory": text_of(self.cache),
                 "total_files": self.total,
                 "valid_files": self.total - len(self.invalid),
                 "invalid_files": len(self.invalid),

@@ -12,6 +12,7 @@ from helpers.about import DEFAULT_USER_AGENT
 from helpers.artifacts import unreadable
 from helpers.errors import BAD_JSON, Category, PipelineError
 from helpers.net.probe import probe
+from helpers.talk import path_of, text_of
 
 LOCAL_DIR = "local-dir:"  # open_clip's prefix for a folder with open_clip_config.json and weights
 SHIPPED = "cards"  # our own encoder, which comes with the project
@@ -35,7 +36,7 @@ class ModelSource:
         """The local folder that holds it."""
         if self.model == SHIPPED:
             return _SHIPPED_FOLDER
-        return Path(self.model.removeprefix(LOCAL_DIR)) if self.model.startswith(LOCAL_DIR) else None
+        return path_of(self.model.removeprefix(LOCAL_DIR)) if self.model.startswith(LOCAL_DIR) else None
 
     @property
     def address(self) -> str:
@@ -51,7 +52,7 @@ class ModelSource:
     def is_local(self) -> bool:
         """Whether its weights are on this machine."""
         return self.folder is not None or (
-            self.pretrained is not None and not self.model.startswith(HUB) and _is_file(Path(self.pretrained))
+            self.pretrained is not None and not self.model.startswith(HUB) and _is_file(path_of(self.pretrained))
         )
 
     @property
@@ -81,7 +82,7 @@ class ModelSource:
     def name(self) -> str:
         """`model`, without the parents of a local folder: they are nobody's business."""
         return (
-            LOCAL_DIR + Path(self.model.removeprefix(LOCAL_DIR)).name
+            LOCAL_DIR + text_of(path_of(self.model.removeprefix(LOCAL_DIR)).name)
             if self.model.startswith(LOCAL_DIR)
             else self.model
         )
@@ -110,11 +111,11 @@ def find_model(model: str, pretrained: str) -> ModelSource:
     """
     if model == SHIPPED or model.startswith(LOCAL_DIR):
         if model != SHIPPED:
-            model = f"{LOCAL_DIR}{Path(model.removeprefix(LOCAL_DIR)).absolute()}"
+            model = LOCAL_DIR + text_of(path_of(model.removeprefix(LOCAL_DIR)).absolute())
         source = ModelSource(model, None)
         _require_model(source)
         return source
-    if os.sep in model and _is_file(Path(model) / CONFIGURATION):
+    if os.sep in model and _is_file(path_of(model) / CONFIGURATION):
         raise PipelineError.of(
             Category.CONFIGURATION,
             f"open_clip has no model {model}",
@@ -123,7 +124,8 @@ def find_model(model: str, pretrained: str) -> ModelSource:
         )
     if model.startswith(HUB):
         return ModelSource(model, None)
-    return ModelSource(model, str(Path(pretrained).absolute()) if _is_file(Path(pretrained)) else pretrained)
+    weights = path_of(pretrained)
+    return ModelSource(model, text_of(weights.absolute()) if _is_file(weights) else pretrained)
 
 
 def _require_model(source: ModelSource) -> None:

@@ -27,7 +27,7 @@ from helpers.artifacts import unreadable
 from helpers.atomic_io import atomic_set, atomic_write_json
 from helpers.embed.model_source import CONFIGURATION, LOCAL_DIR, ModelSource
 from helpers.errors import Category, PipelineError, first_line
-from helpers.talk import say, warn
+from helpers.talk import path_of, say, warn
 
 # open_clip warns through the root logger, whose functions add a handler of their own where there is none. What it warns
 # of while a model or a tokenizer is loaded is told, see `_heard`.
@@ -57,7 +57,7 @@ def load_model(source: ModelSource) -> Any:
             with memory_named(torch.device("cpu")):
                 model = open_clip.create_model(
                     source.address,
-                    pretrained=source.pretrained,
+                    pretrained=source.pretrained and str(path_of(source.pretrained)),
                     require_pretrained=True,
                     force_preprocess_cfg=_preprocessing_of_file(source),
                 )

@@ -26,6 +26,7 @@ from helpers.index.graph import Links
 from helpers.index.manifest import FoundByItself
 from helpers.index.store import StoredIndex
 from helpers.index.twins import first_twins
+from helpers.talk import text_of
 
 FAISS_VERSION: str = faiss.__version__
 EF_SEARCH_LADDER = (32, 64, 128, 256, 512, 1024)
@@ -77,7 +78,7 @@ class CardIndex:
     def load(cls, path: Path) -> "CardIndex":
         """Read an index that `save` wrote; PipelineError (Validation Error) if it is something else."""
         try:
-            index = faiss.read_index(str(path))
+            index = faiss.read_index(text_of(path))  # it takes text and makes UTF-8 of it
         except RuntimeError as error:
             raise _unusable(path, str(error).splitlines()[0]) from error
         if not isinstance(index, faiss.IndexHNSWFlat) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
@@ -96,7 +97,7 @@ class CardIndex:
     def save(self, path: Path) -> None:
         """Write the index, its efSearch included; OSError if it can't be written."""
         try:
-            faiss.write_index(self._hnsw, str(path))
+            faiss.write_index(self._hnsw, text_of(path))
         except RuntimeError as error:
             raise OSError(str(error)) from error
 

@@ -21,8 +21,8 @@ from helpers.cards.faces import CardFace
 from helpers.cards.image_cache import ImageCache
 from helpers.embed.preprocess import as_seen
 from helpers.recognise.query import Answer, Card, Match, straightened
-from helpers.recognise.showing import Asked, how_sure, shown, where
-from helpers.talk import printable
+from helpers.recognise.showing import Asked, how_sure, where
+from helpers.talk import printable, text_of
 from helpers.validation import BrokenImage, read_image, read_photo
 
 PICTURE_SIDE = 1000  # pixels of the longer side of a picture that was asked, at most
@@ -87,7 +87,7 @@ class Page:
         for one in (answer, *answer.left_out):
             if one.error is not None:
                 self._file.write(
-                    f'<p class="error">{_text(": ".join(filter(None, (shown(one.image), one.error))))}</p>\n'
+                    f'<p class="error">{_text(": ".join(filter(None, (text_of(one.image), one.error))))}</p>\n'
                 )
         if answer.error is None:
             self._file.write(self._answered(asked, answer))

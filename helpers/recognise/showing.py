@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from helpers.cards.faces import CardFace
 from helpers.embed.vectors import METRIC
 from helpers.recognise.query import Answer, Card, Match
-from helpers.talk import printable
+from helpers.talk import as_json_line, printable, text_of
 
 _DIGITS = 6  # of scores: more than two machines agree on
 
@@ -38,13 +37,13 @@ class Asked:
     @classmethod
     def picture(cls, image: str) -> Asked:
         """Which cards are in this picture?"""
-        return cls({"image": shown(image)}, shown(image), (image,))
+        return cls({"image": text_of(image)}, text_of(image), (image,))
 
     @classmethod
     def vote(cls, images: Sequence[str]) -> Asked:
         """Which card is in all of these?"""
-        title = f"{len(images)} pictures of one card" if len(images) > 1 else " ".join(map(shown, images))
-        return cls({"images": [*map(shown, images)]}, title, tuple(images))
+        title = f"{len(images)} pictures of one card" if len(images) > 1 else " ".join(map(text_of, images))
+        return cls({"images": [*map(text_of, images)]}, title, tuple(images))
 
     @classmethod
     def words(cls, texts: Mapping[str, float]) -> Asked:
@@ -77,8 +76,8 @@ def json_line(asked: Asked, answer: Answer, searched: Searched) -> str:
     else:
         line["error"] = answer.error
     if answer.left_out:
-        line["left_out"] = [{"image": shown(one.image), "error": one.error} for one in answer.left_out]
-    return json.dumps(line, ensure_ascii=False)
+        line["left_out"] = [{"image": text_of(one.image), "error": one.error} for one in answer.left_out]
+    return as_json_line(line)
 
 
 def table(asked: Asked, answer: Answer, searched: Searched, *, briefly: bool, detected: bool) -> str:
@@ -112,7 +111,7 @@ def _heading(asked: Asked, card: Card) -> str:
 def faces_line(name: str, faces: Sequence[tuple[CardFace, Sequence[Match]]]) -> str:
     """One object: the faces of a name, each with those that look like it."""
     found = [{**_face_fields(face), "nearest": _match_fields(nearest)} for face, nearest in faces]
-    return json.dumps({"name": name, "faces": found}, ensure_ascii=False)
+    return as_json_line({"name": name, "faces": found})
 
 
 def faces_table(name: str, faces: Sequence[tuple[CardFace, Sequence[Match]]]) -> str:
@@ -175,11 +174,6 @@ def how_sure(card: Card) -> str:
     if card.margin is None or card.gap is None:
         return "nothing to compare it with"
     return f"{'sure' if card.sure else 'NOT sure'} (margin {card.margin:.2f}, gap {card.gap:.2f})"
-
-
-def shown(path: str) -> str:
-    """A path as text, with replacement characters for bytes that are not UTF-8."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _card_fields(card: Card) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A page for a browser: photographs beside what they were recognised as."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -50,7 +51,7 @@ def page(title: str, explanation: str, rows: list[tuple[str, list[Shown]]], fold
 
 
 def _figure(shown: Shown, folder: Path) -> str:
-    source, caption = quote(Path(relpath(shown.picture, folder)).as_posix()), escape(shown.caption)
+    source, caption = quote(os.fsencode(relpath(shown.picture, folder))), escape(shown.caption)
     image = f'<img src="{source}" alt="{caption}"{_CLASS[shown.right]}>'
     if shown.outlines:
         polygons = "".join(
