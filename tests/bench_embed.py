@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import open_clip
@@ -33,7 +32,7 @@ from helpers.artifacts import IndexFolder
 from helpers.build.making import make_rows
 from helpers.build.report import BuildReport
 from helpers.build.rows import open_checkpoint
-from helpers.cards.faces import CardFace, Records
+from helpers.cards.faces import Records
 from helpers.cards.image_cache import ImageCache
 from helpers.cards.pictures import picture_of
 from helpers.embed.embedder import DTYPES, Embedder
@@ -45,6 +44,7 @@ from helpers.embed.stage import WorkerPlan, plan_workers, sample
 from helpers.machine_limits import usable_cores
 from helpers.validation import decode_image, read_content
 from tests.conftest import REAL, run_well
+from tests.faces import face_with
 from tests.fast_server import picture
 
 FILES, FEW = int(os.environ.get("FILES", "192")), int(os.environ.get("FEW", "48"))
@@ -75,10 +75,8 @@ def make_source(folder: Path, ending: str, count: int) -> Source:
     """A cache of `count` pictures in one format, and the faces that they are of."""
     cache = ImageCache(folder / ending)
     cache.root.mkdir()
-    nothing: dict[str, Any] = dict.fromkeys(CardFace.__struct_fields__)
     urls = [f"https://example/{number}.{ending}" for number in range(count)]
-    words = dict.fromkeys(("name", "scryfall_id", "set", "collector_number", "card_url", "card_name"), "x")
-    faces = [CardFace(**nothing | words | {"face_id": url, "image_url": url, "colors": []}) for url in urls]
+    faces = [face_with(face_id=url, image_url=url) for url in urls]
     for face, image in zip(faces, pictures(count), strict=True):
         sized = image.resize(SIZES[ending]).convert("RGBA" if ending == "png" else "RGB")
         sized.save(cache.path_for(face.image_url), quality=88)  # about as large as Scryfall's

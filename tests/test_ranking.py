@@ -1,7 +1,6 @@
 """How candidates are ranked by both signatures, and how clear that is, on toy indexes."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from helpers.cards.faces import CardFace, Records
 from helpers.embed.vectors import check_unit_rows, unit_rows
 from helpers.index.faiss_index import CardIndex
 from helpers.index.manifest import Recognition
 from helpers.recognise.ranking import Ranker, Ranking
 from helpers.recognise.whitening import MIN_ROWS, Whitening
+from tests.faces import face_with, records_of
 
 WIDTH = 32
 
@@ -29,14 +28,6 @@ def random_hashes(count: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (count, 32), np.uint8)
 
 
-def records(path: Path, names: list[str]) -> Records:
-    empty: dict[str, Any] = dict.fromkeys(CardFace.__struct_fields__, "")
-    faces = (CardFace(**{**empty, "name": name, "colors": []}) for name in names)
-    path.write_bytes(b"".join(face.to_json() + b"\n" for face in faces))
-    with open(path, "rb") as file:
-        return Records(file, path)
-
-
 def ranker(
     folder: Path,
     rows: NDArray[np.float32],
@@ -45,7 +36,7 @@ def ranker(
     recognition: Recognition | None = None,
 ) -> Ranker:
     names = names or [f"Card {row}" for row in range(len(rows))]
-    made = records(folder / "mtg_meta.jsonl", names)
+    made = records_of(folder / "mtg_meta.jsonl", [face_with(name=name) for name in names])
     return Ranker(CardIndex.build(rows, 16, 100), hashes, rows, made, recognition or Recognition())
 
 

@@ -30,7 +30,7 @@ from helpers.build.rows import (
     settings_there,
     take_over_others,
 )
-from helpers.cards.faces import CardFace, Records
+from helpers.cards.faces import Records
 from helpers.cards.image_cache import ImageCache
 from helpers.cards.pictures import PICTURE, mtime_if_same, picture_of
 from helpers.embed.dhash import HASH_BYTES
@@ -39,6 +39,7 @@ from helpers.embed.vectors import unit_rows
 from helpers.errors import PipelineError
 from helpers.validation import read_content
 from tests.conftest import needs_proc
+from tests.faces import face_with, records_of
 
 WIDTH = 8
 SETTINGS = Settings(model="m", weights_sha256="w", precision="fp32", preprocessing="224", target_size=384, fit="pad")
@@ -583,13 +584,7 @@ def made_from(cache: ImageCache, numbers: list[int]) -> Rows:
 
 
 def listed(tmp_path: Path, numbers: list[int]) -> Records:
-    nothing: dict[str, Any] = dict.fromkeys(CardFace.__struct_fields__)
-    text = dict.fromkeys(("name", "scryfall_id", "face_id", "set", "collector_number", "card_url", "card_name"), "x")
-    faces = [CardFace(**nothing | text | {"colors": [], "image_url": url(number)}) for number in numbers]
-    path = tmp_path / "faces"
-    path.write_bytes(b"".join(face.to_json() + b"\n" for face in faces))
-    with open(path, "rb") as file:
-        return Records(file, path)
+    return records_of(tmp_path / "faces", [face_with(image_url=url(number)) for number in numbers])
 
 
 def assembled(sources: list[Rows], found: Found, tmp_path: Path) -> Rows:

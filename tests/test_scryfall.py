@@ -18,6 +18,7 @@ from helpers.cards.faces import CardFace, Filters, Selection
 from helpers.errors import PipelineError
 from helpers.session import DownloadSession, Http
 from tests.conftest import needs_proc, serving
+from tests.faces import REQUIRED_FIELDS
 from tests.faulty_server import FaultyServer, Reply, faulty_server
 
 NOBODY = "http://127.0.0.1:9"  # nobody listens there
@@ -55,6 +56,33 @@ def read(
     path.write_bytes(FORMS[form](cards))
     tally = FaceTally()
     return list(iter_faces(path, Selection(image_key=key, limit=limit), tally)), tally
+
+
+AS_SCRYFALL = ("set_name", "rarity", "released_at", "promo", "variation", "border_color")
+LISTS_AS_SCRYFALL = ("promo_types", "finishes", "frame_effects")
+
+
+def test_what_people_filter_by_is_as_scryfall_has_it_a_side_s_own_where_it_has_one(real: Path, tmp_path: Path) -> None:
+    objects = {card["id"]: card for card in json.loads((real / "scryfall_cards.json").read_text())}
+    for face in read(tmp_path, list(objects.values()))[0]:
+        whole, number = objects[face.scryfall_id], face.face_id.partition(":face:")[2]
+        side = whole["card_faces"][int(number)] if number else whole
+        record = json.loads(face.to_json())
+        assert {name: record[name] for name in AS_SCRYFALL} == {name: whole.get(name) for name in AS_SCRYFALL}
+        assert [record[name] for name in LISTS_AS_SCRYFALL] == [whole.get(name, []) for name in LISTS_AS_SCRYFALL]
+        assert record["type_line"] == side["type_line"]
+        if "oracle_text" in side:
+            assert record["oracle_text"] == side["oracle_text"]
+        else:  # the sides share the picture, and only they have text
+            assert all(part["oracle_text"] in record["oracle_text"].split("\n//\n") for part in whole["card_faces"])
+
+
+def test_an_index_of_before_these_fields_is_read_and_knows_nothing_of_them(tmp_path: Path) -> None:
+    (face,), _ = read(tmp_path, [card("Bear", image_uris=uris("bear"), rarity="rare", promo=False)])
+    line = json.loads(face.to_json())
+    old = CardFace.from_json(json.dumps({key: line[key] for key in REQUIRED_FIELDS}).encode())
+    assert (face.rarity, face.promo, old.rarity, old.promo, old.finishes) == ("rare", False, None, None, ())
+    assert (old.name, old.scryfall_id) == (face.name, face.scryfall_id)
 
 
 def test_the_real_objects_give_197_faces(real: Path, tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ class _Face(msgspec.Struct, gc=False):
     illustration_id: str | None = None
     colors: list[str] | None = None
     artist: str | None = None
+    type_line: str | None = None
+    oracle_text: str | None = None
     image_uris: dict[str, Any] | None = None
 
 
@@ -68,6 +70,17 @@ class _Card(msgspec.Struct, gc=False):
     digital: bool | None = None
     colors: list[str] | None = None
     artist: str | None = None
+    type_line: str | None = None
+    oracle_text: str | None = None
+    set_name: str | None = None
+    rarity: str | None = None
+    released_at: str | None = None
+    promo: bool | None = None
+    promo_types: tuple[str, ...] | None = None
+    variation: bool | None = None
+    finishes: tuple[str, ...] | None = None
+    border_color: str | None = None
+    frame_effects: tuple[str, ...] | None = None
     scryfall_uri: str | None = None
     image_status: str | None = None
     image_uris: dict[str, Any] | None = None
@@ -249,7 +262,26 @@ def _face_of(
         scryfall_uri=card.scryfall_uri,
         card_name=card.name,
         artist=(own and own.artist) or card.artist,
+        **_filterable(card, own or card, faces),
     )
+
+
+def _filterable(card: _Card, side: _Card | _Face, faces: list[_Face]) -> dict[str, Any]:
+    """What people filter by: of the `side` that is a face if it has its own; `faces` share a picture."""
+    types, texts = [face.type_line or "" for face in faces], [face.oracle_text or "" for face in faces]
+    return {
+        "type_line": side.type_line or card.type_line or " // ".join(types) or None,
+        "oracle_text": "\n//\n".join(texts) if side.oracle_text is None and any(texts) else side.oracle_text,
+        "set_name": card.set_name,
+        "rarity": card.rarity,
+        "released_at": card.released_at,
+        "promo": card.promo,
+        "promo_types": card.promo_types or (),
+        "variation": card.variation,
+        "finishes": card.finishes or (),
+        "border_color": card.border_color,
+        "frame_effects": card.frame_effects or (),
+    }
 
 
 def _pick(uris: dict[str, Any], keys: tuple[str, ...], tally: FaceTally | None = None, card: str = "") -> str | None:

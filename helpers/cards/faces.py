@@ -114,7 +114,8 @@ class CardFace(msgspec.Struct, frozen=True, gc=False):
     """One printed side of a card that has a picture of its own: one line of metadata, one row of the index.
 
     `name` is the name of this side (of the whole card if its sides share one picture), `card_name` the card's.
-    `image_url` is the picture that is embedded, `card_url` the one to show.
+    `image_url` is the picture that is embedded, `card_url` the one to show. From `type_line` on, fields are as Scryfall
+    names them; indexes of before lack them, and null is not known.
     """
 
     name: str
@@ -133,6 +134,17 @@ class CardFace(msgspec.Struct, frozen=True, gc=False):
     scryfall_uri: str | None
     card_name: str
     artist: str | None
+    type_line: str | None = None
+    oracle_text: str | None = None
+    set_name: str | None = None
+    rarity: str | None = None
+    released_at: str | None = None
+    promo: bool | None = None
+    promo_types: tuple[str, ...] = ()
+    variation: bool | None = None
+    finishes: tuple[str, ...] = ()
+    border_color: str | None = None
+    frame_effects: tuple[str, ...] = ()
 
     @property
     def printing(self) -> str:

@@ -316,6 +316,8 @@ def card_object(card: Card, picture_of: Callable[[int], str | None]) -> dict[str
         "frame": card.set.frame,
         "border_color": card.set.border,
         "full_art": card.layout == "art_series",
+        "promo": False,
+        "variation": False,
         "finishes": ["foil" if card.foil else "nonfoil"],
         "games": list(card.games),
         "digital": "paper" not in card.games,
