@@ -21,7 +21,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import helpers.interrupts  # noqa: F401  # our first import, see there
-from helpers.artifacts import IndexFolder
 from helpers.cards.image_cache import ImageCache
 from helpers.cli_validation import Parser, file_name, number, one_of, path, weighted_words, words
 from helpers.ending import run
@@ -40,6 +39,7 @@ from helpers.recognise.showing import (
     json_line,
     table,
 )
+from helpers.recognise.where import BEGINNINGS, FIELDS, PARTS, Where, all_of, where
 from helpers.recognise.words import find_name, search_text
 from helpers.talk import Progress, say, tell, text_of
 
@@ -57,6 +57,7 @@ class QueryArgs(argparse.Namespace):
     index: Path
     k: int | None
     min_score: float | None
+    where: list[Where]
     ef_search: int | None
     device: str
     json: bool
@@ -75,6 +76,7 @@ def parse_args(argv: Sequence[str] | None) -> QueryArgs:
     parser.option("--index", path, Path("index_out"), "DIR", "index directory")
     several = f"matches per card, at most about 100 (default: {K}; 1 in the table of a picture with several cards)"
     parser.option("--k", number(int, 1, suggest=K), None, "N", several)
+    add_where_option(parser)
     least = "leave out matches with a lower score, -3 to 1, and cards without any other"
     parser.option("--min-score", number(float, -3, 1, suggest=0.5), None, "S", least)
     parser.option(
@@ -112,6 +114,18 @@ def add_question_options(parser: Parser) -> None:
     parser.cross_rule(("image", "text", "name", "detect", "ef_search", "html"), _flags_fit_the_question)
 
 
+def add_where_option(parser: Parser) -> None:
+    """Which rows may be the answer."""
+    help = (
+        "search only rows that pass, exactly: set=lea,lang=en. Several values of a field are alternatives "
+        "(set=lea,set=leb, or 'set=lea|leb'), several fields must all pass, in one --where or several. Case does not "
+        f"matter; of {' and '.join(PARTS)} a part is enough, of {BEGINNINGS[0]} the beginning; a list passes if it has "
+        "the value; nothing after = means empty. Whether a match is sure is still judged against the names of all "
+        f"rows. Fields: {', '.join(FIELDS)}"
+    )
+    parser.repeated_option("--where", where, "FIELD=VALUE[,...]", help)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Answer what is asked, in order."""
     args = parse_args(argv)
@@ -134,8 +148,9 @@ def answers(args: QueryArgs) -> Iterator[tuple[Asked, Answer, Searched]]:
     if args.text:
         found = described(args)
     else:
-        engine = QueryEngine.load(IndexFolder(args.index), ef_search=args.ef_search, device=args.device)
-        searched = Searched(len(engine), engine.ef_search)
+        passing = all_of(args.where)
+        engine = QueryEngine.load(args.index, ef_search=args.ef_search, device=args.device, where=passing)
+        searched = Searched(engine.candidates, engine.ef_search, str(passing or ""))
         found = ((*each, searched) for each in (voted if args.vote else recognised)(engine, args))
     for asked, answer, searched in found:
         yield asked, answer if args.min_score is None else at_least(answer, args.min_score), searched
@@ -146,9 +161,10 @@ def described(args: QueryArgs) -> Iterator[tuple[Asked, Answer, Searched]]:
     texts: dict[str, float] = {}
     for text, weight in args.text:
         texts[text] = texts.get(text, 0.0) + weight
-    stored = open_index(args.index)
-    searched = Searched(stored.count, args.ef_search or stored.manifest.parameters.hnsw_ef_search)
-    answer = search_text(args.index, texts, args.k or K, ef_search=args.ef_search, device=args.device)
+    stored, passing = open_index(args.index), all_of(args.where)
+    rows = stored.count if passing is None else len(passing.rows(stored.records()))
+    searched = Searched(rows, args.ef_search or stored.manifest.parameters.hnsw_ef_search, str(passing or ""))
+    answer = search_text(args.index, texts, args.k or K, ef_search=args.ef_search, device=args.device, where=passing)
     yield Asked.words(texts), answer, searched
 
 
@@ -223,7 +239,8 @@ def show(asked: Asked, answer: Answer, searched: Searched, args: QueryArgs) -> N
 def show_faces(name: str, args: QueryArgs) -> int:
     """Print the faces of a name, each with those that look like it."""
     least = -math.inf if args.min_score is None else args.min_score
-    faces = [(face, good_enough(nearest, least)) for face, nearest in find_name(args.index, name, args.k or K)]
+    found = find_name(args.index, name, args.k or K, where=all_of(args.where))
+    faces = [(face, good_enough(nearest, least)) for face, nearest in found]
     print(faces_line(name, faces) if args.json else faces_table(name, faces))
     return ExitCode.OK
 

@@ -244,13 +244,40 @@ def test_json_is_json_and_paths_are_paths_in_any_locale(built: Built, tmp_path: 
     assert json.loads(done.stdout)["faces"][0]["name"] == "Lim-Dûl"
 
 
+def test_only_faces_that_pass_a_filter_are_answered(built: Built) -> None:
+    first, other = built.records()[0], built.records()[5]
+    kept = {record["face_id"] for record in built.records() if record["rarity"] == first["rarity"]}
+    assert other["face_id"] not in kept
+    passing = f"rarity={first['rarity']},lang=en|de,type_line="
+    words = ("--where", passing, "--where", "type_line=e", "--k", 100)
+    done = ask(built, picture_of(built, 0), picture_of(built, 5), *words, "--json", "--detect", "off")
+    assert done.returncode == 0, done.stderr
+    (card,), (stranger,) = (answer["cards"] for answer in answers(done.stdout))
+    assert (
+        {match["face_id"] for match in card["matches"]} == {match["face_id"] for match in stranger["matches"]} == kept
+    )
+    assert (card["matches"][0]["face_id"], card["sure"], stranger["sure"]) == (first["face_id"], True, False)
+    (line,) = answers(ask(built, "--name", other["name"], *words, "--json").stdout)
+    assert {match["face_id"] for match in line["faces"][0]["nearest"]} <= kept
+    assert (
+        f"{len(kept)} rows where rarity={first['rarity']},lang=en|de" in ask(built, picture_of(built, 0), *words).stdout
+    )
+
+
+def test_a_filter_that_nothing_passes_is_told_before_the_model_is_loaded(built: Built) -> None:
+    done = ask(built, picture_of(built, 0), "--where", "set=nothing")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("ERROR: Invalid Arguments: no row of the index passes --where set=nothing")
+    assert "13 rows; set=nothing: 0" in done.stderr
+
+
 def test_words_are_added_up_with_their_weights(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The models of the tests know no words."""
     face = CardFace.from_json((built.index / "mtg_meta.jsonl").read_bytes().splitlines()[0])
     asked: list[object] = []
 
-    def search_text(folder: Path, texts: dict[str, float], k: int, *, ef_search: int | None, device: str) -> Answer:
-        asked.append((texts, k, ef_search, device))
+    def search_text(folder: Path, texts: dict[str, float], k: int, **more: object) -> Answer:
+        asked.append((texts, k, more))
         return Answer("", (Card(None, 0, (Match(1, 0.3, face),), None, None, None),))
 
     monkeypatch.setattr(query_index, "search_text", search_text)
@@ -258,7 +285,7 @@ def test_words_are_added_up_with_their_weights(built: Built, tmp_path: Path, mon
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         assert query_index.main([*map(str, words), "--html", str(tmp_path / "page.html")]) == 0
-    assert asked == [({"Jace: a mind": 1.0, "red": 0.5}, 5, None, "auto")]
+    assert asked == [({"Jace: a mind": 1.0, "red": 0.5}, 5, {"ef_search": None, "device": "auto", "where": None})]
     (line,) = answers(printed.getvalue())
     assert list(line) == ["text", "metric", "ef_search", "cards"]
     assert face.name in (tmp_path / "page.html").read_text()

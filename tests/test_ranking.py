@@ -34,10 +34,11 @@ def ranker(
     hashes: NDArray[np.uint8] | None,
     names: list[str] | None = None,
     recognition: Recognition | None = None,
+    among: NDArray[np.int64] | None = None,
 ) -> Ranker:
     names = names or [f"Card {row}" for row in range(len(rows))]
     made = records_of(folder / "mtg_meta.jsonl", [face_with(name=name) for name in names])
-    return Ranker(CardIndex.build(rows, 16, 100), hashes, rows, made, recognition or Recognition())
+    return Ranker(CardIndex.build(rows, 16, 100), hashes, rows, made, recognition or Recognition(), among)
 
 
 def flipped(digest: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from helpers.artifacts import IndexFolder
 from helpers.errors import Category, PipelineError
 from helpers.index.store import StoredIndex
+from helpers.recognise.where import Where
 from helpers.recognise.whitening import Whitening
 from helpers.recognise.words import find_name, search_text
 from tests.conftest import ROOT, Built, without_hashes
@@ -43,6 +44,26 @@ def test_a_text_s_faces_come_by_the_cosine_with_the_weighted_sum(reading: Built)
     assert [match.face.face_id for match in card.matches] == names
     assert np.allclose([match.score for match in card.matches], cosines[expected], atol=1e-5)
     assert [match.rank for match in card.matches] == [1, 2, 3, 4]
+
+
+def test_a_text_s_faces_are_those_that_pass_by_exact_search(reading: Built) -> None:
+    rarity = reading.records()[0]["rarity"]
+    kept = [row for row, record in enumerate(reading.records()) if record["rarity"] == rarity]
+    everything = {match.face.face_id: match.score for match in search_text(reading.index, TEXTS, 13).cards[0].matches}
+    (card,) = search_text(reading.index, TEXTS, 13, where=Where.parse(f"rarity={rarity}")).cards
+    expected = sorted((reading.records()[row]["face_id"] for row in kept), key=lambda face: -everything[face])
+    assert [match.face.face_id for match in card.matches] == expected
+    assert [match.score for match in card.matches] == pytest.approx([everything[face] for face in expected], abs=1e-5)
+
+
+def test_the_faces_of_a_name_that_pass_are_asked_or_all_if_none_does(built: Built) -> None:
+    records = built.records()
+    wanted = Where.parse(f"set={records[0]['set']}")
+    own = {record["face_id"] for record in records if record["set"] == records[0]["set"]}
+    for record in (records[0], next(record for record in records if record["face_id"] not in own)):
+        found = find_name(built.index, record["name"], 100, where=wanted)
+        assert {face.face_id for face, _ in found} == {record["face_id"]}
+        assert all({match.face.face_id for match in nearest} == own - {record["face_id"]} for _, nearest in found)
 
 
 def test_only_the_ratio_of_weights_counts(reading: Built) -> None:

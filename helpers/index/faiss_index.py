@@ -264,6 +264,31 @@ class HashIndex:
         return bits, ids
 
 
+class RowsAmong:
+    """Some of N rows, searched exactly by either signature; holds a copy of them."""
+
+    def __init__(self, numbers: NDArray[np.int64], rows: NDArray[np.float32], hashes: NDArray[np.uint8] | None) -> None:
+        """The rows `numbers` [M], M >= 1, of unit rows float32 [N, D] and hashes uint8 [N, 32], if there are any."""
+        self._numbers = numbers
+        self._rows = np.ascontiguousarray(rows[numbers])
+        self._hashes = None if hashes is None else HashIndex(hashes[numbers])
+
+    def search(self, queries: NDArray[np.float32], hashes: NDArray[np.uint8], k: int) -> NDArray[np.int64]:
+        """The numbers of the `k` nearest by vector, then of the `k` nearest by hash, at most M: int64 [Q, k or 2 k].
+
+        Unit rows float32 [Q, D], hashes uint8 [Q, 32].
+        """
+        _, found = exact_search(queries, self._rows, min(k, len(self._rows)))
+        numbers = self._numbers[found]
+        return numbers if self._hashes is None else np.concatenate([numbers, self.search_hashes(hashes, k)[1]], axis=1)
+
+    def search_hashes(self, hashes: NDArray[np.uint8], k: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """As `HashIndex.search`; there must be hashes."""
+        assert self._hashes is not None  # noqa: S101
+        bits, found = self._hashes.search(hashes, k)
+        return bits, self._numbers[found]
+
+
 def _unusable(path: Path, details: str) -> PipelineError:
     return PipelineError.of(
         Category.VALIDATION,

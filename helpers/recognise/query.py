@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from helpers.index.faiss_index import CardIndex
     from helpers.index.manifest import Recognition
     from helpers.recognise.regions import Photo, Region
+    from helpers.recognise.where import Where
 
 DETECT = ("auto", "off", "all")  # which cards to look for in a picture, see `ask`
 ROUND = 12  # regions that are embedded at a time, the most promising first
@@ -194,13 +195,16 @@ class QueryEngine:
         ef_search: int | None = None,
         device: str = "auto",
         recognition: Recognition | None = None,
+        where: Where | None = None,
     ) -> QueryEngine:
         """Load the index of `folder` and its model; PipelineError if the files disagree.
 
-        `ef_search` and `recognition` override the index's own.
+        `ef_search` and `recognition` override the index's own. `where`: which rows may be the answer; PipelineError
+        (Invalid Arguments) if it leaves none.
         """
         stored = open_index(folder)
         records = stored.records()
+        among = None if where is None else where.rows(records)
         find_model_of(stored)
         say(f"Loading {stored.manifest.source} and {stored.count:,} rows")
         from helpers.index.faiss_index import CardIndex  # faiss and torch: seconds, so only once the files are checked
@@ -210,7 +214,7 @@ class QueryEngine:
             warn("this index has no hashes: fewer cards are recognised; build it again with build_embeddings.py")
         if ef_search is not None:
             index.ef_search = ef_search
-        ranker = Ranker(index, hashes, stored.vectors(), records, recognition or stored.manifest.recognition)
+        ranker = Ranker(index, hashes, stored.vectors(), records, recognition or stored.manifest.recognition, among)
         return cls(index, records, ranker, embedder_of(stored, device))
 
     @property
@@ -273,7 +277,7 @@ class QueryEngine:
 
     def _voted(self, voters: Sequence[Seen], k: int) -> Card:
         """The card that regions of several pictures show; most of them must have a card's shape for it to be sure."""
-        rows = np.unique(np.concatenate([seen.ranking.rows for seen in voters]))
+        rows = np.unique(np.concatenate([rows for seen in voters for rows in (seen.ranking.rows, seen.ranking.rivals)]))
         scores = np.mean([self._ranker.scores(seen.vector, seen.digest, rows) for seen in voters], axis=0)
         ranking = self._ranker.order(rows, np.asarray(scores, np.float32))
         card_shaped = 2 * sum(seen.region.card_shaped for seen in voters) > len(voters)
@@ -322,6 +326,11 @@ class QueryEngine:
         quad = None if region.whole else tuple((float(x), float(y)) for x, y in region.quad)
         return Card(quad, region.orientation, self._matches(ranking, k), ranking.margin, ranking.gap, seen.sure)
 
+    @property
+    def candidates(self) -> int:
+        """How many rows may be the answer."""
+        return self._ranker.candidates
+
     def knows(self, name: str) -> bool:
         """Whether a face of the index has this name."""
         return bool(len(self._ranker.rows_of([name])))
@@ -339,8 +348,8 @@ class QueryEngine:
         What a sure card covers is left out. Returns the seconds spent on embedding, too.
         """
         left = most_promising_first(len(regions), bits)
-        if len(masked) == len(self):
-            left = []  # no face is left to be found
+        if self._ranker.leaves_none(masked):
+            left = []
         seen: list[Seen] = []
         idle, embedding = 0, 0.0
         while left and idle < MAX_IDLE_ROUNDS and len(seen) < MAX_EMBEDDED:

@@ -3,6 +3,10 @@
 The vector knows what a card looks like, whatever its corners and the light; the hash knows one picture from another
 that looks like it. Either proposes candidates, and both judge them: score = cosine - weight x share of differing bits,
 the cosine between whitened vectors. The gaps between the best name and others say how clear it is.
+
+Where only some rows may be the answer (a filter), both signatures propose among these by exact search: a graph's walk
+would meet few of them. The other names are still those of all rows: a picture of a card that the filter leaves out must
+not make us sure of the best one that is left.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from helpers.index.faiss_index import CardIndex, HashIndex
 
 CANDIDATES = 64  # rows that each signature proposes
+CANDIDATES_AMONG = 512  # of rows that pass a filter
 LIKELY = 0.5  # of what `sure` asks for: with less, a region beside a better one is not taken for a card
 NO_ROWS: NDArray[np.int64] = np.empty(0, np.int64)
 OTHER_NAMES = 10  # whose mean the gap is measured to
@@ -34,6 +39,7 @@ class Ranking:
 
     rows: NDArray[np.int64]  # [C]
     scores: NDArray[np.float32]  # [C]
+    rivals: NDArray[np.int64]  # rows that can't be the answer, but compete: without a filter there are none
     margin: float | None  # from the best score to that of the best other name; None if there is no other
     gap: float | None  # to the mean of the ten best other names
     sure: bool | None
@@ -55,15 +61,21 @@ class Ranker:
         vectors: NDArray[np.float32],
         records: Records,
         settings: Recognition,
+        among: NDArray[np.int64] | None = None,
     ) -> None:
-        """`vectors` float32 [N, D] and `hashes` uint8 [N, 32] (None: an index without) may be memory-mapped."""
-        from helpers.index.faiss_index import HashIndex  # its home, see there
+        """`vectors` float32 [N, D] and `hashes` uint8 [N, 32] (None: an index without) may be memory-mapped.
+
+        `among`: the only rows that may be the answer, in order.
+        """
+        from helpers.index.faiss_index import HashIndex, RowsAmong  # their home, see there
 
         self._index = index
         self._hashes = hashes
         self._hash_index: HashIndex | None = None if hashes is None else HashIndex(hashes)
         self._vectors = vectors
         self._records = records
+        self._among = None if among is None else RowsAmong(among, vectors, hashes)
+        self._passes = np.ones(len(vectors), bool) if among is None else np.isin(np.arange(len(vectors)), among)
         self._by_name: dict[str, list[int]] | None = None
         self.settings = settings
         self._whitening = Whitening.fit(vectors, settings.whitening_ridge)
@@ -71,10 +83,14 @@ class Ranker:
     def nearest_hashes(
         self, hashes: NDArray[np.uint8], masked: NDArray[np.int64] = NO_ROWS
     ) -> NDArray[np.int32] | None:
-        """How many bits each of the hashes uint8 [Q, 32] differs from the nearest row's; None without hashes."""
+        """How many bits each of the hashes uint8 [Q, 32] differs from the nearest row that may be the answer.
+
+        None without hashes.
+        """
         if self._hash_index is None:
             return None
-        bits, rows = self._hash_index.search(hashes, 1 + len(masked))
+        search = self._hash_index.search if self._among is None else self._among.search_hashes
+        bits, rows = search(hashes, 1 + len(masked))
         return np.asarray(np.where(np.isin(rows, masked), HASH_BITS, bits).min(axis=1), np.int32)
 
     def rank(
@@ -86,11 +102,23 @@ class Ranker:
         if self._hash_index is not None:
             _, by_hash = self._hash_index.search(hashes, count)
             proposed = np.concatenate([proposed, by_hash], axis=1)
+        if self._among is not None:
+            passing = self._among.search(vectors, hashes, CANDIDATES_AMONG + len(masked))
+            proposed = np.concatenate([proposed, passing], axis=1)
         ranked = []
         for vector, digest, candidates in zip(vectors, hashes, proposed, strict=True):
             rows = np.setdiff1d(candidates[candidates >= 0], masked)
             ranked.append(self.order(rows, self.scores(vector, digest, rows)))
         return ranked
+
+    @property
+    def candidates(self) -> int:
+        """How many rows may be the answer."""
+        return int(self._passes.sum())
+
+    def leaves_none(self, masked: NDArray[np.int64]) -> bool:
+        """Whether no row may be the answer if the rows `masked` may not."""
+        return bool(self._passes[masked].sum() == self.candidates)
 
     def rows_of(self, names: Collection[str]) -> NDArray[np.int64]:
         """The rows whose faces have one of these names, in order; the first call reads all metadata."""
@@ -119,15 +147,22 @@ class Ranker:
         """The rows by score, and how far the best name is from others."""
         order = np.argsort(-scores, kind="stable")
         rows, scores = rows[order], scores[order]
+        passes = self._passes[rows]
         names: dict[str, float] = {}
         for face, score in zip(self.faces(rows), scores.tolist(), strict=True):
             names.setdefault(face.name, score)  # each name's best
-        best, *others = [*names.values()][: OTHER_NAMES + 1] or [0.0]
-        if not others:
-            return Ranking(rows, scores, None, None, None, None)
+        rows, scores, rivals = rows[passes], scores[passes], rows[~passes]
+        if len(rows):
+            names.pop(self.faces(rows[:1])[0].name)
+        others = [*names.values()][:OTHER_NAMES]
+        if not len(rows) or not others:
+            return Ranking(rows, scores, rivals, None, None, None, None)
+        best = float(scores[0])
         margin, gap = best - others[0], best - sum(others) / len(others)
         sure_above = self.settings.sure_above
-        return Ranking(rows, scores, margin, gap, margin + gap >= sure_above, margin + gap >= LIKELY * sure_above)
+        return Ranking(
+            rows, scores, rivals, margin, gap, margin + gap >= sure_above, margin + gap >= LIKELY * sure_above
+        )
 
     def faces(self, rows: NDArray[np.int64]) -> Sequence[CardFace]:
         """The metadata of the rows."""

@@ -21,9 +21,11 @@ class Searched:
 
     rows: int
     ef_search: int
+    where: str = ""  # what the rows that could be the answer had to pass
 
     def __str__(self) -> str:
-        return f"metric {METRIC} (cosine), efSearch {self.ef_search}, {self.rows:,} rows"
+        where = f" where {self.where}" if self.where else ""
+        return f"metric {METRIC} (cosine), efSearch {self.ef_search}, {self.rows:,} rows{where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def table(asked: Asked, answer: Answer, searched: Searched, *, briefly: bool, de
 
     `detected`: cards were looked for, so it says if none was found.
     """
-    lines = [printable(asked.title), f"  {searched}"]
+    lines = [printable(asked.title), f"  {printable(str(searched))}"]
     if not answer.cards:
         lines.append("  no card")
     elif detected and asked.is_picture and not answer.found:

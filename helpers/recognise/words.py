@@ -16,14 +16,23 @@ from helpers.errors import Category, PipelineError
 from helpers.index.store import StoredIndex
 from helpers.recognise.query import Answer, Card, Folder, Match, check_weights, find_model_of, matches_of, open_index
 from helpers.recognise.ranking import Ranker
+from helpers.recognise.where import Where
 
 MIN_NORM = 1e-3  # of a weighted sum of unit vectors: a shorter one is rounding errors
 
 
 def search_text(
-    folder: Folder, texts: Mapping[str, float], k: int = 5, *, ef_search: int | None = None, device: str = "auto"
+    folder: Folder,
+    texts: Mapping[str, float],
+    k: int = 5,
+    *,
+    ef_search: int | None = None,
+    device: str = "auto",
+    where: Where | None = None,
 ) -> Answer:
     """Find the `k` faces nearest to the sum of the texts' unit vectors, each times its weight, which may be negative.
+
+    With `where`, of the rows that pass, by exact search.
 
     The scores are plain cosines: whitening is fitted to pictures, and texts lie apart from those. So margin, gap and
     sure are None. PipelineError: Invalid Arguments if the weights are no numbers or the sum is nothing, Configuration
@@ -33,17 +42,27 @@ def search_text(
         raise _bad_texts("a search by text needs texts, with numbers as weights", texts)
     stored = open_index(folder)
     records = stored.records()
+    among = None if where is None else where.rows(records)
     vector = unit_rows(_text_vector(stored, texts, device)[None])
+    scores, rows = _nearest(stored, vector, k, ef_search, among)
+    matches = matches_of([records[row] for row in rows.tolist()], scores)
+    return Answer("", (Card(None, 0, matches, None, None, None),))
 
-    from helpers.index.faiss_index import CardIndex  # its home, see there
 
+def _nearest(
+    stored: StoredIndex, vector: NDArray[np.float32], k: int, ef_search: int | None, among: NDArray[np.int64] | None
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The cosines and numbers of the rows nearest to a unit row float32 [1, D]; `among`: of these alone, exactly."""
+    from helpers.index.faiss_index import CardIndex, exact_search  # their home, see there
+
+    if among is not None:
+        scores, rows = exact_search(vector, np.ascontiguousarray(stored.vectors()[among]), min(k, len(among)))
+        return scores[0], among[rows[0]]
     index = CardIndex.of(stored)
     if ef_search is not None:
         index.ef_search = ef_search
     scores, rows = index.search(vector, k)
-    found = rows[0] >= 0
-    matches = matches_of([records[row] for row in rows[0][found].tolist()], scores[0][found])
-    return Answer("", (Card(None, 0, matches, None, None, None),))
+    return scores[0][rows[0] >= 0], rows[0][rows[0] >= 0]
 
 
 def _text_vector(stored: StoredIndex, texts: Mapping[str, float], device: str) -> NDArray[np.float32]:
@@ -69,20 +88,26 @@ def _bad_texts(message: str, texts: Mapping[str, float]) -> PipelineError:
     )
 
 
-def find_name(folder: Folder, name: str, k: int = 5) -> list[tuple[CardFace, tuple[Match, ...]]]:
+def find_name(
+    folder: Folder, name: str, k: int = 5, *, where: Where | None = None
+) -> list[tuple[CardFace, tuple[Match, ...]]]:
     """All faces of a name, of the face or its card, in any case; each with the `k` nearest faces of other names.
 
-    Nearest by the score that pictures are ranked by; the model is not needed. PipelineError (Invalid Arguments) with
-    names like it if there is none.
+    Nearest by the score that pictures are ranked by; the model is not needed. With `where`, of the rows that pass; if
+    none of the name's does, all of its faces are the question. PipelineError (Invalid Arguments) with names like it if
+    there is none.
     """
     stored = open_index(folder)
     records = stored.records()
+    among = None if where is None else where.rows(records)
     rows, names = _rows_called(name, records)
+    if among is not None and np.isin(rows, among).any():
+        rows = np.intersect1d(rows, among)
 
     from helpers.index.faiss_index import CardIndex  # its home, see there
 
     hashes, vectors = stored.hashes(), stored.vectors()
-    ranker = Ranker(CardIndex.of(stored), hashes, vectors, records, stored.manifest.recognition)
+    ranker = Ranker(CardIndex.of(stored), hashes, vectors, records, stored.manifest.recognition, among)
     own_hashes = np.zeros((len(rows), HASH_BYTES), np.uint8) if hashes is None else hashes[rows]
     same = np.union1d(rows, ranker.rows_of(names))
     rankings = ranker.rank(vectors[rows], own_hashes, same)
