@@ -106,7 +106,7 @@ def add_card_list_options(parser: Parser) -> None:
     parser.section("which cards")
     kinds, keys = ", ".join(LIST_KINDS), ", ".join(IMAGE_KEYS)
     parser.option("--kind", one_of(LIST_KINDS, suggest=_KIND), _KIND, "KIND", f"Scryfall's card list: {kinds}")
-    parser.option("--limit", number(int, 0, suggest=0), None, "N", "only the first N faces; 0: none")
+    parser.option("--limit", number(int, 0, suggest=200), None, "N", "only the first N faces; 0: none")
     parser.option(
         "--image-key",
         one_of(IMAGE_KEYS, suggest=_KEY),

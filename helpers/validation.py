@@ -46,7 +46,36 @@ DECODE_ERRORS = (
 
 # How a JPEG and a PNG begin and end, to tell a cut-off file without decoding it; a WebP says how long it is.
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
-_HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc", b"ftypheim", b"ftypmsf1")
+
+# What files begin with, from which byte on -> what it is, and what to do. The first that fits.
+_CONVERT = "save it as JPEG or PNG"
+_AVIF = f"AVIF; to read that: pip install --upgrade pillow, or {_CONVERT}"
+_FRAMES = "save frames of it as JPEG, for example: ffmpeg -i FILE -r 2 frame-%d.jpg"
+_RAW = "a camera's raw picture; develop it, or take the JPEG beside it"
+_HEIF = "HEIC; to read that: pip install pillow-heif"
+_MAGIC: tuple[tuple[int, tuple[bytes, ...], str], ...] = (
+    (0, (b"\xff\xd8\xff",), "JPEG"),
+    (0, (b"\x89PNG",), "PNG"),
+    (8, (b"WEBP",), "WebP"),
+    (4, (b"ftypavif", b"ftypavis"), _AVIF),
+    (4, (b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis", b"ftyphevc", b"ftyphevx"), _HEIF),
+    (4, (b"ftypmif1", b"ftypmsf1"), _HEIF),  # HEIC or AVIF: see `kind_of`
+    (4, (b"ftypcrx ",), _RAW),  # Canon CR3
+    (4, (b"ftyp", b"moov", b"mdat"), f"a video; {_FRAMES}"),  # MP4, MOV, 3GP: whatever brand no picture has
+    (0, (b"\x1a\x45\xdf\xa3",), f"a video; {_FRAMES}"),  # Matroska, WebM
+    (8, (b"AVI ",), f"a video; {_FRAMES}"),  # RIFF....AVI
+    (0, (b"GIF8",), f"GIF; {_CONVERT}"),
+    (0, (b"BM",), f"BMP; {_CONVERT}"),
+    (8, (b"CR\x02",), _RAW),  # Canon CR2, which begins as a TIFF
+    (0, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), f"TIFF, or a camera's raw picture; {_CONVERT}"),
+    (0, (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"IIU\0", b"FOVb"), _RAW),
+    (0, (b"%PDF",), "PDF; save its pages as pictures, for example: pdftoppm -jpeg FILE page"),
+    (0, (b"\0\0\0\x0cJXL ", b"\xff\x0a"), f"JPEG XL; {_CONVERT}"),
+    (0, (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"), f"JPEG 2000; {_CONVERT}"),
+    (0, (b"8BPS",), f"Photoshop; {_CONVERT}"),
+    (0, (b"\0\0\x01\0",), f"an icon; {_CONVERT}"),
+    (0, (b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!"), "a packed archive; unpack it"),
+)
 _JPEG_END = b"\xff\xd9"
 _PNG_END = b"IEND\xae\x42\x60\x82"
 _WITHOUT_CHECKSUMS = ("JPEG", "WEBP")  # Pillow's verify() does nothing for these
@@ -113,7 +142,7 @@ def _decoded(
         image.load()
     except UnidentifiedImageError:
         kind = "JPEG, PNG or WebP" if formats == PICTURE_FORMATS else "readable"
-        raise BrokenImage(f"not a {kind} picture: {_looks_like(data)}") from None
+        raise BrokenImage(f"not a {kind} picture: {_looks_like(data, formats)}") from None
     except DECODE_ERRORS as error:
         raise BrokenImage(f"damaged picture: {first_line(error)}") from error
     return image
@@ -231,12 +260,22 @@ def _open(data: bytes, formats: tuple[str, ...], most_pixels: int) -> Image.Imag
     return image
 
 
-def _looks_like(data: bytes) -> str:
+def kind_of(data: bytes) -> str | None:
+    """What kind of picture, video or document the bytes are the beginning of, and what to do; None if not known."""
+    for at, beginnings, what in _MAGIC:
+        if data[at : at + 16].startswith(beginnings):
+            return _AVIF if what is _HEIF and b"avif" in data[8:32] else what  # among the compatible brands
+    return None
+
+
+def _looks_like(data: bytes, formats: tuple[str, ...]) -> str:
     start = data[:512].lstrip().lower()
-    if data[4:12] in _HEIC:
-        return "it is HEIC; to read that: pip install pillow-heif"
+    if what := kind_of(data):
+        name = what.partition(";")[0]
+        known = name.upper() in formats or (name == "HEIC" and "HEIF" in formats)
+        return f"it begins like {name}, but is damaged" if known else f"it is {what}"
     if b"<svg" in start:
-        return "it is an SVG drawing"
+        return f"it is an SVG drawing; {_CONVERT}"
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body", b"<")):
         return "it is an HTML or XML page"
     if start.startswith((b"{", b"[")):

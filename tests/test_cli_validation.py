@@ -64,7 +64,7 @@ def test_an_unknown_flag_is_a_bad_argument(script: str) -> None:
 SHARED = {
     "--kind": ["cards", ""],
     "--cache": [""],
-    "--limit": ["-1", "1.5", "many", "9" * 30],
+    "--limit": ["-1", "1.5", "many", "nan", "9" * 30],
     "--image-key": ["tiny"],
     "--api-url": ["scryfall", "ftp://x", "http://", "http://x:port"],
     "--lang": ["", "en,", "e n", "../x"],
@@ -107,6 +107,7 @@ BAD_VALUES = {
         "--name": [""],
         "--index": [""],
         "--k": ["0", "x"],
+        "--where": ["set", "colour=W", "=", ""],
         "--min-score": ["2", "-3.1", "nan", "x"],
         "--ef-search": ["0"],
         "--device": ["gpu"],

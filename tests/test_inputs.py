@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from helpers.errors import PipelineError
 from helpers.recognise.inputs import pictures
 from helpers.recognise.query import Answer
+from tests.pictures import encoded
 
 
 def test_files_are_taken_as_they_are_and_directories_stand_for_their_pictures(tmp_path: Path) -> None:
@@ -30,6 +32,24 @@ def test_a_directory_that_can_not_be_read_is_an_error(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(os, "scandir", denied)
     assert [*pictures([str(tmp_path)])] == [Answer(str(tmp_path), error="can't be read: Permission denied")]
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        *(encoded(form)[:400] for form in ("JPEG", "PNG", "WEBP", "GIF", "TIFF")),
+        b"\0\0\0\x18ftypheic\0\0",
+    ],
+)
+def test_a_picture_on_stdin_is_one_error(beginning: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(os.fsdecode(beginning)))
+    with pytest.raises(PipelineError, match="stdin must be paths of pictures"):
+        [*pictures(["-"])]
+
+
+def test_a_byte_order_mark_before_the_first_path_is_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("\ufeffBMW.jpg\nGIF89a.gif\na\0b.jpg\n"))
+    assert [*pictures(["-"])] == ["BMW.jpg", "GIF89a.gif", "a\0b.jpg"]
 
 
 def test_lines_of_stdin_may_name_directories_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

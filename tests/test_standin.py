@@ -187,7 +187,7 @@ def test_a_table_that_can_not_be_used_is_named(tmp_path: Path) -> None:
     assert "No such file" in refused(tmp_path, HEADER + "nothing.jpg,A,s,1,id-1\n")
     assert "can't be part of a URL" in refused(tmp_path, HEADER + "a.jpg,A,s,1,i/1\n")
     assert "3 sides" in refused(tmp_path, HEADER + "a.jpg,A,s,1,id-1\n" * 3)
-    assert "not a regular file" in refused(tmp_path, HEADER + "\n\n,,\n")
+    assert "cards.csv, line 4: it names no file" in refused(tmp_path, HEADER + "\n\n,,\n")
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path, address: str) -> None:

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -27,6 +28,38 @@ def test_a_broken_picture_is_refused_with_a_reason(how: str, verify: bool, tmp_p
     with pytest.raises(BrokenImage):
         check_file(path)
     assert not is_whole_file(path)
+
+
+@pytest.mark.parametrize(
+    ("beginning", "words"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "it is HEIC; to read that: pip install pillow-heif"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "it is HEIC"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif", "it is AVIF"),
+        (b"\0\0\0\x1cftypavif", "it is AVIF; "),
+        (b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2avc1mp41", "it is a video; save frames of it as JPEG"),
+        (b"\0\0\0\x14ftypqt  ", "it is a video"),
+        (b"\x1a\x45\xdf\xa3\x01\0\0\0", "it is a video"),
+        (b"RIFF\0\0\x10\0AVI LIST", "it is a video"),
+        (b"GIF89a\x01\0", "it is GIF; save it as JPEG or PNG"),
+        (b"BM\x36\0\0\0", "it is BMP"),
+        (b"II*\0\x08\0\0\0", "it is TIFF, or a camera's raw picture"),
+        (b"II*\0\x10\0\0\0CR\x02\0", "it is a camera's raw picture"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1", "it is a camera's raw picture"),
+        (b"FUJIFILMCCD-RAW 0201", "it is a camera's raw picture"),
+        (b"%PDF-1.7\n", "it is PDF; save its pages as pictures"),
+        (b"  <?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>", "it is an SVG drawing; save it as JPEG"),
+        (b"\xff\x0a\xfa\x1f", "it is JPEG XL"),
+        (b"\0\0\0\x0cjP  \r\n", "it is JPEG 2000"),
+        (b"PK\x03\x04\x14\0", "it is a packed archive; unpack it"),
+        (b"\xff\xd8\xff", "it begins like JPEG, but is damaged"),
+        (b"<!DOCTYPE html>", "it is an HTML or XML page"),
+        (b"nothing known", "it begins with 6e 6f 74 68"),
+    ],
+)
+def test_what_is_no_picture_of_ours_is_named_with_what_to_do(beginning: bytes, words: str) -> None:
+    with pytest.raises(BrokenImage, match=re.escape(f"not a JPEG, PNG or WebP picture: {words}")):
+        decode_image(beginning)
 
 
 @given(st.sampled_from(["JPEG", "PNG", "WEBP"]), st.floats(0, 0.98))
