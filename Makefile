@@ -105,13 +105,16 @@ card-encoder: $(INSTALLED) ## make models/cards anew from drawn cards (45 minute
 	$(RUN) scripts/tune_model.py --pictures encoder/cards --table encoder/cards/pictures.csv \
 		--model local-dir:encoder/model --out $(call quoted,$(ENCODER)) --held-out 4 --seed 5 --epochs 15 $(ARGS)
 
-query: $(if $(IMG),$(INSTALLED)) ## identify a card: make query IMG=photo.jpg
+# One picture if a file has all of IMG for its name, blanks and all; else one a word
+IMAGES = $(if $(shell [ -e $(call quoted,$(IMG)) ] && echo one),$(call quoted,$(IMG)),$(foreach image,$(IMG),$(call quoted,$(image))))
+
+query: $(if $(IMG),$(INSTALLED)) ## identify a card: make query IMG=photo.jpg (or IMG="a.jpg b.jpg")
 	@[ -n $(call quoted,$(IMG)) ] || \
 		{ echo "ERROR: Invalid Arguments: IMG is required" >&2; \
 		  echo "  Details: received no IMG" >&2; \
 		  echo "  Suggestion: pass a picture: make query IMG=photo.jpg" >&2; \
 		  exit 1; }
-	$(RUN) query_index.py $(call quoted,$(IMG)) --index $(call quoted,$(OUT)) --device $(call quoted,$(DEVICE)) $(ARGS)
+	$(RUN) query_index.py $(IMAGES) --index $(call quoted,$(OUT)) --device $(call quoted,$(DEVICE)) $(ARGS)
 
 validate: $(INSTALLED) ## check that every picture in CACHE is whole (ARGS=--fix deletes those that are not)
 	$(RUN) scripts/validate_cache.py --cache $(call quoted,$(CACHE)) $(ARGS)

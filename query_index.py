@@ -26,7 +26,7 @@ from helpers.cli_validation import Parser, file_name, number, one_of, path, weig
 from helpers.ending import run
 from helpers.errors import Category, ExitCode, PipelineError, Problem
 from helpers.options import add_device_option
-from helpers.recognise.inputs import pictures
+from helpers.recognise.inputs import known_pictures, pictures
 from helpers.recognise.page import page_at
 from helpers.recognise.query import DETECT, Answer, QueryEngine, open_index
 from helpers.recognise.showing import (
@@ -44,6 +44,8 @@ from helpers.recognise.words import find_name, search_text
 from helpers.talk import Progress, say, tell, text_of
 
 K = 5
+
+Given = list[str | Answer]  # pictures, and what is known to be none
 
 
 class QueryArgs(argparse.Namespace):
@@ -148,10 +150,14 @@ def answers(args: QueryArgs) -> Iterator[tuple[Asked, Answer, Searched]]:
     if args.text:
         found = described(args)
     else:
+        given = None if "-" in args.image else known_pictures(args.image)
+        if given is not None and not any(isinstance(one, str) for one in given):
+            yield from unanswered([one for one in given if isinstance(one, Answer)], args)
+            return
         passing = all_of(args.where)
         engine = QueryEngine.load(args.index, ef_search=args.ef_search, device=args.device, where=passing)
         searched = Searched(engine.candidates, engine.ef_search, str(passing or ""))
-        found = ((*each, searched) for each in (voted if args.vote else recognised)(engine, args))
+        found = ((*each, searched) for each in (voted if args.vote else recognised)(engine, given, args))
     for asked, answer, searched in found:
         yield asked, answer if args.min_score is None else at_least(answer, args.min_score), searched
 
@@ -168,9 +174,20 @@ def described(args: QueryArgs) -> Iterator[tuple[Asked, Answer, Searched]]:
     yield Asked.words(texts), answer, searched
 
 
-def voted(engine: QueryEngine, args: QueryArgs) -> Iterator[tuple[Asked, Answer]]:
+def unanswered(given: Sequence[Answer], args: QueryArgs) -> Iterator[tuple[Asked, Answer, Searched]]:
+    """Why none of the pictures is answered: no model is needed to say that."""
+    stored = open_index(args.index)
+    searched = Searched(stored.count, args.ef_search or stored.manifest.parameters.hnsw_ef_search)
+    if args.vote:
+        error = "none of the pictures could be answered"
+        yield Asked.vote([one.image for one in given]), Answer("", error=error, left_out=tuple(given)), searched
+    else:
+        yield from ((Asked.picture(one.image), one, searched) for one in given)
+
+
+def voted(engine: QueryEngine, known: Given | None, args: QueryArgs) -> Iterator[tuple[Asked, Answer]]:
     """The one card that all pictures show."""
-    given = [*pictures(args.image)]
+    given = known or [*pictures(args.image)]
     paths, nothing = [one for one in given if isinstance(one, str)], [one for one in given if isinstance(one, Answer)]
     with progress(len(paths)) as advance:
         answer = engine.vote(advance_after_each(paths, advance), args.k or K, detect=args.detect or DETECT[0])
@@ -185,15 +202,10 @@ def advance_after_each(paths: Sequence[str], advance: Callable[[], None]) -> Ite
         advance()
 
 
-def recognised(engine: QueryEngine, args: QueryArgs) -> Iterator[tuple[Asked, Answer]]:
+def recognised(engine: QueryEngine, known: Given | None, args: QueryArgs) -> Iterator[tuple[Asked, Answer]]:
     """The cards in each picture."""
-    given = pictures(args.image)
-    total = None
-    if "-" not in args.image:
-        known = [*given]
-        given, total = iter(known), len(known)
-    with progress(total) as advance:
-        for one in given:
+    with progress(None if known is None else len(known)) as advance:
+        for one in known or pictures(args.image):
             answer = one if isinstance(one, Answer) else engine.ask(one, args.k or K, detect=args.detect or DETECT[0])
             yield Asked.picture(answer.image), answer
             advance()

@@ -58,9 +58,13 @@ def printable(text: str) -> str:
 
 
 def as_json_line(value: Any) -> str:
-    """`value` as a line of JSON for stdout: text as it is in UTF-8; where stdout has another encoding, escaped."""
+    """`value` as a line of JSON for stdout: text as it is in UTF-8; where stdout has another encoding, escaped.
+
+    Escaped is also what a terminal might take for commands, or a program for the end of the line (U+2028).
+    """
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return json.dumps(value, ensure_ascii=codecs.lookup(encoding).name != "utf-8")
+    line = json.dumps(value, ensure_ascii=codecs.lookup(encoding).name != "utf-8")
+    return line if line.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
 def text_of(path: str | os.PathLike[str]) -> str:

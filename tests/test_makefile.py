@@ -163,6 +163,13 @@ def test_a_tilde_that_the_shell_left_is_the_home_directory() -> None:
         assert {"/home/me/my cards", "/home/me/index"} & set(call)
 
 
+def test_several_pictures_are_several_unless_a_file_has_that_name(tmp_path: Path) -> None:
+    (tmp_path / "my photo's.jpg").touch()
+    two, one = dry_run("query", "IMG=a.jpg b.jpg"), dry_run("query", f"IMG={tmp_path}/my photo's.jpg")
+    assert vars(parsed(scripts_of(two)[0]))["image"] == ["a.jpg", "b.jpg"]
+    assert vars(parsed(scripts_of(one)[0]))["image"] == [f"{tmp_path}/my photo's.jpg"]
+
+
 def test_query_asks_for_a_picture() -> None:
     done = make("query", "--assume-old=.venv/.installed")
     assert done.returncode == 2

@@ -26,7 +26,7 @@ from helpers.cards.faces import CardFace
 from helpers.cards.image_cache import ImageCache
 from helpers.errors import PipelineError
 from helpers.index.store import StoredIndex
-from helpers.recognise.query import Answer, Card, Match
+from helpers.recognise.query import Answer, Card, Match, QueryEngine
 from tests.conftest import ROOT, Built, run_script, without_hashes
 from tests.pictures import HTML, claiming_to_be, encoded, write
 from tests.warm_python import WarmProcess
@@ -121,6 +121,19 @@ def test_what_can_not_be_answered_is_said_and_the_others_are_answered(built: Bui
     assert table.returncode == 2
     assert "ERROR: Validation Error: a picture could not be answered" in table.stderr
     assert built.records()[0]["name"] in table.stdout
+
+
+@pytest.mark.parametrize("vote", [[], ["--vote"]])
+def test_pictures_that_are_not_there_are_told_before_the_model_is_loaded(
+    built: Built, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, vote: list[str]
+) -> None:
+    monkeypatch.setattr(QueryEngine, "load", None)
+    (tmp_path / "none").mkdir()
+    words = [str(tmp_path / "a.jpg"), str(tmp_path / "none"), "--json", "--index", str(built.index), *vote]
+    assert query_index.main(words) == 2
+    found = answers(capsys.readouterr().out)
+    found = found[0]["left_out"] if vote else found
+    assert [answer["error"] for answer in found] == ["no such file", "no pictures in it"]
 
 
 def test_photographs_of_every_kind_are_answered(built: Built, tmp_path: Path) -> None:

@@ -89,6 +89,13 @@ def test_a_line_of_json_is_json_whatever_stdout_s_encoding(encoding: str, monkey
     assert written.getvalue().isascii() == (encoding not in ("utf-8", "UTF8"))
 
 
+def test_a_file_s_name_in_json_gives_a_terminal_no_commands_and_ends_no_line() -> None:
+    name = "\x9b2J\x1b[2J\u2028\x85\x7f\U000e0001.jpg"
+    line = as_json_line({"image": name})
+    assert line.isprintable()
+    assert json.loads(line) == {"image": name}
+
+
 IN_ASCII = """
 import os, sys
 sys.path.insert(0, sys.argv[2])

@@ -71,8 +71,8 @@ def test_the_command_line_names_every_where_that_is_wrong() -> None:
     with pytest.raises(PipelineError) as caught:
         query_index.parse_args(["a.jpg", "--where", "colour=W", "--where", "set", "--k", "0"])
     assert [problem.message for problem in caught.value.problems] == [
-        "--where has no field colour",
-        "--where takes FIELD=VALUE",
+        "--where must use a field that there is, not colour",
+        "--where must be FIELD=VALUE",
         "--k must be >= 1",
     ]
 

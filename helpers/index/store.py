@@ -1,5 +1,8 @@
 """A finished index folder, read with every file checked against the manifest."""
 
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ class StoredIndex:
 
     def __init__(self, folder: IndexFolder) -> None:
         self.folder = folder
+        self._digests: dict[Path, Future[str]] = {}
         try:
             self.manifest = msgspec.json.decode(_content(folder.manifest), type=Manifest)
         except FileNotFoundError as error:
@@ -38,6 +42,13 @@ class StoredIndex:
             raise disagreement(folder.manifest, str(error)) from error
         if self.manifest.version.partition(".")[0] != MANIFEST_VERSION.partition(".")[0]:
             raise disagreement(folder.manifest, f"version {self.manifest.version} is not {MANIFEST_VERSION}")
+
+    def hash_ahead(self) -> None:
+        """Begin to hash what a query reads besides the metadata: 1 GB takes a second, and loading a model several."""
+        paths = (self.folder.index, self.folder.column("embeddings"), self.folder.column("dhash"))
+        self._digests = {path: Future() for path in paths}
+        # Not a pool: that is waited for when an error or Ctrl-C ends the process
+        threading.Thread(target=_hash_each, args=(dict(self._digests),), daemon=True).start()
 
     @property
     def count(self) -> int:
@@ -99,7 +110,7 @@ class StoredIndex:
         if expected is None:
             raise disagreement(path, f"{self.folder.manifest.name} does not list it: an earlier version built it")
         try:
-            digest = sha256_of(path)
+            digest = self._digests[path].result() if path in self._digests else sha256_of(path)
         except FileNotFoundError as error:
             raise disagreement(path, "it is missing") from error
         except OSError as error:
@@ -107,6 +118,14 @@ class StoredIndex:
         if digest != expected:
             raise disagreement(path, f"its SHA-256 is {digest}, not the one in {self.folder.manifest.name}")
         return path
+
+
+def _hash_each(wanted: Mapping[Path, Future[str]]) -> None:
+    for path, digest in wanted.items():
+        try:
+            digest.set_result(sha256_of(path))
+        except OSError as error:
+            digest.set_exception(error)  # raised where it is needed
 
 
 def _content(path: Path) -> bytes:

@@ -25,6 +25,24 @@ def pictures(images: Sequence[str]) -> Iterator[str | Answer]:
                 yield name
 
 
+def known_pictures(images: Sequence[str]) -> list[str | Answer]:
+    """`pictures`, without stdin, and an error for each that is not there: before a model is loaded."""
+    return [
+        Answer(one, error="no such file") if isinstance(one, str) and not _is_there(one) else one
+        for one in pictures(images)
+    ]
+
+
+def _is_there(path: str) -> bool:
+    try:
+        os.stat(path)  # noqa: PTH116  # its bytes may not be UTF-8
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        pass  # why it can't be read is told when it is
+    return True
+
+
 def _lines_of_stdin() -> Iterator[str]:
     """The paths on stdin; some editors begin a file with a byte order mark."""
     first = os.fsencode(sys.stdin.readline()).removeprefix(codecs.BOM_UTF8)

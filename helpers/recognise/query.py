@@ -207,7 +207,9 @@ class QueryEngine:
         among = None if where is None else where.rows(records)
         find_model_of(stored)
         say(f"Loading {stored.manifest.source} and {stored.count:,} rows")
-        from helpers.index.faiss_index import CardIndex  # faiss and torch: seconds, so only once the files are checked
+        stored.hash_ahead()
+        embedder = embedder_of(stored, device)
+        from helpers.index.faiss_index import CardIndex  # its home, see there
 
         index, hashes = CardIndex.of(stored), stored.hashes()
         if hashes is None:
@@ -215,7 +217,7 @@ class QueryEngine:
         if ef_search is not None:
             index.ef_search = ef_search
         ranker = Ranker(index, hashes, stored.vectors(), records, recognition or stored.manifest.recognition, among)
-        return cls(index, records, ranker, embedder_of(stored, device))
+        return cls(index, records, ranker, embedder)
 
     @property
     def ef_search(self) -> int:

@@ -132,7 +132,7 @@ def _condition(text: str) -> Condition:
         near = difflib.get_close_matches(field, FIELDS, n=1)
         hint = f"did you mean {near[0]}=? " if near else ""
         problem = Problem(
-            f"--where has no field {name.strip()}" if equals else "--where takes FIELD=VALUE",
+            f"--where must use a field that there is, not {name.strip()}" if equals else "--where must be FIELD=VALUE",
             f"received --where {text.strip()}",
             f"{hint}the fields are {', '.join(FIELDS)}",
         )
