@@ -176,18 +176,21 @@ class CardIndex:
         for _ in range(_ROUNDS):
             if not unfound.size:
                 break
-            self._link(rows, unfound)
+            self._link(rows, unfound, np.ones(len(rows), bool))
             self._link_unreachable(rows)
             unfound = self._unfound(rows, asked)
         return FoundByItself(len(asked), len(asked) - len(unfound))
 
     def unreachable(self) -> NDArray[np.int64]:
         """The rows that no search can get to, whatever its efSearch."""
-        return np.flatnonzero(~self._links().reached_from(self._hnsw.hnsw.entry_point))
+        return np.flatnonzero(~self._reached())
+
+    def _reached(self) -> NDArray[np.bool_]:
+        return self._links().reached_from(self._hnsw.hnsw.entry_point)
 
     def _unfound(self, rows: NDArray[np.float32], asked: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which of `asked` are not found by their own vector; what a narrow search finds a wider one does, too."""
-        for ef in sorted({8, 32, self.ef_search}):
+        for ef in sorted({min(ef, self.ef_search) for ef in (4, 16, 64, self.ef_search)}):
             parts = [asked[start : start + _CHUNK] for start in range(0, len(asked), _CHUNK)]
             is_found = [self._finds(rows[part], ef) for part in parts]
             asked = asked[~np.concatenate([np.empty(0, bool), *is_found])]
@@ -199,16 +202,21 @@ class CardIndex:
         return np.asarray(scores[:, 0] >= np.einsum("ij,ij->i", queries, queries) - _TIE)
 
     def _link_unreachable(self, rows: NDArray[np.float32]) -> None:
-        self._link(rows, self.unreachable())
+        reached = self._reached()
+        self._link(rows, np.flatnonzero(~reached), reached)
 
-    def _link(self, rows: NDArray[np.float32], lost: NDArray[np.int64]) -> None:
-        """Link each row in `lost` to one of the nearest that are found; those that can't be reached are then, all."""
+    def _link(self, rows: NDArray[np.float32], lost: NDArray[np.int64], hosts: NDArray[np.bool_]) -> None:
+        """Add a link to each row in `lost` from one of the nearest rows that are found and in `hosts`, bool [N].
+
+        The layers above lead straight to some rows that level 0 has lost: to be found does not make a row a host.
+        """
         links = self._links()
         for start in range(0, len(lost), _CHUNK):
             part = lost[start : start + _CHUNK]
-            _, hosts = self._search(rows[part], 16, _LINK_EF_SEARCH)
-            for row, near in zip(part.tolist(), hosts.tolist(), strict=True):
-                links.link(row, [host for host in near if host not in (row, -1)])
+            _, nearest = self._search(rows[part], 16, _LINK_EF_SEARCH)
+            for row, near in zip(part.tolist(), nearest.tolist(), strict=True):
+                fit = [host for host in near if host not in (row, -1) and hosts[host]]
+                links.link(row, fit or [self._hnsw.hnsw.entry_point])
 
     def _links(self) -> Links:
         graph: Any = self._hnsw.hnsw  # faiss's stubs lack what it has
@@ -217,7 +225,7 @@ class CardIndex:
 
 
 def _add_apart(hnsw: faiss.IndexHNSWFlat, rows: NDArray[np.float32], distinct: NDArray[np.int64]) -> None:
-    """Add all `rows`, but only the `distinct` to the graph; the others get empty lists on level 0 alone."""
+    """Add all `rows`, but only the `distinct` to the graph; the others get empty lists."""
     graph: Any = hnsw.hnsw  # faiss's stubs lack what it has
     storage: Any = faiss.downcast_index(hnsw.storage)
     storage.codes.resize(rows.nbytes)  # once, as a vector that grows takes its memory twice

@@ -38,14 +38,19 @@ class Links:
         heads, sizes = np.unique(first[twins], return_counts=True)
         ends = np.cumsum(sizes)
         twins = twins[np.argsort(first[twins], kind="stable")]
+        room = self._width - 2
+        around = {  # before any twin is attached, to be found in place of distinct rows
+            head: nearest(head, min(room * size, MAX_AROUND))
+            for head, size in zip(heads.tolist(), sizes.tolist(), strict=True)
+            if size >= MANY
+        }
         for head, group in zip(heads.tolist(), np.split(twins, ends[:-1]), strict=True):
             lists = np.full((len(group), self._width), -1, np.int32)
             lists[1:, 0], lists[:-1, 1] = group[:-1], group[1:]
             moved = self._add(head, int(group[0]))
             lists[0, 0] = moved if moved >= 0 else head
-            if len(group) >= MANY:
-                room = lists[:-1, 2:]  # the last list has no twin after it, and would have a gap
-                room[:] = np.resize(nearest(head, min(room.size, MAX_AROUND)), room.shape)
+            if head in around:  # not in the last list, which has no twin after it, and would have a gap
+                lists[:-1, 2:] = np.resize(around[head][around[head] >= 0], (len(group) - 1, room))
             self._neighbors[self._starts[group][:, None] + np.arange(self._width)] = lists
 
     def link(self, row: int, hosts: list[int]) -> None:
@@ -53,7 +58,7 @@ class Links:
 
         The row that makes room moves to the list of `row`.
         """
-        roomy = (host for host in hosts if host != row and self._list(host)[-1] < 0)
+        roomy = (host for host in hosts if self._list(host)[-1] < 0)
         moved = self._add(next(roomy, hosts[0]), row)
         if moved >= 0:
             self._add(row, moved)
