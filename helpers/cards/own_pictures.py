@@ -5,6 +5,7 @@ The folder takes the place of the image cache, and a table (a CSV) or the file n
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ NEEDED = ("file", "name")  # columns of a table
 # Pictures of other formats are faces, too: the build names each and says why it is left out
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl")
 _FIELDS = msgspec.structs.fields(CardFace)
-_LISTS = [field.name for field in _FIELDS if "list" in str(field.type)]
+_LISTS = [field.name for field in _FIELDS if re.search("list|tuple", str(field.type))]
 
 
 def own_faces(folder: Path, table: Path | None, limit: int | None = None) -> Iterator[CardFace]:
