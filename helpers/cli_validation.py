@@ -170,6 +170,7 @@ def web_address(flag: str, text: str) -> str:
     try:
         address = urlsplit(text)
         usable = address.scheme in ("http", "https") and bool(address.hostname) and (address.port or 1) > 0
+        usable = usable and text.isprintable() and " " not in text  # bytes that are not UTF-8 are not printable
     except ValueError:
         usable = False
     if not usable:

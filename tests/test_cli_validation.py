@@ -66,7 +66,7 @@ SHARED = {
     "--cache": [""],
     "--limit": ["-1", "1.5", "many", "nan", "9" * 30],
     "--image-key": ["tiny"],
-    "--api-url": ["scryfall", "ftp://x", "http://", "http://x:port"],
+    "--api-url": ["scryfall", "ftp://x", "http://", "http://x:port", "http://x/\udcff", "http://x/a b"],
     "--lang": ["", "en,", "e n", "../x"],
     "--set": [""],
     "--layout": ["no-such"],

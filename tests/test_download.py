@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 
 from helpers.cards.faces import Selection
 from helpers.cards.image_cache import ImageCache
-from helpers.download.report import DownloadReport, Outcome, Status, Wanted, failures_of, read_last
+from helpers.download.report import DownloadReport, Failure, Outcome, Status, Wanted, failures_of, read_last
 from tests.conftest import ROOT, run_script, serving
 from tests.faulty_server import FaultyServer, Reply, faulty_server
 from tests.kills import KILLED, run_until
@@ -392,6 +392,35 @@ def test_retry_failed_without_a_report_or_without_failures_says_so(server: Fault
     assert (tmp_path / "download_report.json").read_bytes() == whole
 
 
+REWRITTEN: dict[str, Callable[[Any], str]] = {  # as jq and editors write it
+    "indented by four": lambda value: json.dumps(value, indent=4),
+    "one line": json.dumps,
+    "keys sorted": lambda value: json.dumps(value, sort_keys=True),
+    "byte order mark": lambda value: "\ufeff" + json.dumps(value, indent=2),
+}
+
+
+@pytest.mark.parametrize("how", REWRITTEN)
+def test_a_report_is_read_whatever_its_white_space(tmp_path: Path, how: str) -> None:
+    report = DownloadReport(tmp_path)
+    wanted = [Wanted(f"https://cards.example/{i}.jpg", "Lim-Dûl", f"id{i}") for i in range(2)]
+    for picture, status in zip(wanted, (Status.FAILED, Status.MISSING), strict=True):
+        report.add(Outcome(picture, status, reason="HTTP 503"))
+    report.write(Selection("all_cards"), "https://x", complete=True, checked=None)
+    before, path = read_last(tmp_path), tmp_path / "download_report.json"
+    path.write_text(REWRITTEN[how](json.loads(path.read_text())))
+    assert before is not None
+    assert read_last(tmp_path) == before
+    assert [failure.outcome.wanted for failure in failures_of(tmp_path)] == wanted
+
+
+def test_a_report_of_another_version_is_carried_over(tmp_path: Path) -> None:
+    failure = Failure("https://cards.example/1.jpg", "A", "id", "a status of tomorrow", "HTTP 999")
+    report = DownloadReport(tmp_path)
+    report.carry_over([failure], ImageCache(tmp_path))
+    assert (report.counts[Status.FAILED], report.failures) == (1, 1)
+
+
 @pytest.mark.parametrize("other", ["--offline", "--refresh"])
 def test_retry_failed_needs_the_network_and_no_list(server: FaultyServer, tmp_path: Path, other: str) -> None:
     done = download(server, tmp_path, "--retry-failed", other)
@@ -499,7 +528,7 @@ def test_half_a_million_failures_stay_on_the_disk(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert peak < 2_000_000
     assert read_last(tmp_path) is not None
-    assert {failure.wanted for failure in failures_of(tmp_path)} == {wanted}
+    assert {failure.outcome.wanted for failure in failures_of(tmp_path)} == {wanted}
     assert json.loads((tmp_path / "download_report.json").read_text())["failed"] == 100_000
 
 

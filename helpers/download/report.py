@@ -1,12 +1,14 @@
 """The report on a download: counts, and every failure with its reason; the next run reads it.
 
 It is `download_report.json` in the cache directory. Failures go to an unnamed temporary file as they occur, so half a
-million of them cost no memory; the report lists them one per line.
+million of them cost no memory; the report lists them one per line, for people: readers don't depend on it.
 """
 
+import mmap
 import os
 import shutil
 import tempfile
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -25,9 +27,6 @@ from helpers.cards.faces import Filters, Selection
 from helpers.cards.image_cache import ImageCache
 from helpers.errors import BAD_JSON, Category, PipelineError
 from helpers.talk import human_bytes, percent
-
-_FAILURES = b'  "failures": ['  # followed by one failure per line, and nothing else
-_MAX_LINE = 1_000_000
 
 
 class Status(Enum):
@@ -68,9 +67,10 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
     @property
-    def wanted(self) -> Wanted:
-        """The picture that failed."""
-        return Wanted(self.url, self.card, self.face_id)
+    def outcome(self) -> Outcome:
+        """The line as the outcome it was written for; a status of another version counts as failed."""
+        status = Status.__members__.get(self.status.upper(), Status.FAILED)
+        return Outcome(Wanted(self.url, self.card, self.face_id), status, reason=self.reason)
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -98,27 +98,34 @@ class LastReport(msgspec.Struct, frozen=True):
         return Selection(self.kind, self.image_key, self.limit, self.filters)
 
 
+class _Failures(msgspec.Struct):
+    """The other part of a report; `Raw` are views of the file, decoded one at a time."""
+
+    failures: list[msgspec.Raw]
+
+
+def _content(folder: Path) -> memoryview:
+    """The report in `folder`, mapped: with half a million failures it has 150 MB. OSError or ValueError if it can't."""
+    with open(folder / DOWNLOAD_REPORT, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return memoryview(mapped)[len(BOM_UTF8) if mapped[: len(BOM_UTF8)] == BOM_UTF8 else 0 :]
+
+
 def read_last(folder: Path) -> LastReport | None:
-    """The head of the report in `folder`; None if there is none or it can't be read."""
-    head = bytearray()
+    """The report in `folder` without its failures; None if there is none or it can't be read."""
     try:
-        with open(folder / DOWNLOAD_REPORT, "rb") as file:
-            while (line := file.readline(_MAX_LINE)) and not line.startswith(_FAILURES):
-                head += line
-        return msgspec.json.decode(head.rstrip().rstrip(b",") + b"}", type=LastReport)
-    except (OSError, *BAD_JSON):
+        return msgspec.json.decode(_content(folder), type=LastReport)
+    except (OSError, ValueError, *BAD_JSON):  # ValueError: an empty file can't be mapped
         return None
 
 
 def failures_of(folder: Path) -> Iterator[Failure]:
     """The failures in the report in `folder`, one at a time; none if it can't be read."""
     decode = msgspec.json.Decoder(Failure).decode
-    with suppress(OSError, *BAD_JSON), open(folder / DOWNLOAD_REPORT, "rb") as file:
-        while (line := file.readline(_MAX_LINE)) and not line.startswith(_FAILURES):
-            pass
-        while line := file.readline(_MAX_LINE):
+    with suppress(OSError, ValueError, *BAD_JSON):
+        for raw in msgspec.json.decode(_content(folder), type=_Failures).failures:
             with suppress(*BAD_JSON):
-                yield decode(line.strip().rstrip(b","))
+                yield decode(raw)
 
 
 @dataclass(slots=True)
@@ -156,7 +163,7 @@ class DownloadReport:
         for failure in failures:
             known = sha1(failure.url.encode()).digest() in failed
             if not known and not cache.has(failure.url):
-                self.add(Outcome(failure.wanted, Status[failure.status.upper()], reason=failure.reason))
+                self.add(failure.outcome)
 
     def _listed(self) -> Iterator[Failure]:
         """The failures so far, read back."""
@@ -225,7 +232,7 @@ class DownloadReport:
             "checked": checked,
         }
         with atomic_path(self.folder / DOWNLOAD_REPORT) as part, open(part, "wb") as file:
-            file.write(json_text(fields).removesuffix(b"\n}\n") + b",\n" + _FAILURES)
+            file.write(json_text(fields).removesuffix(b"\n}\n") + b',\n  "failures": [')
             if self._lines is not None:
                 self._lines.seek(0)
                 shutil.copyfileobj(self._lines, file)

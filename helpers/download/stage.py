@@ -154,7 +154,7 @@ def _retry_plan(folder: Path, selection: Selection, last: LastReport | None) -> 
         warn("the last download was cut short: run the same command without --retry-failed for the rest")
 
     def wanted() -> Iterator[Wanted]:
-        return (failure.wanted for failure in islice(failures_of(folder), selection.limit))
+        return (failure.outcome.wanted for failure in islice(failures_of(folder), selection.limit))
 
     plan = _plan(folder, last.selection, wanted, wanted(), retry=True)
     if not plan.total:
