@@ -10,7 +10,7 @@ at 400/s.
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
@@ -42,7 +42,7 @@ from helpers.net.answers import (
 )
 from helpers.net.probe import PROBE_TIMEOUT_SECONDS, addresses_of, leads_home, probe
 from helpers.net.resumable import Resumable
-from helpers.net.throttle import NAME_YOURSELF, Stopped, Throttle
+from helpers.net.throttle import Stopped, Throttle
 from helpers.talk import Progress, human_bytes
 from helpers.validation import MAX_CARD_BYTES
 
@@ -123,6 +123,7 @@ class DownloadSession:
         self._router = _Router(pool_connections=MAX_HOSTS, pool_maxsize=http.workers)
         self._requests.mount("https://", self._router)
         self._requests.mount("http://", self._router)
+        self._has_served = False  # a picture
         self._routes: dict[tuple[str, str], _Route] = {}
         # identity: a gzip file must arrive as is, to be decoded exactly once.
         self._headers = {"User-Agent": http.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
@@ -144,7 +145,20 @@ class DownloadSession:
         Raises TryAgain if a retry may help, FetchFailed if that was the last one, MissingPicture, Stopped;
         TurnedAway if the server rejects us.
         """
-        return self._try(lambda: self._read(url, MAX_CARD_BYTES), attempts)
+        body = self._try(lambda: self._read(url, MAX_CARD_BYTES), attempts)
+        self._has_served = True
+        return body
+
+    def comes(self, url: str, is_whole: Callable[[bytes], bool]) -> bool:
+        """Whether the server sends the picture at `url`, asked once, at once: for use while the others are `held`."""
+        try:
+            return is_whole(self._read(url, MAX_CARD_BYTES))
+        except (MissingPicture, FetchFailed, Passing, PauseWanted):
+            return False
+
+    def held(self) -> AbstractContextManager[None]:
+        """Let no worker send a request during the block."""
+        return self._throttle.held()
 
     def failed(self, attempts: Attempts, reason: str) -> None:
         """Count a failed attempt; FetchFailed if it was the last."""
@@ -185,7 +199,7 @@ class DownloadSession:
             with self._lock:
                 start = max(self._now(), self._next_list_request)
                 self._next_list_request = start + LIST_INTERVAL_SECONDS
-            self._wait(start - self._now())
+            self.wait(start - self._now())
             return once()
 
         try:
@@ -195,7 +209,7 @@ class DownloadSession:
                 Category.NETWORK,
                 "the card list could not be downloaded",
                 details=f"{url}: {error}",
-                suggestion=NAME_YOURSELF
+                suggestion=error.meaning.advice
                 if isinstance(error, Refused)
                 else "check the connection and --api-url; with a list in the cache, --offline uses that",
             ) from error
@@ -212,16 +226,16 @@ class DownloadSession:
 
     def _try(self, once: Callable[[], B], attempts: Attempts) -> B:
         """Call `once` when it is due and the throttle permits; report the answer to the throttle."""
-        self._wait(attempts.not_before - self._now())
+        self.wait(attempts.not_before - self._now())
         with self._throttle.turn():  # held until the throttle knows the answer: no request starts in between
             try:
                 body = once()
             except MissingPicture:
                 self._throttle.answered()
                 raise
-            except Refused as refusal:
-                if not attempts.refused_before:
-                    self._throttle.refused(str(refusal))
+            except Refused:
+                if not self._has_served:
+                    self._throttle.narrow()  # perhaps we are turned away: no crowd must hear that
                 raise
             except PauseWanted as wanted:
                 self._throttle.pause(wanted.seconds, wanted.why)
@@ -368,7 +382,8 @@ class DownloadSession:
         except HTTPError as error:  # a short body too: urllib3 compares it with Content-Length
             raise self._passing(error) from error
 
-    def _wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
+        """Sleep; Stopped if the run ends meanwhile."""
         if seconds > 0:
             self._sleep(seconds)
         if self._stop.is_set():

@@ -96,6 +96,10 @@ class BrokenImage(Exception):
     """The bytes are not a whole picture; the text says why."""
 
 
+class NotAPicture(BrokenImage):
+    """The bytes are something else; the text, which says what, is the same for all of that kind."""
+
+
 class UnreadableImage(BrokenImage):
     """The file could not be read, so it may or may not be whole."""
 
@@ -131,7 +135,7 @@ def _decoded(
     draft: tuple[str, tuple[int, int]] | None = None,
 ) -> Image.Image:
     if not data:
-        raise BrokenImage("empty file")
+        raise NotAPicture("empty file")
     try:
         image = _open(data, formats, most_pixels)
         if verify and image.format not in _WITHOUT_CHECKSUMS:
@@ -142,7 +146,7 @@ def _decoded(
         image.load()
     except UnidentifiedImageError:
         kind = "JPEG, PNG or WebP" if formats == PICTURE_FORMATS else "readable"
-        raise BrokenImage(f"not a {kind} picture: {_looks_like(data, formats)}") from None
+        raise NotAPicture(f"not a {kind} picture: {_looks_like(data, formats)}") from None
     except DECODE_ERRORS as error:
         raise BrokenImage(f"damaged picture: {first_line(error)}") from error
     return image

@@ -567,6 +567,72 @@ def test_pictures_that_are_refused_for_ever_do_not_block_the_others(server: Faul
     assert download(server, tmp_path).returncode == 0
 
 
+# ------------------------------------------------------------------------------------- missing, or are we turned away?
+
+PAGE = Reply(body=b"<!DOCTYPE html><html><body>Sign in to the hotel's network</body></html>")
+
+
+def offer_60(server: FaultyServer, odd: Reply, is_odd: Callable[[int], bool]) -> None:
+    offer(server, [card(server, i) for i in range(60)])
+    for i in range(60):
+        server.answer(f"/{i}.jpg", odd if is_odd(i) else Reply(body=encoded(seed=i)))
+
+
+@pytest.mark.parametrize(
+    ("odd", "is_odd"),
+    [
+        (Reply(403), lambda i: i < 30),  # nothing has come yet that could be asked for again
+        (Reply(403), lambda i: i >= 30),
+        (Reply(403), lambda i: i % 2),
+        (PAGE, lambda i: i < 30),
+    ],
+    ids=["first half", "last half", "every second", "first half a page"],
+)
+def test_pictures_that_are_not_there_do_not_end_the_run(
+    server: FaultyServer, tmp_path: Path, odd: Reply, is_odd: Callable[[int], bool]
+) -> None:
+    offer_60(server, odd, is_odd)
+    assert download(server, tmp_path, "--workers", 4).returncode == 0
+    assert len(pictures(tmp_path)) == 30
+    (status,) = {failure["status"] for failure in report(tmp_path)["failures"]}
+    assert status == ("missing" if odd.status == 403 else "failed")
+    again = download(server, tmp_path, "--retry-failed", "--workers", 4)  # a picture that is in the cache still comes
+    assert (again.returncode, len(report(tmp_path)["failures"])) == (0, 30)
+
+
+@pytest.mark.parametrize(
+    ("odd", "words", "after"),
+    [
+        (Reply(403), "the server refuses our requests", 0),
+        (Reply(403), "the server refuses our requests", 20),
+        (PAGE, "captive portal", 0),
+        (PAGE, "captive portal", 20),
+        (Reply(511), "sign in to the network", 0),
+    ],
+)
+def test_a_server_that_turns_us_away_is_asked_for_little_more(
+    server: FaultyServer, tmp_path: Path, odd: Reply, words: str, after: int
+) -> None:
+    offer_60(server, odd, lambda _: False)
+    if after:
+        download(server, tmp_path, "--limit", after)
+    offer_60(server, odd, lambda _: True)
+    server.asked.clear()
+    done = download(server, tmp_path, "--workers", 4)
+    assert (done.returncode, words in done.stderr) == (1 if after else 2, True), done.stderr
+    assert len([path for path in server.asked if path.endswith(".jpg")]) < 25
+    assert len(pictures(tmp_path)) == after
+    assert 5 <= len(report(tmp_path)["failures"]) < 20
+
+
+def test_a_page_instead_of_every_picture_that_goes_away_is_waited_out(server: FaultyServer, tmp_path: Path) -> None:
+    for i in range(COUNT):
+        server.answer(f"/{i}.jpg", PAGE, Reply(body=encoded(seed=i)))
+    done = download(server, tmp_path, max_retries=1)
+    assert done.returncode == 0, done.stderr
+    assert len(pictures(tmp_path)) == COUNT
+
+
 def test_a_picture_that_asks_for_an_hour_is_one_failure(server: FaultyServer, tmp_path: Path) -> None:
     server.answer("/3.jpg", Reply(503, headers={"Retry-After": "3600"}))
     assert download(server, tmp_path).returncode == 0

@@ -14,12 +14,16 @@ from hypothesis import strategies as st
 from helpers.errors import PipelineError
 from helpers.net import patience
 from helpers.net.answers import (
+    CLASSES,
+    STATUSES,
     Attempts,
     BadBody,
     FetchFailed,
     MissingPicture,
     TryAgain,
+    Verdict,
     backoff_seconds,
+    meaning_of,
     retry_after_seconds,
 )
 from helpers.net.probe import leads_home, probe
@@ -91,7 +95,7 @@ def only_good(body: bytes) -> bytes:
 
 
 PASSING = {
-    **{f"status {status}": Reply(status) for status in (500, 502, 503, 504)},
+    **{f"status {status}": Reply(status) for status in (408, 425, 500, 502, 503, 504, 520, 522, 524, 529, 530)},
     "connection reset": Reply(reset=True),
     "short body": Reply(body=b"pict", claim=7),
     "body that does not decode": Reply(body=b"<html>"),
@@ -135,7 +139,20 @@ def test_a_missing_picture_is_not_asked_for_again(server: FaultyServer, clock: C
     assert (server.times_asked(), clock.waits) == ({"/a.jpg": 1}, [])
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 418])
+def test_every_status_has_its_place() -> None:
+    found: dict[Verdict, set[int]] = {verdict: set() for verdict in Verdict}
+    for status in range(100, 600):
+        found[meaning_of(status).verdict].add(status)
+    assert found[Verdict.GOOD] == {200, 203, 206}
+    assert found[Verdict.MISSING] == {404, 410}
+    assert found[Verdict.FORBIDDEN] == {401, 403, 451}
+    assert found[Verdict.REFUSED] == {202, 400, 405, 407, 509, 511}
+    passing = {408, 421, 425, *range(100, 200), *range(500, 600)} - {501, 505, 508, 509, 511, 526}
+    assert found[Verdict.AGAIN] == passing
+    assert all(len(meaning.why) > 5 for meaning in (*STATUSES.values(), *CLASSES.values()))
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 418, 501])
 def test_a_refusal_is_not_asked_again(server: FaultyServer, clock: Clock, status: int) -> None:
     with pytest.raises(FetchFailed, match=str(status)):
         get_picture(make_session(clock), server.answer("/a.jpg", Reply(status)), same)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from helpers.net.throttle import MAX_REFUSALS_IN_A_ROW, Stopped, Throttle, TurnedAway
+from helpers.net.throttle import Stopped, Throttle, TurnedAway
 
 
 class Crowd:
@@ -135,16 +135,25 @@ def end(act: Callable[[], None]) -> str:
     return caught.value.render()
 
 
-def test_refusals_in_a_row_end_the_run_and_an_answer_in_between_does_not() -> None:
-    throttle = Throttle(1)
-    for _ in range(3 * MAX_REFUSALS_IN_A_ROW):
-        throttle.refused("HTTP 403")
-        throttle.answered()
-    for _ in range(MAX_REFUSALS_IN_A_ROW - 1):
-        throttle.refused("HTTP 403")
-    assert "--user-agent" in end(lambda: throttle.refused("HTTP 403"))
-    with pytest.raises(Stopped), throttle.turn():
-        pass
+def test_nobody_asks_while_all_are_held_and_then_one_does() -> None:
+    throttle = Throttle(9, now=lambda: 0.0)
+    crowd = Crowd(throttle, 9)
+    try:
+        with throttle.held():
+            assert answers(crowd, 4) == 0
+        assert [crowd.settled(), answers(crowd, 1)] == [1, 2]
+    finally:
+        crowd.end()
+
+
+def test_a_narrowed_throttle_lets_one_ask_at_a_time_until_there_is_an_answer() -> None:
+    throttle = Throttle(9, now=lambda: 0.0)
+    throttle.narrow()
+    crowd = Crowd(throttle, 9)
+    try:
+        assert [crowd.settled(), answers(crowd, 1)] == [1, 2]
+    finally:
+        crowd.end()
 
 
 def test_a_pause_of_more_than_ten_minutes_ends_the_run() -> None:

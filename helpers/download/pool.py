@@ -12,14 +12,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 
 from helpers.cards.image_cache import ImageCache
+from helpers.download.doubt import Doubt, Odd, Witnesses
 from helpers.download.report import Outcome, Status, Wanted
 from helpers.machine_limits import usable_cores
-from helpers.net.answers import Attempts, FetchFailed, MissingPicture, TryAgain
+from helpers.net.answers import Attempts, FetchFailed, MissingPicture, Refused, TryAgain
 from helpers.net.throttle import Stopped, TurnedAway
 from helpers.session import DownloadSession
-from helpers.validation import BrokenImage, check_image, is_unchanged
+from helpers.validation import BrokenImage, NotAPicture, check_image, is_unchanged
 
 AHEAD_PER_WORKER = 3  # pictures in flight per worker; bounds memory, since lists are streamed
 KEEPERS = min(4, usable_cores() + 1)  # one waits for the disk; each may hold a decoded picture of 96 MB
@@ -34,6 +36,7 @@ class _Task:
     attempts: Attempts = field(default_factory=Attempts)
     body: bytes | None = None
     broken_file: bool = False  # a broken file is in its place
+    odd: Odd | None = None  # it was refused
 
 
 class FetchPool:
@@ -47,13 +50,13 @@ class FetchPool:
         cache: ImageCache,
         session: DownloadSession | None,
         workers: int,
-        refused_before: frozenset[str] = frozenset(),
+        witnesses: Witnesses,
     ) -> None:
         self._cache, self._session, self._workers = cache, session, workers
-        self._refused_before = refused_before  # URLs
+        self._doubt = Doubt(session, witnesses) if session else None
         self._to_ask: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._to_keep: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Outcome | Odd | BaseException] = queue.SimpleQueue()
 
     def outcomes(self, pictures: Iterable[Wanted]) -> Iterator[Outcome]:
         """Yield the outcome of each picture as it becomes known; an exception in any thread ends the run."""
@@ -73,20 +76,30 @@ class FetchPool:
                         under_way += 1
                 if not under_way:
                     break
-                outcome = self._done.get()
-                under_way -= 1
-                if isinstance(outcome, Stopped):
+                came = self._done.get()
+                under_way -= not isinstance(came, Odd) or came.outcome is not None
+                if isinstance(came, Stopped):
                     most = 0  # another thread's exception, which is on its way, is the reason
                     continue
-                if isinstance(outcome, BaseException):
-                    self._stop(threads)
-                    yield from self._left_over()
-                    raise outcome
-                yield outcome
+                if isinstance(came, BaseException):
+                    raise came
+                yield from self._heed(came)
             if not most:
                 raise Stopped
+            yield from self._doubt.rest(ask=True) if self._doubt else ()
+        except Exception:
+            self._stop(threads)
+            yield from self._left_over()
+            yield from self._doubt.rest(ask=False) if self._doubt else ()
+            raise
         finally:
             self._stop(threads)
+
+    def _heed(self, came: Outcome | Odd) -> Iterator[Outcome]:
+        if self._doubt:
+            yield from self._doubt.heed(came)
+        elif isinstance(came, Outcome):
+            yield came
 
     def _at_a_glance(self, wanted: Wanted) -> Outcome | None:
         """The outcome of a picture if it is clear at once; else None, and the picture is queued."""
@@ -96,11 +109,8 @@ class FetchPool:
         is_new = not os.path.lexists(path)
         if is_new and not self._session:
             return Outcome(wanted, Status.FAILED, reason="not in the cache, and --offline forbids fetching it")
-        (self._to_ask if is_new else self._to_keep).put(self._task(wanted))
+        (self._to_ask if is_new else self._to_keep).put(_Task(wanted))
         return None
-
-    def _task(self, wanted: Wanted) -> _Task:
-        return _Task(wanted, Attempts(refused_before=wanted.url in self._refused_before))
 
     def _ask(self, session: DownloadSession, task: _Task) -> None:
         """Send one request."""
@@ -111,6 +121,10 @@ class FetchPool:
             self._to_ask.put(task)
         except MissingPicture as error:
             self._done.put(Outcome(wanted, Status.MISSING, reason=str(error), broken_file=task.broken_file))
+        except Refused as error:
+            outcome = Outcome(wanted, Status.FAILED, reason=str(error), broken_file=task.broken_file)
+            task.odd = Odd(wanted, str(error), str(error), error.meaning, outcome)
+            self._to_keep.put(task)  # behind the pictures that came before it
         except (FetchFailed, TurnedAway) as error:
             if isinstance(error, TurnedAway):
                 self._done.put(error)  # first: it ends the run
@@ -120,6 +134,9 @@ class FetchPool:
 
     def _keep(self, session: DownloadSession | None, task: _Task) -> None:
         """Check what arrived, or what is already there."""
+        if task.odd:
+            self._done.put(task.odd)
+            return
         if session and task.body is not None:
             self._store(session, task, task.body)
             return
@@ -140,6 +157,8 @@ class FetchPool:
         try:
             check_image(body)
         except BrokenImage as error:
+            sign = str(error) if isinstance(error, NotAPicture) else sha256(body).hexdigest()
+            self._done.put(Odd(wanted, sign, str(error)))
             try:
                 session.failed(task.attempts, str(error))
             except FetchFailed as last:
@@ -168,7 +187,8 @@ class FetchPool:
     def _left_over(self) -> Iterator[Outcome]:
         """The outcomes of pictures that had arrived when the run was cut short."""
         while not self._done.empty():
-            outcome = self._done.get()
+            came = self._done.get()
+            outcome = came.outcome if isinstance(came, Odd) else came
             if isinstance(outcome, Outcome):
                 yield outcome
 
@@ -181,3 +201,4 @@ class FetchPool:
         deadline = time.monotonic() + GRACE_SECONDS
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        threads.clear()

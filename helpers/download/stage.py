@@ -7,9 +7,10 @@ is why runs don't lock each other out (only the list is downloaded by one run at
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from helpers.cards.bulk_list import FRESH_FOR, ensure_card_list
 from helpers.cards.card_list import FaceTally, iter_faces, logged_faces
 from helpers.cards.faces import MEAN_BYTES, CardFace, Selection
 from helpers.cards.image_cache import ImageCache
+from helpers.download.doubt import host_of
 from helpers.download.pool import FetchPool
 from helpers.download.report import (
     Checked,
@@ -35,12 +37,13 @@ from helpers.download.report import (
 from helpers.errors import Category, DiskFull, ExitCode, PipelineError
 from helpers.locks import shared_folder
 from helpers.machine_limits import affordable_workers, require_room
-from helpers.net.answers import REFUSALS
 from helpers.net.throttle import TurnedAway
 from helpers.session import DownloadSession, Http
 from helpers.talk import Progress, say, warn
 
 MAX_NAME_LENGTH = 200  # of a card, in the report
+WITNESSES_IN_CACHE = 2
+WITNESSES_SPREAD = (0.236, 0.618, 1.0)  # by the golden ratio, so that no regular pattern misses all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Plan:
     wanted: Callable[[], Iterable[Wanted]]  # streamed afresh at each call
     total: int
     absent: int  # have no file in the cache
+    listed: Callable[[], Iterable[Wanted]]  # by the card list: what an earlier run may have fetched
 
 
 def download(
@@ -90,14 +94,10 @@ def download(
         if retry_failed and last:
             report.counts[Status.PRESENT] = last.already_present + last.fetched
         known_whole = ImageCache(folder, checked_until_ns=checked.until_ns if covered and checked else 0)
-        pool = FetchPool(known_whole, online, http.workers, _refused_before(folder))
+        pool = FetchPool(known_whole, online, http.workers, partial(_witnesses, folder, plan))
         with _reported(report, plan, last, http.api_url):
             _fetch(plan, pool, report)
     return report
-
-
-def _refused_before(folder: Path) -> frozenset[str]:
-    return frozenset(failure.url for failure in failures_of(folder) if failure.reason in REFUSALS)
 
 
 def require_enough(report: DownloadReport, max_failures: float = 100.0) -> None:
@@ -141,7 +141,7 @@ def _list_plan(folder: Path, selection: Selection, card_list: Path) -> Plan:
     def again() -> Iterator[Wanted]:
         return map(_wanted, iter_faces(card_list, selection, FaceTally()))
 
-    return _plan(folder, selection, again, map(_wanted, logged_faces(card_list, selection)))
+    return _plan(folder, selection, again, again, map(_wanted, logged_faces(card_list, selection)))
 
 
 def _retry_plan(folder: Path, selection: Selection, last: LastReport | None) -> Plan:
@@ -156,7 +156,12 @@ def _retry_plan(folder: Path, selection: Selection, last: LastReport | None) -> 
     def wanted() -> Iterator[Wanted]:
         return (failure.outcome.wanted for failure in islice(failures_of(folder), selection.limit))
 
-    plan = _plan(folder, last.selection, wanted, wanted(), retry=True)
+    def listed() -> Iterator[Wanted]:
+        with suppress(PipelineError):  # no list is needed here
+            card_list = ensure_card_list(folder, last.selection.kind, None, refresh=False, keep_for=None)
+            yield from map(_wanted, iter_faces(card_list, last.selection, FaceTally()))
+
+    plan = _plan(folder, last.selection, wanted, listed, wanted(), retry=True)
     if not plan.total:
         say("The last report lists no failures: nothing to retry")
     return plan
@@ -170,6 +175,7 @@ def _plan(
     folder: Path,
     selection: Selection,
     again: Callable[[], Iterable[Wanted]],
+    listed: Callable[[], Iterable[Wanted]],
     wanted: Iterable[Wanted],
     *,
     retry: bool = False,
@@ -180,7 +186,17 @@ def _plan(
     for picture in wanted:
         total += 1
         absent += not os.path.exists(cache.path_for(picture.url))  # noqa: PTH110  # half the time of pathlib's
-    return Plan(selection, retry, again, total, absent)
+    return Plan(selection, retry, again, total, absent, listed)
+
+
+def _witnesses(folder: Path, plan: Plan, host: str) -> Iterator[str]:
+    """Pictures at `host` that are likely to exist: some that are in the cache, then some from all over the list."""
+    cache = ImageCache(folder)
+    listed = (picture.url for picture in plan.listed() if host_of(picture.url) == host)
+    yield from islice((url for url in listed if cache.path_for(url).exists()), WITNESSES_IN_CACHE)
+    places = {int(plan.total * share - 0.5) for share in WITNESSES_SPREAD}
+    spread = [picture.url for i, picture in enumerate(plan.wanted()) if i in places and host_of(picture.url) == host]
+    yield from reversed(spread)  # the last first: what is refused now stands at the beginning
 
 
 # --------------------------------------------------------------------------------------------------- how it is fetched

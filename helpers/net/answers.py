@@ -4,20 +4,87 @@ Scryfall's rules: https://scryfall.com/docs/api (10 requests a second; 429 means
 """
 
 import email.utils
+import http.client
 import random
 import re
 import time
 from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
 
 from helpers.net.throttle import MAX_PAUSE_SECONDS
 
-PASSING_STATUS = frozenset({500, 502, 503, 504})
-GONE_STATUS = frozenset({404, 410})
-REFUSED_STATUS = frozenset({400, 401, 403})
-REFUSALS = frozenset(f"HTTP {status}" for status in REFUSED_STATUS)  # as FetchFailed words it
+NAME_YOURSELF = (
+    'identify yourself, with a contact: --user-agent "MyTool/1.0 (me@example.org)"; if that does not help, your '
+    "network may be blocked. What was downloaded is kept"
+)
+SIGN_IN_TO_PROXY = (
+    "set HTTPS_PROXY and HTTP_PROXY with the proxy's user name and password: http://user:password@host:port"
+)
+SIGN_IN_TO_NETWORK = "sign in to the network: open any http:// page in a browser on this machine"
+COME_BACK = "run the same command again later; what was downloaded is kept"
+
+
+class Verdict(Enum):
+    """What happens after an answer."""
+
+    GOOD = "the body is looked at"
+    AGAIN = "tried again, with backoff"
+    PAUSE = "every worker pauses"
+    START_OVER = "a partial download starts over"
+    MISSING = "there is no such picture"
+    FORBIDDEN = "the picture is missing, or we are turned away: what else comes tells"
+    REFUSED = "our requests are turned away, whatever the picture"
+    FAILED = "that picture failed"
+
+
+class Meaning(NamedTuple):
+    """What a status means: what happens, why, and what a user can do if nothing else comes."""
+
+    verdict: Verdict
+    why: str
+    advice: str = NAME_YOURSELF
+
+
+# RFC 9110, 15; Cloudflare's own statuses: https://developers.cloudflare.com/support/troubleshooting/http-status-codes/
+STATUSES: dict[int, Meaning] = {
+    200: Meaning(Verdict.GOOD, "as requested"),
+    202: Meaning(Verdict.REFUSED, "accepted, but not done: AWS's firewall challenges browsers so"),
+    203: Meaning(Verdict.GOOD, "200, through a proxy that may have changed it; every body is checked"),
+    206: Meaning(Verdict.GOOD, "the rest of a list"),
+    400: Meaning(Verdict.REFUSED, "Scryfall answers so if it does not like the User-Agent"),
+    401: Meaning(Verdict.FORBIDDEN, "some object stores hide missing objects behind it; a login does, too"),
+    403: Meaning(Verdict.FORBIDDEN, "object stores hide missing objects behind it; a firewall answers everything so"),
+    404: Meaning(Verdict.MISSING, "the server says so"),
+    405: Meaning(Verdict.REFUSED, "GET is always allowed; AWS's firewall sends its CAPTCHA so"),
+    407: Meaning(Verdict.REFUSED, "the proxy wants a password", SIGN_IN_TO_PROXY),
+    408: Meaning(Verdict.AGAIN, "the server was tired of waiting for our request; it may be repeated (RFC 9110)"),
+    410: Meaning(Verdict.MISSING, "gone for good"),
+    416: Meaning(Verdict.START_OVER, "the list has another length now"),
+    421: Meaning(Verdict.AGAIN, "the wrong server of several; another connection may reach the right one"),
+    425: Meaning(Verdict.AGAIN, "too early: the server wants the same request once more (RFC 8470)"),
+    429: Meaning(Verdict.PAUSE, "too many requests"),
+    451: Meaning(Verdict.FORBIDDEN, "withheld for legal reasons: that picture, or the whole server here"),
+    # Other 5xx are AGAIN: 500, 502, 503, 504; Cloudflare's 520 to 525, 527, 530 (its origin is down, slow or unknown
+    # for now); 529 (overloaded); 598, 599 (a proxy's timeouts)
+    501: Meaning(Verdict.FAILED, "the server can't do it, now or later"),
+    505: Meaning(Verdict.FAILED, "the server does not speak our HTTP"),
+    508: Meaning(Verdict.FAILED, "a loop in the server's configuration"),
+    509: Meaning(Verdict.REFUSED, "the site's monthly traffic is used up", COME_BACK),
+    511: Meaning(Verdict.REFUSED, "the network wants a login (RFC 6585)", SIGN_IN_TO_NETWORK),
+    526: Meaning(Verdict.FAILED, "Cloudflare rejects the origin's certificate, until somebody replaces it"),
+}
+# RFC 9110, 15: a client that does not know a status takes it for the x00 of its class.
+CLASSES = {
+    1: Meaning(Verdict.AGAIN, "the real answer follows, but http.client does not read it"),
+    2: Meaning(Verdict.FAILED, "no body that could be a picture"),
+    3: Meaning(Verdict.FAILED, "a redirect that leads nowhere"),
+    4: Meaning(Verdict.FAILED, "something is wrong with this request, and it will be the next time"),
+    5: Meaning(Verdict.AGAIN, "trouble on the server's side, which mostly passes"),
+}
 PLACEHOLDER_HOST = "errors.scryfall.com"  # Scryfall redirects there for a picture it does not have
 
 MAX_BACKOFF_SECONDS = 60.0
@@ -34,7 +101,11 @@ class FetchFailed(Exception):
 
 
 class Refused(FetchFailed):
-    """400, 401, 403: the server objects to the client rather than to the URL."""
+    """The server may object to the client rather than to the URL; `meaning` is that of the status."""
+
+    def __init__(self, text: str, meaning: Meaning) -> None:
+        super().__init__(text)
+        self.meaning = meaning
 
 
 class BadBody(Exception):
@@ -69,29 +140,41 @@ class Attempts:
     tries: int = 0
     pauses: int = 0
     not_before: float = -float("inf")
-    refused_before: bool = False  # in an earlier run, so another refusal is no news about the server
+
+
+def meaning_of(status: int) -> Meaning:
+    """What happens after an answer with `status`, and why."""
+    return STATUSES.get(status) or CLASSES.get(status // 100, CLASSES[5])
 
 
 def judge(response: urllib3.BaseHTTPResponse) -> None:
     """Raise the exception that the status stands for; return if the body is what was requested."""
     status = response.status
-    if status in (200, 206):
-        return
+    meaning = meaning_of(status)
+    text = f"HTTP {status}"
     asked = retry_after_seconds(response.headers.get("Retry-After"), response.headers.get("Date"))
-    if status == 429:
-        pause = PAUSE_SECONDS if asked is None else max(MIN_PAUSE_SECONDS, asked)
-        raise PauseWanted(pause, "429 Too Many Requests", is_try=False)  # the picture is not to blame
-    if status == 416:
-        raise BadRange("HTTP 416")
-    if status == 503 and asked and asked <= MAX_PAUSE_SECONDS:  # a longer one concerns that picture, not us
-        raise PauseWanted(max(MIN_PAUSE_SECONDS, asked), "503 Service Unavailable", is_try=True)
-    if status < 200:
-        raise Passing(f"HTTP {status}")  # the real response follows it, but http.client does not read that
-    if status in GONE_STATUS:
-        raise MissingPicture(f"HTTP {status}")
-    if status in REFUSED_STATUS:
-        raise Refused(f"HTTP {status}")
-    raise (Passing if status in PASSING_STATUS else FetchFailed)(f"HTTP {status}")
+    match meaning.verdict:
+        case Verdict.GOOD:
+            return
+        case Verdict.PAUSE:
+            pause = PAUSE_SECONDS if asked is None else max(MIN_PAUSE_SECONDS, asked)
+            raise PauseWanted(pause, _with_phrase(status), is_try=False)  # the picture is not to blame
+        case Verdict.AGAIN if status >= 500 and asked and asked <= MAX_PAUSE_SECONDS:
+            # a longer one concerns that picture, not us
+            raise PauseWanted(max(MIN_PAUSE_SECONDS, asked), _with_phrase(status), is_try=True)
+        case Verdict.AGAIN:
+            raise Passing(text)
+        case Verdict.START_OVER:
+            raise BadRange(text)
+        case Verdict.MISSING:
+            raise MissingPicture(text)
+        case Verdict.FORBIDDEN | Verdict.REFUSED:
+            raise Refused(text, meaning)
+    raise FetchFailed(text)
+
+
+def _with_phrase(status: int) -> str:
+    return f"{status} {http.client.responses.get(status, '')}".strip()
 
 
 def continues(response: urllib3.BaseHTTPResponse, start: int) -> bool:

@@ -19,12 +19,6 @@ MAX_PAUSE_SECONDS = 600.0
 MAX_PAUSES_IN_A_ROW = 10  # a server that answers nothing but 429 ends the run
 MAX_OWN_PAUSE_SECONDS = 60.0
 SILENCE_SECONDS = 0.25
-MAX_REFUSALS_IN_A_ROW = 5  # 400, 401, 403 without an answer in between: one may concern a picture, more concern us
-
-NAME_YOURSELF = (
-    'identify yourself, with a contact: --user-agent "MyTool/1.0 (me@example.org)"; if that does not help, your '
-    "network may be blocked. What was downloaded is kept"
-)
 
 
 class Stopped(Exception):
@@ -54,7 +48,7 @@ class Throttle:
         self._round = 0
         self._paused_until = -float("inf")
         self._pauses_in_a_row = 0
-        self._refusals_in_a_row = 0
+        self._is_held = False
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -73,6 +67,9 @@ class Throttle:
             with self._changed:
                 if self._stopped:
                     raise Stopped
+                if self._is_held:
+                    self._changed.wait()
+                    continue
                 pause = self._paused_until - self._now()
                 if pause <= 0:
                     self._grow_in_silence()
@@ -91,16 +88,17 @@ class Throttle:
             self._grown_at = now
 
     def answered(self) -> None:
-        """Note a normal answer: one more request may be in flight.
+        """Note a normal answer: one more request may be in flight, if many are (RFC 7661: else it shows nothing).
 
         During a pause it is ignored: it answers a request sent before the pause.
         """
         with self._changed:
             if self._now() < self._paused_until:
                 return
-            self._window = min(self._window + 1, self._workers)
-            self._grown_at = self._now()
-            self._pauses_in_a_row = self._refusals_in_a_row = 0
+            if 2 * self._under_way > self._window:
+                self._window = min(self._window + 1, self._workers)
+                self._grown_at = self._now()
+            self._pauses_in_a_row = 0
             self._changed.notify()
 
     def pause(self, seconds: float, why: str) -> None:
@@ -121,19 +119,22 @@ class Throttle:
                 self.stop()
                 raise _turned_away(f"{MAX_PAUSES_IN_A_ROW} pauses in a row, and it asks for another ({why})")
 
-    def refused(self, why: str) -> None:
-        """Note a refused request; TurnedAway after too many in a row."""
+    def narrow(self) -> None:
+        """Allow one request at a time until there is a normal answer."""
         with self._changed:
-            self._refusals_in_a_row += 1
-            if self._refusals_in_a_row < MAX_REFUSALS_IN_A_ROW:
-                return
-            self.stop()
-        raise TurnedAway.of(
-            Category.NETWORK,
-            "the server refuses our requests",
-            details=f"{MAX_REFUSALS_IN_A_ROW} in a row; the last: {why}",
-            suggestion=NAME_YOURSELF,
-        )
+            self._window, self._grown_at = 1, self._now()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nobody send a request during the block; afterwards they resume gently, as after a pause."""
+        with self._changed:
+            self._is_held = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._is_held, self._window, self._grown_at = False, 1, self._now()
+                self._changed.notify_all()
 
     def stop(self) -> None:
         """Wake all waiting workers; they raise Stopped."""
