@@ -46,6 +46,14 @@ FORMS: dict[str, Callable[[Cards], bytes]] = {
     "jsonl.gz": lambda cards: gzip.compress(as_lines(cards)),
     "json": as_array,
     "json.gz": lambda cards: gzip.compress(as_array(cards)),
+    "gzipped twice": lambda cards: gzip.compress(gzip.compress(as_lines(cards))),
+    "array on one line": lambda cards: json.dumps(cards).encode(),
+    "array on one line, no blanks": lambda cards: json.dumps(cards, separators=(",", ":")).encode() + b"\r\n",
+    "array indented": lambda cards: json.dumps(cards, indent=2).encode(),
+    "objects indented": lambda cards: b"\n".join(json.dumps(c, indent=4).encode() for c in cards),
+    "two arrays": lambda cards: as_array(cards[:3]) + json.dumps(cards[3:]).encode(),
+    "two in a line": lambda cards: as_lines(cards).replace(b"\n", b",", 1),
+    "Windows": lambda cards: b"\xef\xbb\xbf" + as_lines(cards).replace(b"\n", b"\r\n"),
 }
 
 
@@ -191,13 +199,37 @@ def test_limit_takes_the_first_faces(tmp_path: Path) -> None:
     assert read(tmp_path, cards, limit=0)[0] == []
 
 
-@pytest.mark.parametrize("damage", ["cut off", "not json", "no text"])
+@pytest.mark.parametrize("form", FORMS)
+def test_one_bad_card_is_one_bad_card_in_every_form(tmp_path: Path, form: str) -> None:
+    cards = [card(str(i), image_uris=uris(str(i)), flavor_text=']} "[{' * 9) for i in range(300)]
+    lone = FORMS[form]([*cards[:200], card("bad", id="LONE"), *cards[200:]])
+    packed = lone[:2] == b"\x1f\x8b"
+    if packed:
+        lone = gzip.decompress(gzip.decompress(lone)) if form == "gzipped twice" else gzip.decompress(lone)
+    for bad in (rb"\ud83d", b"\xff", b"\x01", b"\\x"):
+        path = tmp_path / "list"
+        path.write_bytes(gzip.compress(lone.replace(b"LONE", bad)) if packed else lone.replace(b"LONE", bad))
+        tally = FaceTally()
+        faces = list(iter_faces(path, Selection(), tally))
+        assert (len(faces), tally.unreadable) == (300, 1)
+
+
+@pytest.mark.parametrize("form", ["json", "array on one line", "array indented", "objects indented", "jsonl"])
+def test_a_list_that_is_cut_off_is_damaged_wherever_that_is(tmp_path: Path, form: str) -> None:
+    whole = FORMS[form]([card(str(i), image_uris=uris(str(i))) for i in range(3)]).rstrip()
+    path = tmp_path / "list"
+    for end in range(len(whole) - 60, len(whole)):
+        path.write_bytes(whole[:end])
+        with pytest.raises(PipelineError, match="the card list is damaged"):
+            list(iter_faces(path, Selection(), FaceTally()))
+
+
+@pytest.mark.parametrize("damage", ["cut off", "not json"])
 def test_a_damaged_list_is_named_with_its_line(tmp_path: Path, damage: str) -> None:
     whole = as_lines([card(str(i), image_uris=uris(str(i))) for i in range(200)])
     data = {
         "cut off": gzip.compress(whole)[:-40],
         "not json": whole + b"<html>\n",
-        "no text": whole + b'{"id": "b\xff", "name": "B"}\n',
     }[damage]
     path = tmp_path / "damaged"
     path.write_bytes(data)

@@ -1,35 +1,25 @@
-"""A card list, read as a stream of card faces.
+"""A card list, read as a stream of card faces (its text: see list_text).
 
-Two formats are read: JSON Lines (`*.jsonl.gz`, since 2026-07-20) and the older JSON array, also one object per line;
-either may be gzipped. Rules: https://scryfall.com/docs/api/layouts. A list comes from the network, so its size is
-bounded and its addresses are checked.
+Rules: https://scryfall.com/docs/api/layouts. A list comes from the network, so its addresses are checked.
 """
 
 import hashlib
-import io
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from gzip import BadGzipFile
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import msgspec
-from isal import igzip
-from isal.igzip_lib import IsalError
 
 from helpers.cards.faces import PLACEHOLDER_STATUS, SHOWN_KEY, CardFace, Filters, Selection, image_key_order
-from helpers.errors import BAD_JSON, Category, PipelineError
-from helpers.talk import human_bytes, printable, say, warn
+from helpers.cards.list_text import BadText, iter_decoded
+from helpers.errors import Category, PipelineError
+from helpers.talk import printable, say, warn
 
 PLACEHOLDER_NAME = "soon.jpg"  # https://errors.scryfall.com/soon.jpg
 MAX_ADDRESS_LENGTH = 2000
-MAX_LINE_BYTES = 4_000_000  # the longest card has 100 KB
-MAX_EXPANSION = 100  # ratio of text to gzip; Scryfall's lists expand 8-fold
-FREE_TEXT_BYTES = 100_000_000  # up to this size, any ratio is allowed
 _SHOWN_KEYS = image_key_order(SHOWN_KEY)
 _PRINTINGS = ("lang", "set", "games", "exclude_digital")
 _ONE_OF: dict[str, tuple[str, Sequence[str]]] = {  # what a list has only one of, and the filters that tell these apart
@@ -37,8 +27,6 @@ _ONE_OF: dict[str, tuple[str, Sequence[str]]] = {  # what a list has only one of
     "oracle_cards": ("printing of each card", _PRINTINGS),
     "default_cards": ("language of each printing", ("lang",)),
 }
-_GZIP_MAGIC = b"\x1f\x8b"
-_GZIP_DAMAGE: tuple[type[Exception], ...] = (EOFError, BadGzipFile, zlib.error, IsalError)  # type: ignore[assignment]
 
 
 # --------------------------------------------------------------------------------------- the shape of Scryfall's JSON
@@ -99,7 +87,7 @@ class FaceTally:
     filtered_out: int = 0  # cards
     refused: int = 0  # addresses that are never requested
     refused_example: str = ""
-    unreadable: int = 0  # lines of valid JSON that don't have the shape of a card
+    unreadable: int = 0  # objects that can't be decoded or don't have the shape of a card
     unreadable_example: str = ""
 
     def __str__(self) -> str:
@@ -133,7 +121,7 @@ def logged_faces(path: Path, selection: Selection) -> Iterator[CardFace]:
     """
     tally = FaceTally()
     yield from iter_faces(path, selection, tally)
-    say(f"{path.name}: {tally}")
+    (warn if tally.unreadable else say)(f"{path.name}: {tally}")
     if tally.filtered_out:
         _warn_of_lost_printings(selection, tally)
     if not tally.cards:
@@ -314,75 +302,19 @@ def may_be_asked(url: str) -> bool:
 
 def _read_cards(path: Path, tally: FaceTally, shown_as: str) -> Iterator[_Card]:
     """Decode the list card by card; `tally` counts unreadable ones."""
-    decode = msgspec.json.Decoder(_Card).decode
     number = read = 0
-    with _open_list(path) as lines:
-        try:
-            for number, raw in enumerate(_bounded_lines(lines, path.stat().st_size), 1):
-                line = raw.strip().rstrip(b",")
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                if line in (b"", b"[", b"]", b"[]"):
-                    continue
-                if line[:1] == b"[":  # an array whose first or last object shares its line with the bracket
-                    line = line[1:]
-                if line[-1:] == b"]":
-                    line = line[:-1]
-                try:
-                    card = decode(line)
-                except (msgspec.ValidationError, RecursionError) as error:
-                    tally.unreadable += 1
-                    tally.unreadable_example = tally.unreadable_example or f"line {number:,}: {error}"
-                    continue
+    try:
+        for number, card in iter_decoded(path, msgspec.json.Decoder(_Card).decode):
+            if isinstance(card, _Card):
                 read += 1
                 yield card
-        except BAD_JSON as error:
-            _damaged(shown_as, number, str(error))
-        except _TooLarge as error:
-            _damaged(shown_as, number + 1, str(error))
-        except _GZIP_DAMAGE as error:
-            _damaged(shown_as, number + 1, f"the gzip data is truncated or damaged: {error}")
+            else:
+                tally.unreadable += 1
+                tally.unreadable_example = tally.unreadable_example or f"line {number:,}: {card}"
+    except BadText as error:
+        _damaged(shown_as, error.line, str(error))
     if tally.unreadable and not read:
         _damaged(shown_as, number, f"no card can be read; {tally.unreadable_example}")
-
-
-@contextmanager
-def _open_list(path: Path) -> Iterator[BinaryIO]:
-    """Open a list, decoding gzip exactly once if the file begins like gzip, whatever its name."""
-    try:
-        with open(path, "rb") as file:
-            magic = file.read(2)
-            file.seek(0)
-            if magic == _GZIP_MAGIC:
-                with io.BufferedReader(igzip.IGzipFile(fileobj=file), 1 << 18) as plain:  # type: ignore[no-untyped-call]
-                    yield plain
-            else:
-                yield file
-    except OSError as error:  # from the block, too: a disk may fail at any line
-        raise PipelineError.of(
-            Category.CONFIGURATION,
-            "the card list can't be read",
-            details=f"{path}: {error.strerror or error}",
-            suggestion="check the disk, then run the same command again; another run may just have replaced the list "
-            "with a newer one",
-        ) from error
-
-
-class _TooLarge(Exception):
-    """A list that would fill memory, or keep us busy for ever."""
-
-
-def _bounded_lines(lines: BinaryIO, size_bytes: int) -> Iterator[bytes]:
-    """The lines of a list whose file has `size_bytes`; _TooLarge if it is a decompression bomb."""
-    most_bytes = max(FREE_TEXT_BYTES, MAX_EXPANSION * size_bytes)
-    count = 0
-    while line := lines.readline(MAX_LINE_BYTES + 1):
-        count += len(line)
-        if len(line) > MAX_LINE_BYTES:
-            raise _TooLarge(f"the line is longer than {human_bytes(MAX_LINE_BYTES)}")
-        if count > most_bytes:
-            raise _TooLarge(f"more than {human_bytes(most_bytes)} of text in a file of {human_bytes(size_bytes)}")
-        yield line
 
 
 def _damaged(shown_as: str, line: int, reason: str) -> NoReturn:
