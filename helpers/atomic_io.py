@@ -19,8 +19,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -95,17 +96,31 @@ def complete_set(folder: Path, marker: str) -> None:
         fsync(folder)
 
 
+class Lock(Enum):
+    """Who holds a lock that we tried to take; nobody where the disk has none, as some network disks."""
+
+    OURS = 1
+    THEIRS = 2
+    NONE = 3
+
+
+def try_lock(file: int | IO[Any], operation: int) -> Lock:
+    """Call flock. Any call may find that there are no locks, even after one that took one (NFS: ENOLCK)."""
+    try:
+        fcntl.flock(file, operation)
+    except BlockingIOError:
+        return Lock.THEIRS
+    except OSError:
+        return Lock.NONE
+    return Lock.OURS
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
     """Hold the lock on a folder; yields False if there are none, as on some network disks: there nobody waits."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError:
-            yield False
-        else:
-            yield True
+        yield try_lock(descriptor, fcntl.LOCK_EX) is Lock.OURS
     finally:
         os.close(descriptor)
 
@@ -114,13 +129,12 @@ def _is_locked(folder: Path) -> bool:
     """Whether somebody holds the lock on a folder, or may do so: there are no locks, or the folder has just gone."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        finally:
-            os.close(descriptor)
     except OSError:
         return True
-    return False
+    try:
+        return try_lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) is not Lock.OURS
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -265,5 +279,8 @@ def fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+            raise  # some network disks can't do it for folders, and need not
     finally:
         os.close(descriptor)

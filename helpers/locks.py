@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from helpers.atomic_io import disk_errors_named, sweep
+from helpers.atomic_io import Lock, disk_errors_named, sweep, try_lock
 from helpers.errors import Category, PipelineError
 
 
@@ -29,17 +29,11 @@ def shared_folder(folder: Path, lock_name: str) -> Iterator[None]:
         with disk_errors_named(folder / lock_name):
             lock = open(folder / lock_name, "a+")  # noqa: SIM115  # held by the block below; NFS wants to read
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pass  # another process is writing: its .part files are in use
-            except OSError:  # no locks here
-                yield
-                return
-            else:
+            alone = try_lock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if alone is Lock.OURS:
                 sweep(folder)
-            fcntl.flock(lock, fcntl.LOCK_SH)
-            if _is_at(lock, folder / lock_name):
+            shared = alone if alone is Lock.NONE else try_lock(lock, fcntl.LOCK_SH)
+            if shared is Lock.NONE or _is_at(lock, folder / lock_name):
                 yield
                 return
 
@@ -64,12 +58,11 @@ def sole_holder(path: Path, held: str, suggestion: str = "wait until it is done,
 def _locked(path: Path) -> BinaryIO | None:
     while True:
         file = open(path, "ab")  # noqa: SIM115  # closed by the caller
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        lock = try_lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if lock is Lock.THEIRS:
             file.close()
             return None
-        except OSError:
+        if lock is Lock.NONE:
             return file
         if _is_at(file, path):
             return file

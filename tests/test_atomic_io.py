@@ -1,6 +1,8 @@
 import errno
 import fcntl
+import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -136,14 +138,38 @@ def test_two_writers_of_a_set_do_not_wait_for_each_other_but_for_the_swap(tmp_pa
     assert (tmp_path / "MARKER").read_bytes() == b"last"
 
 
-def test_a_disk_without_locks_is_shared_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_locks(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+@pytest.mark.parametrize("locks", range(3))
+def test_a_disk_without_locks_is_shared_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locks: int
+) -> None:
+    """Even where the first `locks` calls succeed, as on NFS, whose daemon may be gone by the next."""
+    left, flock = [locks], fcntl.flock
 
-    (tmp_path / "x.2-0123abcd.part").write_bytes(b"may be in use")
+    def no_locks(file: BinaryIO, operation: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOLCK, "No locks available")
+        flock(file, operation)
+
+    part = tmp_path / "x.2-0123abcd.part"
+    part.write_bytes(b"may be in use")
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    with shared_folder(tmp_path, ".lock"):
-        assert names(tmp_path) == [".lock", "x.2-0123abcd.part"]
+    with shared_folder(tmp_path, ".lock"), sole_holder(tmp_path / "list.lock", "held"):
+        assert names(tmp_path) == [".lock", "list.lock"] + [part.name] * (locks == 0)
+
+
+def test_a_disk_that_can_not_sync_folders_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync = os.fsync
+
+    def for_files_only(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", for_files_only)
+    with atomic_set(tmp_path, marker="MARKER") as staging:
+        (staging / "MARKER").write_bytes(b"new")
+    assert names(tmp_path) == ["MARKER"]
 
 
 def test_parts_of_another_set_are_not_swept(tmp_path: Path) -> None:
