@@ -34,9 +34,11 @@ from helpers.net.answers import (
     PauseWanted,
     Refused,
     TryAgain,
+    Verdict,
     backoff_seconds,
     continues,
     judge,
+    meaning_of,
     next_hop,
     reason,
 )
@@ -58,6 +60,7 @@ MIN_BYTES_PER_SECOND = 1000  # averaged over a minute or more; anything slower m
 MAX_HOSTS = 8  # hosts whose connections are kept; Scryfall has three
 _STEP_BYTES = 1_000_000  # after this much progress on a list, its retries are counted afresh
 _CHUNK_BYTES = 1 << 16
+_MAX_DRAINED_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +316,8 @@ class DownloadSession:
         """Send one GET; redirects are followed by hand, since each must be checked first."""
         for _ in range(MAX_REDIRECTS + 1):
             with self._send(url, headers) as response:
+                if meaning_of(response.status).verdict is not Verdict.GOOD:
+                    _drain(response)
                 location = response.get_redirect_location()
                 if not location:
                     judge(response)
@@ -388,6 +393,16 @@ class DownloadSession:
             self._sleep(seconds)
         if self._stop.is_set():
             raise Stopped
+
+
+def _drain(response: urllib3.BaseHTTPResponse) -> None:
+    """Read a body that nobody wants, if it is small: else its connection could not be used again."""
+    count, length = 0, response.headers.get("Content-Length", "")
+    if length.isdecimal() and int(length) > _MAX_DRAINED_BYTES:
+        return
+    with suppress(HTTPError):
+        while count <= _MAX_DRAINED_BYTES and (chunk := response.read1(_CHUNK_BYTES)):
+            count += len(chunk)
 
 
 def _too_few(had: int, size: int) -> str:

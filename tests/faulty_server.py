@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 FOR_EVER_SECONDS = 20.0  # of headers without end: a client that would wait for more fails its test, and does not hang
 
@@ -47,6 +48,7 @@ class FaultyServer(ThreadingHTTPServer):
         self.asked: list[str] = []
         self.headers_seen: list[dict[str, str]] = []
         self.bytes_sent: list[int] = []  # of each body of a list
+        self.connections = 0
         self.lock = threading.Lock()
         self.closing = threading.Event()
 
@@ -61,6 +63,10 @@ class FaultyServer(ThreadingHTTPServer):
         for path in self.asked:
             counts[path] += 1
         return dict(counts)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections += 1
+        super().process_request(request, client_address)
 
     def next_reply(self, path: str, headers: dict[str, str]) -> Reply:
         with self.lock:

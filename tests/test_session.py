@@ -159,6 +159,23 @@ def test_a_refusal_is_not_asked_again(server: FaultyServer, clock: Clock, status
     assert (server.times_asked(), clock.waits) == ({"/a.jpg": 1}, [])
 
 
+@pytest.mark.parametrize("status", [302, 403, 404, 503])
+def test_errors_with_small_bodies_keep_the_connection(server: FaultyServer, clock: Clock, status: int) -> None:
+    to_a_good_one = {"Location": "/b.jpg"} if status == 302 else {}
+    url = server.answer("/a.jpg", Reply(status, b"no" * 500, to_a_good_one))
+    server.answer("/b.jpg", GOOD)
+    session = make_session(clock)
+    for _ in range(5):
+        with suppress(MissingPicture, FetchFailed, TryAgain):
+            session.try_picture(url, Attempts())
+    assert (server.connections, len(server.asked)) == (1, 10 if status == 302 else 5)
+
+
+def test_errors_with_endless_bodies_are_not_read_to_the_end(server: FaultyServer, clock: Clock) -> None:
+    with pytest.raises(MissingPicture):
+        make_session(clock).try_picture(server.answer("/a.jpg", Reply(404, endless=True)), Attempts())
+
+
 def test_a_redirect_to_the_placeholder_is_a_missing_picture_and_not_followed(
     server: FaultyServer, clock: Clock
 ) -> None:
