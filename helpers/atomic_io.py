@@ -30,6 +30,7 @@ from helpers.errors import NO_SPACE, Category, DiskFull, PipelineError
 from helpers.talk import human_bytes
 
 _OUR_PART = re.compile(rf"\.\d+-[0-9a-f]{{8}}{re.escape(PART_SUFFIX)}$")  # others may keep their own .part files here
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # numpy, on a full disk, without an errno
 SWAP_SUFFIX = ".swap"  # a complete set that is being moved into place
 _NUMBERS = itertools.count(secrets.randbits(32))  # other machines that share the disk may have our process ID
 
@@ -260,12 +261,21 @@ def disk_errors_named(path: Path) -> Iterator[None]:
 
 
 def _unwritable(path: Path, error: OSError) -> PipelineError:
+    if isinstance(error.filename, str) and path.parent.absolute() not in Path(error.filename).absolute().parents:
+        return PipelineError.of(  # the block also read something, or used the system's folder for temporary files
+            Category.CONFIGURATION,
+            f"{error.filename} can't be used",
+            details=error.strerror or str(error),
+            suggestion="check that it exists and that you may read it",
+        )
     free = human_bytes(shutil.disk_usage(path.parent).free) if path.parent.is_dir() else "nothing"
     kind, suggestion = PipelineError, "check that the directory exists and is writable, or name another"
-    if error.errno in NO_SPACE or error.errno is None:
+    if error.errno in NO_SPACE or _SHORT_WRITE.match(str(error)):
         kind, suggestion = DiskFull, "make room and run the same command again; what was finished is kept"
     elif error.errno in (errno.EMFILE, errno.ENFILE):
         suggestion = "allow more open files (ulimit -n 1024), or use fewer --workers"
+    elif error.errno in (None, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT):
+        suggestion = "run the same command again; if it fails again, check the disk, or the connection to it"
     return kind.of(
         Category.CONFIGURATION,
         f"{path.parent} can't be written to",

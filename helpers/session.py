@@ -7,8 +7,10 @@ body that does not decode, and it can't make all workers pause. urllib3 does the
 at 400/s.
 """
 
+import re
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -39,6 +41,7 @@ from helpers.net.answers import (
     continues,
     judge,
     meaning_of,
+    never_works,
     next_hop,
     reason,
 )
@@ -56,8 +59,10 @@ MAX_PAUSES_PER_PICTURE = 10  # a picture that gets a 429 every time is given up,
 MAX_REDIRECTS = 5
 MAX_DESCRIPTION_BYTES = 4_000_000
 MAX_LIST_BYTES = 4_000_000_000  # gzipped; all_cards has 390 MB
+MAX_LIST_EXPANSION, FREE_LIST_BYTES = 100, 100_000_000  # unpacked by a server; Scryfall's lists expand 8-fold
 MIN_BYTES_PER_SECOND = 1000  # averaged over a minute or more; anything slower may never end
 MAX_HOSTS = 8  # hosts whose connections are kept; Scryfall has three
+GZIP_MAGIC = b"\x1f\x8b"
 _STEP_BYTES = 1_000_000  # after this much progress on a list, its retries are counted afresh
 _CHUNK_BYTES = 1 << 16
 _MAX_DRAINED_BYTES = 1 << 16
@@ -77,10 +82,10 @@ class Http:
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """How to reach one origin: through which pool, by proxy or not, and whether that needs the whole URL."""
+    """How to reach one origin: through which pool and proxy ("": none), and whether that needs the whole URL."""
 
     pool: urllib3.HTTPConnectionPool
-    proxied: bool
+    proxy: str
     whole_url: bool
 
 
@@ -93,10 +98,10 @@ class _Router(HTTPAdapter):
         found_pool = self.get_connection_with_tls_context(request, found["verify"], found["proxies"], found["cert"])
         pool = cast(urllib3.HTTPConnectionPool, found_pool)
         self.cert_verify(pool, url, found["verify"], found["cert"])  # type: ignore[no-untyped-call]
-        proxied = bool(select_proxy(url, found["proxies"]))
-        patience.watch(pool, (lambda _: True) if proxied else is_allowed)
+        proxy = without_password(select_proxy(url, found["proxies"]) or "")
+        patience.watch(pool, (lambda _: True) if proxy else is_allowed)
         whole_url = self.request_url(request, found["proxies"]) != request.path_url
-        return _Route(pool, proxied, whole_url)
+        return _Route(pool, proxy, whole_url)
 
 
 class DownloadSession:
@@ -135,6 +140,10 @@ class DownloadSession:
         """Whether there is a server at `url`. One that is slow or drops the connection counts: retries handle that."""
         connect = self.http.connect_timeout
         return probe(url, self.http.user_agent, connect, connect + PROBE_TIMEOUT_SECONDS) is not None
+
+    def proxy_for(self, url: str) -> str:
+        """The proxy that leads to `url`, without its password; empty if there is none."""
+        return without_password(select_proxy(url, requests.utils.get_environ_proxies(url)) or "")
 
     def close(self) -> None:
         """Wake every waiting worker, stop requests in flight at their next chunk, and drop the connections."""
@@ -177,14 +186,13 @@ class DownloadSession:
     def get_large(self, target: Resumable, size: int | None, accept: Callable[[Resumable], T]) -> T:
         """Fetch `target.url` into `target` and return what `accept` makes of it; a BadBody from that is retried.
 
-        A partial download is resumed (Range with If-Range, RFC 9110). `size` is the expected total in bytes, if known.
+        A partial download is resumed (Range with If-Range, RFC 9110). `size` is the expected total in bytes, if known;
+        a server or proxy that unpacks the file, or packs it once more, may send more.
         At most 10 requests a second; PipelineError (Network Error) if it can't be downloaded.
         """
 
         def accepted(_: None) -> T:
             try:
-                if size is not None and target.size != size:
-                    raise BadBody(f"it has {target.size:,} bytes; the server's description says {size:,}")
                 return accept(target)
             except Exception:  # whatever is wrong with it, it must not be resumed
                 target.discard()
@@ -260,13 +268,14 @@ class DownloadSession:
     def _send(self, url: str, headers: dict[str, str] | None = None) -> urllib3.BaseHTTPResponse:
         """Send one GET; Passing or FetchFailed if there is no response. The caller closes the response."""
         patience.wait_anew(self.http.read_timeout)
+        route = None
         try:
             parts = urlsplit(url)
             origin = (parts.scheme, parts.netloc)
             route = self._routes.get(origin)
             if route is None:
                 route = self._route(url)
-                if route.proxied and not self._may_ask(parts.hostname or ""):
+                if route.proxy and not self._may_ask(parts.hostname or ""):
                     raise FetchFailed(f"refused: {url} names this machine, and --api-url does not")
                 if len(self._routes) >= MAX_HOSTS:
                     self._routes.clear()  # the router closes the pools it evicts
@@ -286,9 +295,9 @@ class DownloadSession:
         except LocationValueError as error:
             raise FetchFailed(reason(error)) from error
         except (HTTPError, requests.ConnectionError) as error:
-            raise self._passing(error) from error
+            raise never_works(error) or self._passing(error, route) from error
         except (requests.RequestException, ValueError) as error:  # ValueError: an invalid address
-            raise FetchFailed(reason(error)) from error
+            raise never_works(error) or FetchFailed(reason(error)) from error
 
     def _route(self, url: str) -> _Route:
         try:
@@ -308,8 +317,9 @@ class DownloadSession:
         ours = urlsplit(self.http.api_url).hostname or ""
         return not leads_home(host) or any(map(leads_home, [ours, *addresses_of(ours)]))
 
-    def _passing(self, error: Exception) -> Exception:
-        return Stopped() if self._stop.is_set() else Passing(reason(error))
+    def _passing(self, error: Exception, route: _Route | None = None) -> Exception:
+        through = f" (through the proxy {route.proxy})" if route and route.proxy else ""
+        return Stopped() if self._stop.is_set() else Passing(reason(error) + through)
 
     @contextmanager
     def _open(self, url: str, headers: dict[str, str] | None = None) -> Iterator[urllib3.BaseHTTPResponse]:
@@ -330,17 +340,16 @@ class DownloadSession:
         chunks: list[bytes] = []
         with self._open(url) as response:
             self._copy(response, chunks.append, most_bytes)
-        return b"".join(chunks)
+        return _unzipped(b"".join(chunks), most_bytes)
 
     def _read_rest(self, target: Resumable, size: int | None) -> None:
         """Fetch what `target` lacks, or all of it if the server has another version now."""
         if target.size and target.size == size:
             return  # an earlier run was killed between the last byte and the check
-        if size is not None and target.size > size:
+        if target.size > _most_bytes(size, target.head):
             target.discard()
         etag, before, furthest = target.etag(), target.size, target.furthest
         headers = {"Range": f"bytes={before}-", "If-Range": etag} if etag else {}
-        most_bytes = MAX_LIST_BYTES if size is None else size
         try:
             with self._open(target.url, headers) as response:
                 if not (etag and continues(response, before)):
@@ -351,11 +360,14 @@ class DownloadSession:
 
                     def write(chunk: bytes) -> None:
                         had = target.size
+                        most_bytes = _most_bytes(size, target.head or chunk)
+                        if had + len(chunk) > most_bytes:
+                            raise FetchFailed(f"the body is larger than {human_bytes(most_bytes)}")
                         target.write(chunk)
                         bar.advance(target.size // _STEP_BYTES - had // _STEP_BYTES)
 
-                    self._copy(response, write, most_bytes - before)
-                if size is not None and target.size < size:
+                    self._copy(response, write, MAX_LIST_BYTES)
+                if size is not None and target.size < size and not _is_repacked(target.head):
                     raise Passing(_too_few(target.size, size))
         except BadRange as refused:
             had = target.size
@@ -403,6 +415,35 @@ def _drain(response: urllib3.BaseHTTPResponse) -> None:
     with suppress(HTTPError):
         while count <= _MAX_DRAINED_BYTES and (chunk := response.read1(_CHUNK_BYTES)):
             count += len(chunk)
+
+
+def _unzipped(body: bytes, most_bytes: int) -> bytes:
+    """Undo the compression of a server that ignores `Accept-Encoding: identity`."""
+    if body[:2] == GZIP_MAGIC:
+        with suppress(zlib.error):
+            return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(body, most_bytes)
+    return body
+
+
+def _is_repacked(head: bytes) -> bool:
+    """Whether a list that begins with `head` was unpacked, or packed once more, after its size was described."""
+    if head[:2] != GZIP_MAGIC:
+        return head.lstrip()[:1] in (b"{", b"[")
+    with suppress(zlib.error):
+        return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(head, 2) == GZIP_MAGIC
+    return False
+
+
+def _most_bytes(size: int | None, head: bytes) -> int:
+    """How long a list may be whose description says `size`, and which begins with `head`."""
+    if size is None or _is_repacked(head):
+        return min(MAX_LIST_BYTES, max(FREE_LIST_BYTES, MAX_LIST_EXPANSION * (size or MAX_LIST_BYTES)))
+    return size
+
+
+def without_password(proxy: str) -> str:
+    """The address of a proxy as it may be shown."""
+    return re.sub(r"^(\w+://)?[^/]*@", r"\1", proxy)
 
 
 def _too_few(had: int, size: int) -> str:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import pytest
 
 from helpers.atomic_io import atomic_path, atomic_set, atomic_write_bytes, complete_set, writable_folder
-from helpers.errors import PipelineError
+from helpers.errors import DiskFull, PipelineError
 from helpers.locks import Held, shared_folder, sole_holder
 from tests.conftest import ROOT
 
@@ -45,15 +45,29 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path,
     assert final.read_bytes() == b"old"
 
 
-def test_a_full_disk_is_a_known_failure(tmp_path: Path) -> None:
+FAILURES: dict[str, tuple[OSError, str, str]] = {
+    "full": (OSError(28, "No space left on device"), "a.json: No space left on device", "make room"),
+    "full, as numpy says it": (OSError("9 requested and 0 written"), "a.json: 9 requested and 0 written", "make room"),
+    "no errno": (OSError("encoder error -2"), "a.json: encoder error -2", "run the same command again"),
+    "hiccup": (OSError(errno.EIO, "Input/output error"), "a.json: Input/output error", "check the disk"),
+    "read-only": (OSError(errno.EROFS, "Read-only file system"), "a.json: Read-only", "is writable"),
+    "another file": (FileNotFoundError(2, "No such file or directory", "/else/b"), "No such file", "may read it"),
+}
+
+
+@pytest.mark.parametrize("how", FAILURES)
+def test_a_write_that_fails_is_named_for_what_it_is(tmp_path: Path, how: str) -> None:
+    error, details, suggestion = FAILURES[how]
+
     def fail() -> None:
         with atomic_path(tmp_path / "a.json"):
-            raise OSError(28, "No space left on device")
+            raise error
 
-    with pytest.raises(PipelineError, match="can't be written to") as caught:
+    with pytest.raises(PipelineError, match="/else/b can't be used" if error.filename else "can't be written to") as e:
         fail()
-    assert "a.json: No space left on device" in caught.value.problems[0].details
-    assert "make room" in caught.value.problems[0].suggestion
+    assert details in e.value.problems[0].details
+    assert suggestion in e.value.problems[0].suggestion
+    assert isinstance(e.value, DiskFull) == ("make room" in suggestion)
 
 
 def write_set(folder: Path, content: bytes, sync: str = "") -> None:

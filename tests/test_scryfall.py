@@ -1,6 +1,6 @@
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from helpers.cards import list_text
 from helpers.cards.bulk_list import FRESH_FOR, ensure_card_list
-from helpers.cards.card_list import FaceTally, iter_faces
+from helpers.cards.card_list import FaceTally, faces_on_disk, iter_faces
 from helpers.cards.faces import CardFace, Filters, Selection
 from helpers.errors import PipelineError
 from helpers.session import DownloadSession, Http
@@ -222,6 +223,20 @@ def test_a_list_that_is_cut_off_is_damaged_wherever_that_is(tmp_path: Path, form
         path.write_bytes(whole[:end])
         with pytest.raises(PipelineError, match="the card list is damaged"):
             list(iter_faces(path, Selection(), FaceTally()))
+
+
+def test_a_list_that_can_not_be_read_is_blamed_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither called damaged nor taken for trouble with the folder that its faces are written to."""
+
+    def hiccup(*_: object) -> Iterator[bytes]:
+        raise OSError(5, "Input/output error")
+
+    path = tmp_path / "list"
+    path.write_bytes(as_lines([card("a", image_uris=uris("a"))]))
+    monkeypatch.setattr(list_text, "_bounded", hiccup)
+    with pytest.raises(PipelineError, match="the card list can't be read") as caught:
+        faces_on_disk(path, Selection(), tmp_path)
+    assert caught.value.problems[0].details == f"{path}: Input/output error"
 
 
 @pytest.mark.parametrize("damage", ["cut off", "not json"])
@@ -541,6 +556,32 @@ def test_a_list_that_came_damaged_is_fetched_again(tmp_path: Path, damage: str) 
         with pytest.raises(PipelineError, match="could not be downloaded"):
             ensure(tmp_path, server.address, make_session())
         assert ensure(tmp_path, server.address, make_session()).read_bytes() == good
+
+
+@pytest.mark.parametrize("form", ["unpacked", "packed once more"])
+@pytest.mark.parametrize("broken_off", [False, True])
+def test_a_list_that_a_server_unpacks_or_packs_once_more_is_taken(tmp_path: Path, form: str, broken_off: bool) -> None:
+    packed = gzip.compress(BIG)
+    sent = BIG if form == "unpacked" else gzip.compress(packed)
+    with faulty_server() as server:
+        cut = [Reply(body=sent, headers={"ETag": '"v1"'}, ranges=True, cut=0.9)] if broken_off else []
+        offer(server, *cut, whole(data=sent), size=len(packed))
+        for _ in cut:
+            with pytest.raises(PipelineError):
+                ensure(tmp_path, server.address, make_session())
+        path = ensure(tmp_path, server.address, make_session())
+        assert sum(server.bytes_sent) == len(sent)
+    tally = FaceTally()
+    assert (len(list(iter_faces(path, Selection(), tally))), path.read_bytes()) == (3000, sent)
+
+
+def test_a_dead_proxy_is_named_before_the_list_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://me:secret@127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(PipelineError, match="can't be reached") as caught:
+        ensure(tmp_path, "http://cards.example.org", make_session())
+    assert caught.value.problems[0].details.endswith("through the proxy http://127.0.0.1:9")
+    assert "HTTP_PROXY" in caught.value.problems[0].suggestion
 
 
 # ------------------------------------------------------------------------------------------------------------- filters

@@ -1,10 +1,15 @@
+import gzip
 import itertools
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,6 +25,7 @@ from helpers.net.answers import (
     BadBody,
     FetchFailed,
     MissingPicture,
+    Refused,
     TryAgain,
     Verdict,
     backoff_seconds,
@@ -174,6 +180,77 @@ def test_errors_with_small_bodies_keep_the_connection(server: FaultyServer, cloc
 def test_errors_with_endless_bodies_are_not_read_to_the_end(server: FaultyServer, clock: Clock) -> None:
     with pytest.raises(MissingPicture):
         make_session(clock).try_picture(server.answer("/a.jpg", Reply(404, endless=True)), Attempts())
+
+
+@pytest.fixture
+def untrusted(tmp_path: Path, server: FaultyServer) -> str:
+    """The address of `server` behind TLS with a certificate that nobody has signed."""
+    files = [str(tmp_path / name) for name in ("key.pem", "cert.pem")]
+    words = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost"]
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl, to make a certificate")
+    subprocess.run(["openssl", *words, "-keyout", files[0], "-out", files[1]], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files[1], files[0])
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    return server.address.replace("http:", "https:")
+
+
+def test_a_certificate_that_is_not_trusted_is_no_reason_to_try_again(untrusted: str, clock: Clock) -> None:
+    with pytest.raises(Refused, match="certificate is not trusted: self") as caught:
+        make_session(clock).try_picture(f"{untrusted}/a.jpg", Attempts())
+    assert "REQUESTS_CA_BUNDLE" in caught.value.meaning.advice
+    with pytest.raises(PipelineError) as told:
+        make_session(clock).get_small(f"{untrusted}/bulk-data")
+    assert "REQUESTS_CA_BUNDLE" in told.value.problems[0].suggestion
+    assert clock.waits == []
+
+
+@pytest.mark.parametrize("server_is", ["http", "https"])
+def test_a_proxy_in_the_way_is_named(
+    server: FaultyServer, clock: Clock, monkeypatch: pytest.MonkeyPatch, server_is: str
+) -> None:
+    """The faulty server knows no CONNECT, and answers 404 to all else; nobody listens at the other."""
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, server.address if server_is == "https" else "http://me:secret@127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    url = f"{server_is}://cards.example.org/bulk-data"
+    with pytest.raises(PipelineError) as caught:
+        make_session(clock, max_retries=0).get_small(url)
+    (problem,) = caught.value.problems
+    if server_is == "https":
+        assert ("the proxy answers 501" in problem.details, "HTTPS_PROXY" in problem.suggestion) == (True, True)
+    else:
+        assert problem.details.endswith("Connection refused (through the proxy http://127.0.0.1:9) (1 try)")
+    assert "(host=" not in problem.details
+
+
+@pytest.mark.parametrize(
+    ("proxy", "advice"),
+    [
+        ("me:secret@127.0.0.1:9", "as http://host:port"),
+        pytest.param(
+            "socks5h://127.0.0.1:9",
+            'pip install "requests[socks]"',
+            marks=pytest.mark.skipif(find_spec("socks") is not None, reason="PySocks is installed"),
+        ),
+    ],
+)
+def test_a_proxy_that_can_not_be_used_says_what_to_do(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, proxy: str, advice: str
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(PipelineError) as caught:
+        make_session(clock).get_small("http://cards.example.org/bulk-data")
+    assert advice in caught.value.problems[0].suggestion
+    assert "secret" not in caught.value.render()
+    assert clock.waits == []
+
+
+def test_what_a_server_compresses_against_our_wish_is_unpacked(server: FaultyServer, clock: Clock) -> None:
+    url = server.answer("/a.jpg", Reply(body=gzip.compress(GOOD.body), headers={"Content-Encoding": "gzip"}))
+    assert get_picture(make_session(clock), url, only_good) == GOOD.body
 
 
 def test_a_redirect_to_the_placeholder_is_a_missing_picture_and_not_followed(

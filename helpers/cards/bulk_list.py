@@ -130,11 +130,13 @@ def _fetch(cache: Path, kind: str, session: DownloadSession, kept: KeptList | No
     api_url = session.http.api_url
     bulk_url = f"{api_url}/bulk-data"
     if not session.reachable(bulk_url):  # not worth half a minute of retries: nothing has begun yet
+        proxy = session.proxy_for(bulk_url)
         raise PipelineError.of(
             Category.NETWORK,
             f"{api_url} can't be reached",
-            details=f"no answer from {bulk_url}",
-            suggestion=f"check the connection and --api-url; with a {kind} list in the cache use --offline; "
+            details=f"no answer from {bulk_url}" + (f" through the proxy {proxy}" if proxy else ""),
+            suggestion=("check that the proxy runs, or unset HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; " if proxy else "")
+            + f"check the connection and --api-url; with a {kind} list in the cache use --offline; "
             "without a network try the built-in sample: make demo",
         )
     offer, url = _offer(bulk_url, kind, session)

@@ -7,6 +7,7 @@ import email.utils
 import http.client
 import random
 import re
+import ssl
 import time
 from dataclasses import dataclass
 from enum import Enum
@@ -25,6 +26,15 @@ SIGN_IN_TO_PROXY = (
     "set HTTPS_PROXY and HTTP_PROXY with the proxy's user name and password: http://user:password@host:port"
 )
 SIGN_IN_TO_NETWORK = "sign in to the network: open any http:// page in a browser on this machine"
+ASK_THE_PROXY = "check HTTPS_PROXY and HTTP_PROXY, or ask whoever runs the proxy to let you through"
+WRITE_PROXY_AS = "set HTTPS_PROXY and HTTP_PROXY as http://host:port or http://user:password@host:port"
+INSTALL_SOCKS = (
+    'install what SOCKS proxies need: pip install "requests[socks]"; or unset ALL_PROXY, HTTPS_PROXY, HTTP_PROXY'
+)
+TRUST = (
+    "if your network or antivirus inspects TLS, name the file with its certificate: "
+    "REQUESTS_CA_BUNDLE=/path/to/ca.pem; else check this machine's clock, and whether the network wants a login"
+)
 COME_BACK = "run the same command again later; what was downloaded is kept"
 
 
@@ -85,6 +95,7 @@ CLASSES = {
     4: Meaning(Verdict.FAILED, "something is wrong with this request, and it will be the next time"),
     5: Meaning(Verdict.AGAIN, "trouble on the server's side, which mostly passes"),
 }
+_CONNECTION = re.compile(r"\w+\(host='([^']*)', port=(\d+)\)")  # how urllib3 shows one, by the name of a class
 PLACEHOLDER_HOST = "errors.scryfall.com"  # Scryfall redirects there for a picture it does not have
 
 MAX_BACKOFF_SECONDS = 60.0
@@ -230,10 +241,31 @@ def retry_after_seconds(header: str | None, date: str | None = None) -> float | 
     return max(0.0, until - now)
 
 
+def never_works(error: Exception) -> Refused | None:
+    """Errors that another try can't mend: what we lack, or a proxy's refusal."""
+    inner = innermost(error)
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        why = f"the server's certificate is not trusted: {inner.verify_message}"
+        return Refused(why, Meaning(Verdict.REFUSED, why, TRUST))
+    if "SOCKS support" in str(inner):
+        why = "the proxy speaks SOCKS, and a package for that is missing"
+        return Refused(why, Meaning(Verdict.REFUSED, why, INSTALL_SOCKS))
+    if "proxy URL" in str(inner):
+        why = "the proxy's address can't be used"
+        return Refused(why, Meaning(Verdict.REFUSED, why, WRITE_PROXY_AS))
+    if tunnel := re.search(r"Tunnel connection failed: (\d+)(.*)", str(inner)):
+        meaning = meaning_of(int(tunnel[1]))
+        if meaning.verdict not in (Verdict.AGAIN, Verdict.PAUSE):
+            advice = meaning.advice if meaning.advice != NAME_YOURSELF else ASK_THE_PROXY
+            return Refused(f"the proxy answers {tunnel[1]}{tunnel[2]}", Meaning(Verdict.REFUSED, meaning.why, advice))
+    return None
+
+
 def reason(error: Exception) -> str:
     """The innermost cause in a few words; requests wraps it in three layers."""
     inner = innermost(error)
-    text = str(inner) if len(str(inner)) < 200 else str(inner)[:200] + "…"
+    text = _CONNECTION.sub(r"\1:\2", str(inner))
+    text = text if len(text) < 200 else text[:200] + "…"
     return f"{type(inner).__name__}: {text}" if text else type(inner).__name__
 
 

@@ -14,6 +14,8 @@ from helpers.artifacts import PART_SUFFIX
 from helpers.atomic_io import atomic_write_json, disk_errors_named, fsync
 from helpers.errors import BAD_JSON
 
+_HEAD_BYTES = 1024  # enough to tell what is packed in a gzip file
+
 
 class _Origin(msgspec.Struct):
     url: str
@@ -33,6 +35,10 @@ class Resumable:
         self._file: BinaryIO | None = None
         self.size = self.part.stat().st_size if self.part.is_file() else 0  # bytes so far
         self.furthest = self.size  # the largest `size` in this run
+        self.head = b""  # its first bytes
+        if self.size:
+            with disk_errors_named(final), open(self.part, "rb") as file:
+                self.head = file.read(_HEAD_BYTES)
 
     def etag(self) -> str | None:
         """The ETag of the version that the bytes so far belong to; None if there are none or it is unknown."""
@@ -54,6 +60,7 @@ class Resumable:
             if self._file is None:
                 self._file = open(self.part, "ab")  # noqa: SIM115  # until `pause`
             self._file.write(chunk)
+        self.head += chunk[: _HEAD_BYTES - len(self.head)]
         self.size += len(chunk)
         self.furthest = max(self.furthest, self.size)
 
@@ -67,7 +74,7 @@ class Resumable:
     def discard(self) -> None:
         """Delete what has arrived so far."""
         self.pause()
-        self.size = 0
+        self.size, self.head = 0, b""
         with disk_errors_named(self.part):
             self.part.unlink(missing_ok=True)
             self._origin.unlink(missing_ok=True)
