@@ -625,6 +625,18 @@ def test_a_server_that_turns_us_away_is_asked_for_little_more(
     assert 5 <= len(report(tmp_path)["failures"]) < 20
 
 
+def test_pictures_refused_by_a_server_that_turns_us_away_in_mid_run_are_not_missing(
+    server: FaultyServer, tmp_path: Path
+) -> None:
+    offer_60(server, Reply(403), lambda i: i >= 30)
+    for i in range(30):
+        server.answer(f"/{i}.jpg", *server.plan[f"/{i}.jpg"], Reply(403))  # whatever came does not come again
+    done = download(server, tmp_path, "--workers", 1)
+    assert (done.returncode, "which came before" in done.stderr) == (1, True)
+    last = [failure["status"] for failure in report(tmp_path)["failures"]][-5:]
+    assert (last, len(pictures(tmp_path))) == (["failed"] * 5, 30)
+
+
 def test_a_page_instead_of_every_picture_that_goes_away_is_waited_out(server: FaultyServer, tmp_path: Path) -> None:
     for i in range(COUNT):
         server.answer(f"/{i}.jpg", PAGE, Reply(body=encoded(seed=i)))

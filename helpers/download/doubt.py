@@ -64,12 +64,12 @@ class Doubt:
             if answer.status is Status.FETCHED:
                 self._came[host] = answer.wanted.url
             if streak and answer.status in (Status.FETCHED, Status.MISSING):
-                yield from self._released(self._streaks.pop(host))
+                yield from _released(self._streaks.pop(host), serves_us=host in self._came)
             yield answer
             return
         if streak is None or streak.last.sign != answer.sign:
             if streak:
-                yield from self._released(streak)
+                yield from _released(streak, serves_us=False)
             streak = self._streaks[host] = _Streak(answer)
         streak.last = answer
         streak.urls.add(answer.wanted.url)
@@ -77,7 +77,7 @@ class Doubt:
         if len(streak.urls) < streak.limit:
             return
         serves_us = self._serves_us(host, streak, patient=answer.meaning is None)
-        yield from self._released(streak)
+        yield from _released(streak, serves_us=serves_us)
         if not serves_us:
             raise _turned_away(streak, self._came.get(host))
         self._streaks[host] = _Streak(answer, limit=min(2 * streak.limit, MAX_HELD_BACK))
@@ -85,9 +85,8 @@ class Doubt:
     def rest(self, *, ask: bool) -> Iterator[Outcome]:
         """Yield what is still held back at the end: too little to end the run. `ask`: find out what it means."""
         for host, streak in self._streaks.items():
-            if ask and streak.held_back and host not in self._came:
-                self._serves_us(host, streak, patient=False)
-            yield from self._released(streak)
+            serves_us = ask and bool(streak.held_back) and self._serves_us(host, streak, patient=False)
+            yield from _released(streak, serves_us=serves_us)
 
     def _serves_us(self, host: str, streak: _Streak, *, patient: bool) -> bool:
         """Whether `host` sends any picture that is likely to exist; `patient`: with as many retries as for others."""
@@ -113,15 +112,14 @@ class Doubt:
             self._came[host] = url
         return comes
 
-    def _released(self, streak: _Streak) -> Iterator[Outcome]:
-        """What was held back: missing if it may be and the host sends other pictures."""
-        held_back, streak.held_back = streak.held_back, []
-        for outcome in held_back:
-            may_be_missing = streak.last.meaning is not None and streak.last.meaning.verdict is Verdict.FORBIDDEN
-            if may_be_missing and host_of(outcome.wanted.url) in self._came:
-                yield replace(outcome, status=Status.MISSING, reason=f"{outcome.reason}, while other pictures come")
-            else:
-                yield outcome
+
+def _released(streak: _Streak, *, serves_us: bool) -> Iterator[Outcome]:
+    """What was held back: missing if the status allows that and the host sends other pictures."""
+    held_back, streak.held_back = streak.held_back, []
+    is_missing = serves_us and streak.last.meaning is not None and streak.last.meaning.verdict is Verdict.FORBIDDEN
+    for outcome in held_back:
+        missing = replace(outcome, status=Status.MISSING, reason=f"{outcome.reason}, while other pictures come")
+        yield missing if is_missing else outcome
 
 
 def host_of(url: str) -> str:
