@@ -164,9 +164,11 @@ class DownloadSession:
     def comes(self, url: str, is_whole: Callable[[bytes], bool]) -> bool:
         """Whether the server sends the picture at `url`, asked once, at once: for use while the others are `held`."""
         try:
-            return is_whole(self._read(url, MAX_CARD_BYTES))
+            comes = is_whole(self._read(url, MAX_CARD_BYTES))
         except (MissingPicture, FetchFailed, Passing, PauseWanted):
             return False
+        self._has_served |= comes
+        return comes
 
     def held(self) -> AbstractContextManager[None]:
         """Let no worker send a request during the block."""

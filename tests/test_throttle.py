@@ -147,10 +147,13 @@ def test_nobody_asks_while_all_are_held_and_then_one_does() -> None:
 
 
 def test_a_narrowed_throttle_lets_one_ask_at_a_time_until_there_is_an_answer() -> None:
-    throttle = Throttle(9, now=lambda: 0.0)
+    clock = Clock()
+    throttle = Throttle(9, clock.now, clock.sleep)
     throttle.narrow()
     crowd = Crowd(throttle, 9)
     try:
+        assert crowd.settled() == 0
+        clock.go_to(0.4)
         assert [crowd.settled(), answers(crowd, 1)] == [1, 2]
     finally:
         crowd.end()

@@ -46,7 +46,7 @@ class Throttle:
         self._grown_at = now()
         self._under_way = 0  # in this round: requests sent before a pause no longer count after it
         self._round = 0
-        self._paused_until = -float("inf")
+        self._paused_until = self._next_from = -float("inf")
         self._pauses_in_a_row = 0
         self._is_held = False
 
@@ -70,7 +70,7 @@ class Throttle:
                 if self._is_held:
                     self._changed.wait()
                     continue
-                pause = self._paused_until - self._now()
+                pause = max(self._paused_until, self._next_from) - self._now()
                 if pause <= 0:
                     self._grow_in_silence()
                     if self._under_way < self._window:
@@ -120,9 +120,10 @@ class Throttle:
                 raise _turned_away(f"{MAX_PAUSES_IN_A_ROW} pauses in a row, and it asks for another ({why})")
 
     def narrow(self) -> None:
-        """Allow one request at a time until there is a normal answer."""
+        """Allow one request at a time, and the next a moment later, until there is a normal answer."""
         with self._changed:
-            self._window, self._grown_at = 1, self._now()
+            self._window = 1
+            self._grown_at = self._next_from = self._now() + SILENCE_SECONDS
 
     @contextmanager
     def held(self) -> Iterator[None]:
