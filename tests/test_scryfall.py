@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from helpers.cards import list_text
 from helpers.cards.bulk_list import FRESH_FOR, ensure_card_list
-from helpers.cards.card_list import FaceTally, faces_on_disk, iter_faces
+from helpers.cards.card_list import FaceTally, iter_faces, logged_faces
 from helpers.cards.faces import CardFace, Filters, Selection
 from helpers.errors import PipelineError
 from helpers.session import DownloadSession, Http
@@ -235,7 +235,7 @@ def test_a_list_that_can_not_be_read_is_blamed_itself(tmp_path: Path, monkeypatc
     path.write_bytes(as_lines([card("a", image_uris=uris("a"))]))
     monkeypatch.setattr(list_text, "_bounded", hiccup)
     with pytest.raises(PipelineError, match="the card list can't be read") as caught:
-        faces_on_disk(path, Selection(), tmp_path)
+        list(logged_faces(path, Selection()))
     assert caught.value.problems[0].details == f"{path}: Input/output error"
 
 
