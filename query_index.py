@@ -64,7 +64,7 @@ class QueryArgs(argparse.Namespace):
     device: str
     json: bool
     html: Path | None
-    cache: Path
+    cache: Path | None
     remote_images: bool
 
 
@@ -92,7 +92,8 @@ def parse_args(argv: Sequence[str] | None) -> QueryArgs:
     parser.section("output")
     parser.flag("--json", "print one JSON object per line instead of tables")
     parser.option("--html", path, None, "FILE", "also write a page that shows the cards beside their matches")
-    parser.option("--cache", path, Path("image_cache"), "DIR", "where --html finds the matches' pictures")
+    where = "where --html finds the matches' pictures (default: as the index was built)"
+    parser.option("--cache", path, None, "DIR", where)
     parser.flag("--remote-images", "in --html, link to pictures that the cache lacks: a browser fetches them")
     parser.cross_rule(("html", "remote_images"), _links_need_a_page)
     return parser.parse(argv, QueryArgs())
@@ -261,7 +262,8 @@ def page_of(args: QueryArgs) -> AbstractContextManager[Callable[[Asked, Answer],
     """What adds an answer to the page, if one is wanted."""
     if args.html is None:
         return nullcontext(lambda asked, answer: None)
-    return page_at(args.html, ImageCache(args.cache), remote=args.remote_images)
+    pictures = args.cache or open_index(args.index).pictures or Path("image_cache")
+    return page_at(args.html, ImageCache(pictures), remote=args.remote_images)
 
 
 def _unanswered(what: str, reason: str) -> str:

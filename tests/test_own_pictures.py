@@ -44,7 +44,12 @@ def test_names_come_from_files_and_a_second_build_embeds_what_is_new(tmp_path: P
         assert {record[name] for name in ("oracle_id", "illustration_id", "lang", "scryfall_uri")} == {None}
     assert found[2]["image_url"] == found[2]["card_url"] == "b%20c/%C3%86therling%20%231%2050%25.JPEG"
 
-    done = run_script("query_index.py", pictures / f"{NAMES[1]}.JPEG", "--index", out, "--json", "--detect", "off")
+    page = tmp_path / "page.html"
+    asked = (pictures / f"{NAMES[1]}.JPEG", "--index", out, "--json", "--detect", "off", "--html", page)
+    done = run_script("query_index.py", *asked, cwd=tmp_path)
+    assert (
+        page.read_text().count("data:image") == 2 + 3
+    )  # photograph, cut-out, matches: the index knows where those are
     (card,) = json.loads(done.stdout)["cards"]
     assert card["matches"][0]["name"] == "Ætherling #1 50%"
     write(pictures / "new.webp", encoded("WEBP", seed=7))

@@ -14,7 +14,6 @@ from helpers.cards.own_pictures import KIND
 from helpers.download.report import read_last
 from helpers.embed.model_source import HUB, LOCAL_DIR, SHIPPED
 from helpers.errors import PipelineError
-from helpers.index.manifest import Manifest
 from helpers.index.store import StoredIndex
 from helpers.session import Http
 from helpers.talk import say, warn
@@ -53,7 +52,7 @@ def remembered(request: BuildRequest, given: Set[str], *, downloads: bool = Fals
     Without such an index, the faces are those that the cache was downloaded with, unless this run `downloads` itself.
     So is --limit, which an index never passes on: a trial must not limit what comes after it.
     """
-    stored = _manifest(request.out)
+    stored = _stored(request.out)
     if stored:
         request = _as_before(request, _request_of(stored, request, given), given)
     if not downloads and not request.pictures:
@@ -85,18 +84,18 @@ def as_downloaded(selection: Selection, cache: Path, given: Set[str], *, faces_k
     return mine
 
 
-def _manifest(out: Path) -> Manifest | None:
+def _stored(out: Path) -> StoredIndex | None:
     try:
-        return StoredIndex(IndexFolder(out)).manifest
+        return StoredIndex(IndexFolder(out))
     except PipelineError:  # there is none; the build says what is wrong with a damaged one
         return None
 
 
-def _request_of(manifest: Manifest, request: BuildRequest, given: Set[str]) -> BuildRequest:
-    """The request for another build like that of `manifest`; what it does not say is taken from `request`."""
-    had = manifest.parameters
+def _request_of(stored: StoredIndex, request: BuildRequest, given: Set[str]) -> BuildRequest:
+    """The request for another build like that of `stored`; what it does not say is taken from `request`."""
+    had, manifest = stored.manifest.parameters, stored.manifest
     selection = replaced(had.selection, limit=request.selection.limit)
-    folder = request.out / had.cache if had.cache else request.cache
+    folder = stored.pictures or request.cache
     if had.kind == KIND and "cache" not in given:
         request = replace(request, pictures=folder, table=request.out / had.table if had.table else None)
     elif had.kind != KIND and not request.pictures:

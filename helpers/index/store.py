@@ -60,6 +60,12 @@ class StoredIndex:
         """D, the number of dimensions."""
         return self.manifest.model.embedding_dim
 
+    @property
+    def pictures(self) -> Path | None:
+        """The directory of the pictures that it was built from; None for an older index."""
+        had = self.manifest.parameters.cache
+        return None if had is None else self.folder.root / had
+
     def records(self) -> Records:
         """The N metadata records."""
         path = self._unchanged(self.folder.metadata)
