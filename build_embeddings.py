@@ -32,10 +32,11 @@ from helpers.build.listing import require_pictures, require_wanted
 from helpers.build.ranks import Ranks, sole_build
 from helpers.build.remembered import remembered
 from helpers.build.report import BuildReport
-from helpers.build.stage import build, load_embedder, warn_of_old_export
+from helpers.build.stage import build, load_embedder
 from helpers.cli_validation import Parser
 from helpers.ending import run
 from helpers.errors import ExitCode
+from helpers.index.browser_format import warn_of_old_export
 from helpers.options import BuildArgs, add_build_options, add_card_list_options
 
 
@@ -51,14 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Build the index."""
     args = parse_args(argv)
     report, ranks = BuildReport(), Ranks.from_environment()
-    request = remembered(args.request, args.given)
-    require_pictures(request)
-    require_wanted(request)
-    with ranks.connected(), sole_build(request.out, ranks):
-        embedder = load_embedder(request, report, ranks)
-        folder = build(request, embedder, report, ranks)
+    with ranks.connected():
+        request = remembered(args.request, args.given)
+        require_pictures(request)
+        require_wanted(request)
+        with sole_build(request.out, ranks):
+            embedder = load_embedder(request, report, ranks)
+            folder = build(request, embedder, report, ranks)
     if ranks.leads:
-        warn_of_old_export(folder, report)
+        warn_of_old_export(folder)
         print(report.summary())
     return ExitCode.OK
 

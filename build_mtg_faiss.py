@@ -14,7 +14,8 @@ again by a build with its settings. --rebuild takes nothing from the existing in
 checkpoint.
 
 Exit codes: 0 done; 1 bad arguments, or the list or the model could not be loaded; 2 no picture could be downloaded,
-more failed than --max-failures allows, or there is no valid image to embed.
+more failed than --max-failures allows, or there is no valid image to embed; 3 the directory of --pictures does not
+exist.
 """
 
 from collections.abc import Sequence
@@ -25,12 +26,12 @@ from helpers.build.listing import require_pictures, require_wanted
 from helpers.build.ranks import require_alone, sole_build
 from helpers.build.remembered import remembered
 from helpers.build.report import BuildReport
-from helpers.build.stage import build, load_embedder, warn_of_old_export
+from helpers.build.stage import build, load_embedder
 from helpers.cli_validation import Parser
 from helpers.download.stage import download, require_enough
 from helpers.ending import run
 from helpers.errors import ExitCode
-from helpers.index.browser_format import write_browser_files
+from helpers.index.browser_format import warn_of_old_export, write_browser_files
 from helpers.index.store import StoredIndex
 from helpers.options import PipelineArgs, add_build_options, add_card_list_options, add_download_options
 
@@ -51,13 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     request = remembered(args.request, args.given, downloads=True)
     require_wanted(request)
+    if request.pictures:
+        require_pictures(request)
     require_alone()
     report = BuildReport()
     with sole_build(request.out):
         embedder = load_embedder(request, report)
-        if request.pictures:
-            require_pictures(request)
-        else:
+        if not request.pictures:
             downloaded = download(request.cache, request.selection, request.http, **args.how_to_download)
             print(downloaded.summary(), flush=True)
             require_enough(downloaded, args.max_failures)
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.export:
             print(write_browser_files(StoredIndex(folder), folder))
         else:
-            warn_of_old_export(folder, report)
+            warn_of_old_export(folder)
         print(report.summary())
     return ExitCode.OK
 

@@ -25,6 +25,7 @@ from helpers.cards.image_cache import ImageCache
 from helpers.cli_validation import Parser, file_name, number, one_of, path, weighted_words, words
 from helpers.ending import run
 from helpers.errors import Category, ExitCode, PipelineError, Problem
+from helpers.index.store import StoredIndex
 from helpers.options import add_device_option
 from helpers.recognise.inputs import known_pictures, pictures
 from helpers.recognise.page import page_at
@@ -152,10 +153,10 @@ def answers(args: QueryArgs) -> Iterator[tuple[Asked, Answer, Searched]]:
         found = described(args)
     else:
         given = None if "-" in args.image else known_pictures(args.image)
-        if given is not None and not any(isinstance(one, str) for one in given):
-            yield from unanswered([one for one in given if isinstance(one, Answer)], args)
-            return
         passing = all_of(args.where)
+        if given is not None and not any(isinstance(one, str) for one in given):
+            yield from unanswered([one for one in given if isinstance(one, Answer)], passing, args)
+            return
         engine = QueryEngine.load(args.index, ef_search=args.ef_search, device=args.device, where=passing)
         searched = Searched(engine.candidates, engine.ef_search, str(passing or ""))
         found = ((*each, searched) for each in (voted if args.vote else recognised)(engine, given, args))
@@ -168,17 +169,23 @@ def described(args: QueryArgs) -> Iterator[tuple[Asked, Answer, Searched]]:
     texts: dict[str, float] = {}
     for text, weight in args.text:
         texts[text] = texts.get(text, 0.0) + weight
-    stored, passing = open_index(args.index), all_of(args.where)
-    rows = stored.count if passing is None else len(passing.rows(stored.records()))
-    searched = Searched(rows, args.ef_search or stored.manifest.parameters.hnsw_ef_search, str(passing or ""))
+    passing = all_of(args.where)
+    searched = searched_in(open_index(args.index), passing, args)
     answer = search_text(args.index, texts, args.k or K, ef_search=args.ef_search, device=args.device, where=passing)
     yield Asked.words(texts), answer, searched
 
 
-def unanswered(given: Sequence[Answer], args: QueryArgs) -> Iterator[tuple[Asked, Answer, Searched]]:
+def searched_in(stored: StoredIndex, passing: Where | None, args: QueryArgs) -> Searched:
+    """What is searched without an engine; PipelineError (Invalid Arguments) if no row passes."""
+    rows = stored.count if passing is None else len(passing.rows(stored.records()))
+    return Searched(rows, args.ef_search or stored.manifest.parameters.hnsw_ef_search, str(passing or ""))
+
+
+def unanswered(
+    given: Sequence[Answer], passing: Where | None, args: QueryArgs
+) -> Iterator[tuple[Asked, Answer, Searched]]:
     """Why none of the pictures is answered: no model is needed to say that."""
-    stored = open_index(args.index)
-    searched = Searched(stored.count, args.ef_search or stored.manifest.parameters.hnsw_ef_search)
+    searched = searched_in(open_index(args.index), passing, args)
     if args.vote:
         error = "none of the pictures could be answered"
         yield Asked.vote([one.image for one in given]), Answer("", error=error, left_out=tuple(given)), searched

@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def read_rows(table: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield each row of the CSV at `table` with its line number; columns are in the header, empty fields are "".
+    """Yield each row of the CSV at `table` with its line number; columns are in the header, missing fields are "".
 
-    Blank rows are left out. Raises ValueError if a column of `needed` is missing, a row has more fields than columns,
-    or the file is not CSV in UTF-8; OSError if it can't be read.
+    Blanks around fields go, and so do blank rows. Raises ValueError if a column of `needed` is missing, a row has more
+    fields than columns, or the file is not CSV in UTF-8; OSError if it can't be read.
     """
     with open(table, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, restval="")
@@ -20,7 +20,8 @@ def read_rows(table: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[st
             for row in reader:
                 if None in row:
                     raise ValueError(f"{table}, line {reader.line_num}: it has more fields than columns")
-                if any(map(str.strip, row.values())):
-                    yield reader.line_num, row
+                fields = {name: text.strip() for name, text in row.items()}
+                if any(fields.values()):
+                    yield reader.line_num, fields
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{table}, after line {reader.line_num}: {error}") from error

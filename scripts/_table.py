@@ -54,7 +54,7 @@ def _read_objects(table: Path) -> list[CardObject]:
 def _read_csv(table: Path) -> list[CardObject]:
     cards: dict[str, list[dict[str, str]]] = {}
     for line, row in read_rows(table, TABLE_COLUMNS):
-        if not row["file"].strip():
+        if not row["file"]:
             raise _bad_table(f"{table}, line {line}: it names no file")
         cards.setdefault(row["scryfall_id"] or made_up_id(row["file"]), []).append(row)
     return [_object_of_rows(card_id, rows) for card_id, rows in cards.items()]

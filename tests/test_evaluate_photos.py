@@ -120,7 +120,7 @@ def test_what_can_not_be_read_is_named(recognised: Built, tmp_path: Path) -> Non
         ({"photo": "none.jpg", "name": "Ox"}, "none.jpg: no such file"),
         ({"photo": "none.jpg", "name": "Ox", "quad_tl_tr_br_bl": "1,2 3,4"}, "line 2: not four corners x,y: 1,2 3,4"),
         ({"photo": "none.jpg", "name": "Ox", "visible": "half"}, "line 2: could not convert string to float: 'half'"),
-        ({"photo": "none.jpg"}, "it has no column name"),
+        ({"photo": "none.jpg"}, "has no column name"),
     ):
         table = listed(tmp_path, [row])  # type: ignore[list-item]
         done = run_script("scripts/evaluate_photos.py", "--photos", table, "--index", recognised.index)
@@ -146,7 +146,7 @@ def test_a_row_that_says_nothing_usable_is_named(text: str, words: str, tmp_path
     (tmp_path / "photos.csv").write_text(text)
     with pytest.raises(PipelineError) as caught:
         read_photos(tmp_path / "photos.csv")
-    assert caught.value.render().splitlines()[1].endswith(f"photos.csv: {words}")
+    assert caught.value.render().splitlines()[1].endswith(f"photos.csv, {words}")
 
 
 def test_rows_of_one_photograph_come_together_in_order(tmp_path: Path) -> None:

@@ -47,9 +47,7 @@ def test_names_come_from_files_and_a_second_build_embeds_what_is_new(tmp_path: P
     page = tmp_path / "page.html"
     asked = (pictures / f"{NAMES[1]}.JPEG", "--index", out, "--json", "--detect", "off", "--html", page)
     done = run_script("query_index.py", *asked, cwd=tmp_path)
-    assert (
-        page.read_text().count("data:image") == 2 + 3
-    )  # the photograph, the cut-out, its matches
+    assert page.read_text().count("data:image") == 2 + 3  # the photograph, the cut-out, its matches
     (card,) = json.loads(done.stdout)["cards"]
     assert card["matches"][0]["name"] == "Ætherling #1 50%"
     write(pictures / "new.webp", encoded("WEBP", seed=7))

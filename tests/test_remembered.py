@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def copied(built: Built, tmp_path: Path) -> Path:
 def test_a_build_over_an_index_takes_its_flags(built: Built, copied: Path, tmp_path: Path) -> None:
     done = run_script("build_embeddings.py", "--out", copied, "--hnsw-m", 8, "--offline", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f"As the index in {copied}: --cache {copied}/../cache --model local-dir:{built.model}\n" in done.stderr
+    assert f"As the index in {copied}: --cache cache --model local-dir:{built.model}\n" in done.stderr
     assert "--hnsw-m 8 --hnsw-ef-construction 200 (there: --hnsw-m 32 --hnsw-ef-construction 200)" in done.stderr
     before = json.loads((built.index / "build_manifest.json").read_text())
     assert manifest(copied)["model"] == before["model"]
@@ -77,6 +78,61 @@ def test_a_trial_with_a_limit_does_not_limit_what_comes_after_it(tmp_path: Path,
         run_well("download_images.py", "--cache", tmp_path / "cache", "--api-url", address, "--limit", 3)
         assert "Total faces: 3\n" in run_well("build_embeddings.py", *words)
         assert "Total faces: 10\n" in run_well("build_mtg_faiss.py", *words)
+
+
+def test_an_index_keeps_all_its_cards_after_somebody_tried_a_few(built: Built, copied: Path, tmp_path: Path) -> None:
+    report = tmp_path / "cache" / "download_report.json"
+    report.write_text(json.dumps(json.loads(report.read_text()) | {"limit": 3}))
+    done = run_script("build_embeddings.py", "--out", copied, "--offline")
+    assert f"{copied} is up to date" in done.stdout
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"x" * path.stat().st_size)])
+def test_an_index_that_lost_a_file_is_not_up_to_date(damage: Callable[[Path], object], copied: Path) -> None:
+    index = copied / "mtg_cards.faiss"
+    before = index.read_bytes()
+    damage(index)
+    done = run_script("build_embeddings.py", "--out", copied, "--offline")
+    assert (done.returncode, f"Written to {copied}" in done.stdout) == (0, True)
+    assert index.read_bytes() == before
+
+
+def test_after_a_kill_in_the_swap_the_flags_are_still_known(built: Built, copied: Path) -> None:
+    swap = copied / "build_manifest.json.swap"
+    swap.mkdir()
+    for name in ("mtg_cards.faiss", "build_manifest.json"):
+        (copied / name).rename(swap / name)
+    done = run_script("build_embeddings.py", "--out", copied, "--offline")
+    assert (done.returncode, f"{copied} is up to date" in done.stdout) == (0, True)
+    assert "--model local-dir:" in done.stderr
+
+
+def test_a_model_that_was_moved_is_named_anew(built: Built, copied: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(built.model, tmp_path / built.model.name))
+    assert run_script("build_embeddings.py", "--out", copied, "--model", f"local-dir:{moved}").returncode == 0
+    assert manifest(copied)["model"]["name"] == f"local-dir:{moved}"  # type: ignore[index]
+
+
+def test_where_the_pictures_are_is_known_through_links_and_told_if_they_are_gone(copied: Path, tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    link = tmp_path / "deep" / "er" / "link"
+    link.symlink_to(copied)
+    done = run_script("build_embeddings.py", "--out", link, "--offline", cwd=tmp_path / "deep")
+    assert done.returncode == 0, done.stderr
+    assert "--cache " + str(tmp_path / "cache") in done.stderr
+    (tmp_path / "cache").rename(tmp_path / "elsewhere")
+    done = run_script("build_embeddings.py", "--out", copied, "--offline")
+    assert (done.returncode, f"there is no directory {tmp_path / 'cache'}" in done.stderr) == (3, True)
+    done = run_script("build_mtg_faiss.py", "--out", copied, "--offline")
+    assert (done.returncode, f"{copied} was built from {tmp_path / 'cache'}" in done.stderr) == (1, True)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_an_old_export_is_told_until_it_is_renewed(copied: Path) -> None:
+    run_well("export_for_browser.py", "--input-dir", copied, "--output-dir", copied)
+    for flags, is_old in (([], False), (["--hnsw-m", "8"], True), ([], True)):
+        done = run_script("build_embeddings.py", "--out", copied, "--offline", *flags)
+        assert ("the browser files" in done.stderr) == is_old
 
 
 def test_a_refresh_says_what_changed_and_then_has_nothing_to_do(tmp_path: Path, tiny: Path) -> None:

@@ -187,7 +187,7 @@ def test_a_table_that_can_not_be_used_is_named(tmp_path: Path) -> None:
     assert "No such file" in refused(tmp_path, HEADER + "nothing.jpg,A,s,1,id-1\n")
     assert "can't be part of a URL" in refused(tmp_path, HEADER + "a.jpg,A,s,1,i/1\n")
     assert "3 sides" in refused(tmp_path, HEADER + "a.jpg,A,s,1,id-1\n" * 3)
-    assert "cards.csv, line 4: it names no file" in refused(tmp_path, HEADER + "\n\n,,\n")
+    assert "cards.csv, line 4: it names no file" in refused(tmp_path, HEADER + "\n,,\n,A,s,1,\n")
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path, address: str) -> None:
@@ -206,7 +206,7 @@ def test_sides_need_not_stand_together_and_ids_may_be_left_out(tmp_path: Path) -
         for face, name in zip(two_sided["card_faces"], "ab", strict=True):
             content = requests.get(face["image_uris"]["normal"], timeout=5).content
             assert content == (tmp_path / f"{name}.jpg").read_bytes()
-        assert (other["name"], other["collector_number"]) == ("C", "2")
+        assert (other["name"], other["collector_number"]) == ("C", "")
 
 
 # What a client sees of each fault, and what the log says: status, fault.

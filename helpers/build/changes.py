@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,8 @@ from helpers.build.report import BuildReport
 from helpers.build.request import BuildRequest
 from helpers.build.rows import Found, IndexSource
 from helpers.cards.faces import CardFace, Records
+from helpers.errors import PipelineError
+from helpers.index.manifest import Model, Recognition
 
 MAX_SETS = 8  # named in the summary
 
@@ -61,16 +65,24 @@ def compare(before: IndexSource, faces: Records, found: Found, *, reused: bool) 
     )
 
 
-def is_current(earlier: IndexSource, faces: Records, found: Found, request: BuildRequest, report: BuildReport) -> bool:
-    """Whether the `earlier` index is what this build would make: the same rows, metadata and parameters."""
+def is_current(
+    earlier: IndexSource, faces: Records, found: Found, request: BuildRequest, model: Model, report: BuildReport
+) -> bool:
+    """Whether the `earlier` index is whole, and has the rows, metadata and parameters that this build would give it."""
     had, there = earlier.manifest, found.there
     if not np.array_equal(found.numbers[there], np.arange(len(earlier.rows))):
         return False
-    same_times = np.array_equal(found.mtimes_ns[there], earlier.rows.pictures["mtime_ns"])
-    ours = request.parameters(had.parameters.hnsw_ef_search, had.parameters.batch_size)
-    described = (had.parameters, had.statistics, had.tool_version) == (ours, report.statistics(), VERSION)
-    lines = (earlier.records.line(i) == faces.line(row) for i, row in enumerate(there.tolist()))
-    return same_times and described and all(lines)
+    parameters = request.parameters(had.parameters.hnsw_ef_search, had.parameters.batch_size)
+    ours = (parameters, report.statistics(), VERSION, model, Recognition.of(model))
+    theirs = (had.parameters, had.statistics, had.tool_version, had.model, had.recognition)
+    if msgspec.json.encode(ours) != msgspec.json.encode(theirs):
+        return False
+    if had.found_by_itself is None or not np.array_equal(found.mtimes_ns[there], earlier.rows.pictures["mtime_ns"]):
+        return False
+    with suppress(PipelineError):
+        earlier.stored.index_path()
+        return all(earlier.records.line(i) == faces.line(row) for i, row in enumerate(there.tolist()))
+    return False  # the FAISS file is missing or damaged
 
 
 def _hashes(faces: Iterable[CardFace]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,5 +1,6 @@
 """The faces of a build, and where they are listed: a card list, or a folder of one's own pictures."""
 
+import hashlib
 import os
 
 from helpers.build.ranks import Ranks, require_shared
@@ -8,6 +9,7 @@ from helpers.cards.bulk_list import kept_list
 from helpers.cards.card_list import logged_faces
 from helpers.cards.faces import Records, on_disk
 from helpers.cards.own_pictures import own_faces
+from helpers.cards.pictures import url_sha1
 from helpers.errors import Category, ExitCode, PipelineError
 
 
@@ -39,8 +41,9 @@ def listed_faces(request: BuildRequest, ranks: Ranks) -> tuple[str, Records]:
     """The faces, and the name of what lists them. Rank 0 downloads the card list, where there is none."""
     if request.pictures:
         listed_in = request.table or request.pictures
-        faces = own_faces(request.pictures, request.table, request.selection.limit)
-        return listed_in.name, on_disk(faces, listed_in, request.out)
+        faces = on_disk(own_faces(request.pictures, request.table, request.selection.limit), listed_in, request.out)
+        _require_same(faces, ranks)
+        return listed_in.name, faces
     if ranks.leads:
         card_list = kept_list(
             request.cache, request.selection.kind, request.http, refresh=request.refresh, offline=request.offline
@@ -50,6 +53,20 @@ def listed_faces(request: BuildRequest, ranks: Ranks) -> tuple[str, Records]:
         card_list = request.cache / ranks.from_leader("")
         require_shared(card_list, "--cache")
     return card_list.name, on_disk(logged_faces(card_list, request.selection), card_list, request.out)
+
+
+def _require_same(faces: Records, ranks: Ranks) -> None:
+    """PipelineError if this rank found other pictures than rank 0: faces are told to ranks by their numbers."""
+    if ranks.alone:
+        return
+    digest = hashlib.sha1(b"".join(url_sha1(face.image_url) for face in faces), usedforsecurity=False).hexdigest()
+    if ranks.from_leader(digest) != digest:
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            f"rank {ranks.rank} sees other pictures than rank 0",
+            details=f"it found {len(faces):,} in --pictures",
+            suggestion="let all ranks share the disk of --pictures and --table, and don't change it meanwhile",
+        )
 
 
 def no_valid_images(details: str, suggestion: str) -> PipelineError:

@@ -57,9 +57,7 @@ def publish(
             with open(staged.metadata, "wb") as file:
                 file.writelines(faces.line(number) for number in found.there.tolist())
         index, recalls, found_by_itself = _index(staged, request, embedder, report, ranks)
-        model = Model.of(
-            embedder.source, embedder.settings, index.width, embedder.model_input, quick_gelu=embedder.quick_gelu
-        )
+        model = model_of(embedder, index.width)
         columns = [staged.column(name) for name in Rows.names()]
         manifest = Manifest(
             version=MANIFEST_VERSION,
@@ -86,6 +84,11 @@ def publish(
         staged.manifest.write_bytes(json_text(replace(manifest, seconds=report.seconds)))  # now all of them
     report.index = f"M {request.hnsw_m}, efConstruction {request.hnsw_ef_construction}, "
     report.index += search_quality(index.ef_search, recalls[index.ef_search], found_by_itself)
+
+
+def model_of(embedder: Embedder, width: int) -> Model:
+    """What the manifest says of the model whose rows have `width` dimensions."""
+    return Model.of(embedder.source, embedder.settings, width, embedder.model_input, quick_gelu=embedder.quick_gelu)
 
 
 def _index(

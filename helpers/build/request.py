@@ -9,6 +9,7 @@ from helpers.cards.image_cache import ImageCache
 from helpers.cards.own_pictures import KIND
 from helpers.index.manifest import Parameters
 from helpers.session import Http
+from helpers.talk import text_of
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
@@ -64,6 +65,11 @@ class BuildRequest:
             limit=self.wanted.limit,
             validate_cache=self.validate_cache,
             filters=self.wanted.filters,
-            cache=os.path.relpath(self.images.root, self.out),
-            table=os.path.relpath(self.table, self.out) if self.table else None,
+            cache=_from(self.out, self.images.root),
+            table=_from(self.out, self.table) if self.table else None,
         )
+
+
+def _from(out: Path, path: Path) -> str:
+    """`path`, relative to `out`, so that both may be moved together; links are followed, since .. leaves them."""
+    return text_of(os.path.relpath(path.resolve(), out.resolve()))

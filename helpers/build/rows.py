@@ -63,8 +63,13 @@ class Source:
 class IndexSource(Source):
     """Those of an index."""
 
-    manifest: Manifest
+    stored: StoredIndex
     records: Records
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the build of that index wrote down."""
+        return self.stored.manifest
 
 
 class _Meta(msgspec.Struct, frozen=True):
@@ -88,7 +93,7 @@ def index_source(folder: IndexFolder) -> IndexSource | None:
         if not folder.manifest.exists():
             return None
         stored = StoredIndex(folder)
-        return IndexSource(stored.manifest.settings, stored.rows(), stored.manifest, stored.records())
+        return IndexSource(stored.manifest.settings, stored.rows(), stored, stored.records())
     except OSError as error:
         raise unreadable(folder.manifest, error) from error
     except PipelineError as error:

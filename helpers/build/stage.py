@@ -63,7 +63,7 @@ def build(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks:
     if not ranks.leads:
         _follow(request, embedder, report, ranks)
         return folder
-    from helpers.build.publish import publish  # torch and faiss: seconds
+    from helpers.build.publish import model_of, publish  # torch and faiss: seconds
 
     listed_in, faces = listed_faces(request, ranks)
     report.total, report.out = len(faces), str(request.out)
@@ -80,7 +80,10 @@ def build(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks:
         workers = _make_missing(found, earlier, checkpoint, faces, embedder, request, report, ranks)
         if before:
             report.changes = str(compare(before, faces, found, reused=earlier is not None))
-        if not (earlier and is_current(earlier, faces, found, request, report)):
+        if not (
+            earlier
+            and is_current(earlier, faces, found, request, model_of(embedder, earlier.rows.embeddings.shape[1]), report)
+        ):
             sources = _sources(earlier, checkpoint)
             publish(request, listed_in, faces, sources, found, embedder, workers, report, ranks.size)
         ranks.let_go()
@@ -89,12 +92,6 @@ def build(request: BuildRequest, embedder: Embedder, report: BuildReport, ranks:
         except PipelineError as error:
             warn(f"the index is complete, but rows for later builds could not be kept: {error}")
     return folder
-
-
-def warn_of_old_export(folder: IndexFolder, report: BuildReport) -> None:
-    """Say so if the browser files in `folder` belong to an earlier index."""
-    if report.index and folder.browser_vectors.exists():
-        warn(f"the browser files in {folder.root} are of an earlier build: run export_for_browser.py to renew them")
 
 
 def _settle(

@@ -65,9 +65,14 @@ class ImageCache:
 
     def path_for(self, url: str) -> Path:
         """The path of the picture of `url`."""
-        own = Path() if "://" in url else Path(os.fsdecode(unquote_to_bytes(url)))
+        own = Path(os.fsdecode(unquote_to_bytes(url))) if self.is_own(url) else Path()
         is_inside = own.parts and not own.is_absolute() and ".." not in own.parts
         return self.root / (own if is_inside else self.name_for(url))
+
+    @staticmethod
+    def is_own(url: str) -> bool:
+        """Whether `url` is a path in a folder of one's own pictures."""
+        return "://" not in url
 
     def is_ours(self, file: Path) -> bool:
         """Whether `file` is named like a picture of this cache."""

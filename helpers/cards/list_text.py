@@ -16,7 +16,6 @@ from gzip import BadGzipFile
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-import msgspec
 from isal import igzip
 from isal.igzip_lib import IsalError
 
@@ -52,8 +51,6 @@ def iter_decoded(path: Path, decode: Callable[[bytes], T]) -> Iterator[tuple[int
     for line, value in _values(path):
         try:
             yield line, decode(value)
-        except (msgspec.ValidationError, RecursionError) as error:
-            yield line, error
         except BAD_JSON as error:
             try:
                 parts = _split(value)

@@ -62,7 +62,13 @@ def _found(folder: Path) -> Iterator[CardFace]:
     def fail(error: OSError) -> None:
         raise error
 
-    for parent, folders, files in os.walk(folder, onerror=fail):
+    seen: set[tuple[int, int]] = set()  # links may lead in a circle
+    for parent, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+        is_at = os.stat(parent)  # noqa: PTH116
+        if (is_at.st_dev, is_at.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((is_at.st_dev, is_at.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if name.lower().endswith(_ENDINGS) and not name.startswith("."):
@@ -91,6 +97,6 @@ def _face(path: str, row: Mapping[str, str]) -> CardFace:
     fields |= {"set": "", "collector_number": "", "scryfall_id": "", "colors": []}
     fields |= {"image_url": url, "card_url": url, "face_id": url, "card_name": row["name"]}
     for name in {field.name for field in _FIELDS} & row.keys() - {"image_url"}:
-        if text := row[name].strip():
+        if text := row[name]:
             fields[name] = text.replace(",", " ").split() if name in _LISTS else text
     return msgspec.convert(fields, CardFace, strict=False)

@@ -16,9 +16,12 @@ from helpers.cards.faces import Records
 from helpers.embed.dhash import DHASH
 from helpers.embed.preprocess import BACKGROUND, INTERPOLATION
 from helpers.embed.vectors import BROWSER_FORMAT_VERSION, QUANTIZATION, check_unit_rows, quantize
+from helpers.errors import BAD_JSON
 from helpers.index.manifest import Manifest
 from helpers.index.store import StoredIndex
-from helpers.talk import human_bytes
+from helpers.talk import human_bytes, warn
+
+_MAX_HEADER = 1_000_000  # bytes of meta.json before the records
 
 
 def write_browser_files(stored: StoredIndex, target: IndexFolder) -> str:
@@ -42,6 +45,20 @@ def write_browser_files(stored: StoredIndex, target: IndexFolder) -> str:
             target.browser_hashes.unlink(missing_ok=True)
     size = f"{human_bytes(rows.size)} of vectors, {human_bytes(target.browser_metadata.stat().st_size)} of metadata"
     return f"{len(rows):,} faces of width {rows.shape[1]}: {size}, written to {target.root}"
+
+
+def warn_of_old_export(folder: IndexFolder) -> None:
+    """Say so if the browser files in `folder` were not exported from the index that is there."""
+    try:
+        with open(folder.browser_metadata, "rb") as file:
+            header = file.readline(_MAX_HEADER).rstrip() + b"]}"
+        built = msgspec.json.decode(header, type=dict[str, Any]).get("built")
+    except FileNotFoundError:
+        return
+    except (OSError, *BAD_JSON):
+        built = None
+    if built != StoredIndex(folder).manifest.timestamp:
+        warn(f"the browser files in {folder.root} are of an earlier build: run export_for_browser.py to renew them")
 
 
 def _metadata_json(stored: StoredIndex, records: Records, *, hashed: bool) -> Iterator[bytes]:

@@ -1,5 +1,6 @@
 """A finished index folder, read with every file checked against the manifest."""
 
+import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -16,6 +17,7 @@ from helpers.cards.pictures import sha256_of
 from helpers.embed.settings import Rows
 from helpers.errors import BAD_JSON, Category, PipelineError
 from helpers.index.manifest import MANIFEST_VERSION, Manifest
+from helpers.talk import path_of
 
 
 class StoredIndex:
@@ -63,8 +65,7 @@ class StoredIndex:
     @property
     def pictures(self) -> Path | None:
         """The directory of the pictures that it was built from; None for an older index."""
-        had = self.manifest.parameters.cache
-        return None if had is None else self.folder.root / had
+        return beside(self.folder.root, self.manifest.parameters.cache)
 
     def records(self) -> Records:
         """The N metadata records."""
@@ -132,6 +133,11 @@ def _hash_each(wanted: Mapping[Path, Future[str]]) -> None:
             digest.set_result(sha256_of(path))
         except OSError as error:
             digest.set_exception(error)  # raised where it is needed
+
+
+def beside(folder: Path, relative: str | None) -> Path | None:
+    """The path that a manifest in `folder` has as `relative`."""
+    return None if relative is None else Path(os.path.normpath(folder.resolve() / path_of(relative)))
 
 
 def _content(path: Path) -> bytes:

@@ -144,7 +144,7 @@ def _near(condition: Condition, seen: dict[object, bool]) -> str:
     """Values that there are, the nearest first."""
     there = {str(one) for found in seen for one in (found if isinstance(found, tuple) else [found]) if one is not None}
     if not there:
-        return f"build the index again with build_embeddings.py: it knows no {condition.field}"
+        return f"leave out {condition.field}: no face of this index has it (an older index must be built again)"
     by_key = {text.casefold(): text for text in sorted(there)}
     if condition.field in PARTS:
         return "use fewer or other words"
