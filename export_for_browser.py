@@ -26,14 +26,14 @@ class ExportArgs(argparse.Namespace):
     """The command line."""
 
     input_dir: Path
-    output_dir: Path
+    output_dir: Path | None
 
 
 def parse_args(argv: Sequence[str] | None) -> ExportArgs:
     """Read the command line."""
     parser = Parser(__doc__)
     parser.option("--input-dir", path, Path("index_out"), "DIR", "index directory")
-    parser.option("--output-dir", path, Path("index_out"), "DIR", "directory for the browser files")
+    parser.option("--output-dir", path, None, "DIR", "directory for the browser files (default: --input-dir)")
     return parser.parse(argv, ExportArgs())
 
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the browser files."""
     args = parse_args(argv)
     stored = StoredIndex(IndexFolder(args.input_dir))
-    target = IndexFolder(writable_folder(args.output_dir, "--output-dir"))
+    target = IndexFolder(writable_folder(args.output_dir or args.input_dir, "--output-dir"))
     print(write_browser_files(stored, target))
     return ExitCode.OK
 

@@ -81,7 +81,7 @@ class Filtered:
 
     def ours(self, ranker: Ranker) -> Ranked:
         """As a query ranks, one at a time."""
-        ranked = (ranker.rank(self.vectors[q : q + 1], self.digests[q : q + 1]) for q in range(QUERIES))
+        ranked = (ranker.answer(self.vectors[q : q + 1], self.digests[q : q + 1]) for q in range(QUERIES))
         return [ranking.rows.tolist() for (ranking,) in ranked]
 
     def line(self) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from pathlib import Path
 
 from helpers.build.ranks import Ranks, require_shared
 from helpers.build.request import BuildRequest
@@ -19,17 +20,26 @@ def require_wanted(request: BuildRequest) -> None:
         raise no_valid_images("received --limit 0: no faces wanted", "leave --limit out, or raise it")
 
 
-def require_pictures(request: BuildRequest) -> None:
-    """PipelineError if there is no directory of pictures (exit 3) or no picture in the cache (exit 2)."""
-    if request.pictures and not os.path.isdir(request.pictures):  # noqa: PTH112  # see ImageCache.require
+def _require_own(pictures: Path, table: Path | None) -> None:
+    if not os.path.isdir(pictures):  # noqa: PTH112  # see ImageCache.require
+        is_file = os.path.isfile(pictures)  # noqa: PTH113
         raise PipelineError.of(
             Category.CONFIGURATION,
             "the directory of pictures does not exist",
-            details=f"there is no directory {request.pictures}",
+            details=f"{pictures} is a file" if is_file else f"there is no directory {pictures}",
             suggestion="pass --pictures the directory that holds them",
             exit_code=ExitCode.NO_CACHE,
         )
+    if next(own_faces(pictures, table), None) is None:
+        raise no_valid_images(
+            f"{table or pictures} names no picture", "pass --pictures a directory of JPEG, PNG or WebP files"
+        )
+
+
+def require_pictures(request: BuildRequest) -> None:
+    """PipelineError if there is no directory of pictures (exit 3) or no picture in the cache (exit 2)."""
     if request.pictures:
+        _require_own(request.pictures, request.table)
         return
     request.images.require(ExitCode.NO_CACHE)
     if next(request.images.pictures(), None) is None:

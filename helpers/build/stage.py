@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 def load_embedder(request: BuildRequest, report: BuildReport, ranks: Ranks = ALONE) -> Embedder:
     """Load the model, before any work is done; PipelineError if it can't be loaded."""
     source = find_model(request.model, request.pretrained)
-    say(f"Loading {source}")
+    say(f"Loading the model {source}")
     with report.phase("loading the model"):
         prefer_cached_weights(source, offline=request.offline)
         from helpers.embed.embedder import Embedder  # torch: seconds, see above
@@ -223,7 +223,7 @@ def _require_rows(found: Found, request: BuildRequest, report: BuildReport) -> N
         raise no_valid_images(
             f"of {report.total:,} faces {report.missing:,} have no picture in the cache, "
             f"{report.validation_failures:,} have a broken one",
-            "pass --pictures a directory of JPEG, PNG or WebP files"
+            "pass --pictures a directory of JPEG, PNG or WebP files; in --table, file is relative to it"
             if request.pictures
             else "run download_images.py again with the same --cache, --kind and --image-key",
         )

@@ -72,7 +72,8 @@ def ensure_card_list(
     A kept list is used as is for `keep_for` (None: for ever); after that, Scryfall is asked whether `updated_at` has
     changed. A list from another server is replaced, unless kept for ever: then it is the one the pictures came from,
     whoever served it. `refresh` downloads the list in any case. Raises PipelineError (Network Error) if no list can be
-    downloaded; without `refresh`, an older list of the same server is then used with a warning.
+    downloaded; without `refresh`, and if `keep_for` is not 0, an older list of the same server is then used with a
+    warning.
     """
     kept = _kept_description(cache, kind)
     path = cache / kept.file if kept else _newest_dump(cache, kind)
@@ -92,7 +93,7 @@ def ensure_card_list(
     try:
         return _fetch(cache, kind, session, None if refresh or foreign else kept)
     except PipelineError as error:
-        if path is None or refresh or foreign or error.category is not Category.NETWORK:
+        if path is None or refresh or foreign or keep_for == timedelta(0) or error.category is not Category.NETWORK:
             raise
         if isinstance(error, TurnedAway):  # it would reject requests for pictures, too
             raise
@@ -136,7 +137,7 @@ def _fetch(cache: Path, kind: str, session: DownloadSession, kept: KeptList | No
             f"{api_url} can't be reached",
             details=f"no answer from {bulk_url}" + (f" through the proxy {proxy}" if proxy else ""),
             suggestion=("check that the proxy runs, or unset HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; " if proxy else "")
-            + f"check the connection and --api-url; with a {kind} list in the cache use --offline; "
+            + f"check the connection and --api-url; with the list of {kind} in the cache use --offline; "
             "without a network try the built-in sample: make demo",
         )
     offer, url = _offer(bulk_url, kind, session)

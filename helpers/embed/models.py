@@ -25,7 +25,7 @@ from safetensors.torch import save
 
 from helpers.artifacts import unreadable
 from helpers.atomic_io import atomic_set, atomic_write_json
-from helpers.embed.model_source import CONFIGURATION, LOCAL_DIR, ModelSource
+from helpers.embed.model_source import CONFIGURATION, LOCAL_DIR, SHIPPED, ModelSource
 from helpers.errors import Category, PipelineError, first_line
 from helpers.talk import path_of, say, warn
 
@@ -36,7 +36,7 @@ _DISK_ERRORS = (errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM)  # of a file
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and MPS word it, and the CPU
 # What open_clip raises for a model or weights that can't be loaded; safetensors' error is a plain Exception.
 LOAD_ERRORS = (
-    *(RuntimeError, OSError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError),
+    *(RuntimeError, OSError, ValueError, KeyError, TypeError, EOFError, AssertionError, pickle.UnpicklingError),
     SafetensorError,
 )
 WEIGHTS = "open_clip_model.safetensors"
@@ -291,7 +291,7 @@ def _unavailable(source: ModelSource, error: Exception, said: Iterable[str] = ()
     if failure := _failure_of_disk(error):
         return unreadable(source.folder or Path(source.pretrained or source.model), failure)
     if not source.names_weights and _config_name(source) not in open_clip.list_models():
-        near = difflib.get_close_matches(source.model, open_clip.list_models(), n=3)
+        near = difflib.get_close_matches(source.model, [SHIPPED, *open_clip.list_models()], n=3)
         return PipelineError.of(
             Category.CONFIGURATION,
             f"open_clip has no model {source.model}",

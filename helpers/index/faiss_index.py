@@ -288,13 +288,9 @@ class RowsAmong:
         """
         _, found = exact_search(queries, self._rows, min(k, len(self._rows)))
         numbers = self._numbers[found]
-        return numbers if self._hashes is None else np.concatenate([numbers, self.search_hashes(hashes, k)[1]], axis=1)
-
-    def search_hashes(self, hashes: NDArray[np.uint8], k: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """As `HashIndex.search`; there must be hashes."""
-        assert self._hashes is not None  # noqa: S101
-        bits, found = self._hashes.search(hashes, k)
-        return bits, self._numbers[found]
+        if self._hashes is None:
+            return numbers
+        return np.concatenate([numbers, self._numbers[self._hashes.search(hashes, k)[1]]], axis=1)
 
 
 def _unusable(path: Path, details: str) -> PipelineError:

@@ -110,7 +110,8 @@ class Seen:
     region: Region
     vector: NDArray[np.float32]  # [D]
     digest: NDArray[np.uint8]  # [32]
-    ranking: Ranking
+    ranking: Ranking  # of all rows
+    masked: NDArray[np.int64] = field(default_factory=lambda: NO_ROWS)  # but these
 
     @property
     def sure(self) -> bool | None:
@@ -206,7 +207,7 @@ class QueryEngine:
         records = stored.records()
         among = None if where is None else where.rows(records)
         find_model_of(stored)
-        say(f"Loading {stored.manifest.source} and {stored.count:,} rows")
+        say(f"Loading the model {stored.manifest.source} and {stored.count:,} rows")
         stored.hash_ahead()
         embedder = embedder_of(stored, device)
         from helpers.index.faiss_index import CardIndex  # its home, see there
@@ -279,9 +280,10 @@ class QueryEngine:
 
     def _voted(self, voters: Sequence[Seen], k: int) -> Card:
         """The card that regions of several pictures show; most of them must have a card's shape for it to be sure."""
-        rows = np.unique(np.concatenate([rows for seen in voters for rows in (seen.ranking.rows, seen.ranking.rivals)]))
+        proposed = [self._ranker.proposed(seen.ranking, seen.vector, seen.digest) for seen in voters]
+        rows = np.unique(np.concatenate(proposed))
         scores = np.mean([self._ranker.scores(seen.vector, seen.digest, rows) for seen in voters], axis=0)
-        ranking = self._ranker.order(rows, np.asarray(scores, np.float32))
+        ranking = self._ranker.order(rows, np.asarray(scores, np.float32), self._ranker.passes(rows))
         card_shaped = 2 * sum(seen.region.card_shaped for seen in voters) > len(voters)
         return Card(None, 0, self._matches(ranking, k), ranking.margin, ranking.gap, ranking.sure and card_shaped)
 
@@ -324,9 +326,10 @@ class QueryEngine:
 
     def card(self, seen: Seen, k: int = 5) -> Card:
         """A region as a card, with its `k` nearest faces."""
-        region, ranking = seen.region, seen.ranking
+        region, ranking = seen.region, self._ranker.passing(seen.ranking, seen.vector, seen.digest, seen.masked)
         quad = None if region.whole else tuple((float(x), float(y)) for x, y in region.quad)
-        return Card(quad, region.orientation, self._matches(ranking, k), ranking.margin, ranking.gap, seen.sure)
+        sure = ranking.sure and region.card_shaped
+        return Card(quad, region.orientation, self._matches(ranking, k), ranking.margin, ranking.gap, sure)
 
     @property
     def candidates(self) -> int:
@@ -360,7 +363,7 @@ class QueryEngine:
             vectors = self.embed([photo.cut_out(regions[place], self._embedder.preparation.size) for place in now])
             embedding += time.monotonic() - started
             rankings = self._ranker.rank(vectors, hashes[now], masked)
-            new = [Seen(regions[p], v, hashes[p], r) for p, v, r in zip(now, vectors, rankings, strict=True)]
+            new = [Seen(regions[p], v, hashes[p], r, masked) for p, v, r in zip(now, vectors, rankings, strict=True)]
             seen += new
             sure = [one.region for one in new if one.sure]
             left = [p for p in left if not any(card.covers(regions[p]) > COVERED for card in sure)]

@@ -39,7 +39,6 @@ class Ranking:
 
     rows: NDArray[np.int64]  # [C]
     scores: NDArray[np.float32]  # [C]
-    rivals: NDArray[np.int64]  # rows that can't be the answer, but compete: without a filter there are none
     margin: float | None  # from the best score to that of the best other name; None if there is no other
     gap: float | None  # to the mean of the ten best other names
     sure: bool | None
@@ -83,33 +82,66 @@ class Ranker:
     def nearest_hashes(
         self, hashes: NDArray[np.uint8], masked: NDArray[np.int64] = NO_ROWS
     ) -> NDArray[np.int32] | None:
-        """How many bits each of the hashes uint8 [Q, 32] differs from the nearest row that may be the answer.
-
-        None without hashes.
-        """
+        """How many bits each of the hashes uint8 [Q, 32] differs from the nearest row's; None without hashes."""
         if self._hash_index is None:
             return None
-        search = self._hash_index.search if self._among is None else self._among.search_hashes
-        bits, rows = search(hashes, 1 + len(masked))
+        bits, rows = self._hash_index.search(hashes, 1 + len(masked))
         return np.asarray(np.where(np.isin(rows, masked), HASH_BITS, bits).min(axis=1), np.int32)
 
     def rank(
         self, vectors: NDArray[np.float32], hashes: NDArray[np.uint8], masked: NDArray[np.int64] = NO_ROWS
     ) -> list[Ranking]:
-        """Rank unit rows float32 [Q, D] with hashes uint8 [Q, 32], as if the index lacked the rows `masked`."""
+        """Rank unit rows float32 [Q, D] with hashes uint8 [Q, 32], as if the index lacked the rows `masked`.
+
+        All rows compete, those that may not be the answer, too: where the cards are does not depend on a filter.
+        """
         count = CANDIDATES + len(masked)
         _, proposed = self._index.search(vectors, count)
         if self._hash_index is not None:
             _, by_hash = self._hash_index.search(hashes, count)
             proposed = np.concatenate([proposed, by_hash], axis=1)
-        if self._among is not None:
-            passing = self._among.search(vectors, hashes, CANDIDATES_AMONG + len(masked))
-            proposed = np.concatenate([proposed, passing], axis=1)
         ranked = []
         for vector, digest, candidates in zip(vectors, hashes, proposed, strict=True):
             rows = np.setdiff1d(candidates[candidates >= 0], masked)
             ranked.append(self.order(rows, self.scores(vector, digest, rows)))
         return ranked
+
+    def answer(
+        self, vectors: NDArray[np.float32], hashes: NDArray[np.uint8], masked: NDArray[np.int64] = NO_ROWS
+    ) -> list[Ranking]:
+        """`rank`, then `passing`."""
+        ranked = zip(self.rank(vectors, hashes, masked), vectors, hashes, strict=True)
+        return [self.passing(ranking, vector, digest, masked) for ranking, vector, digest in ranked]
+
+    def passing(
+        self,
+        ranking: Ranking,
+        vector: NDArray[np.float32],
+        digest: NDArray[np.uint8],
+        masked: NDArray[np.int64] = NO_ROWS,
+    ) -> Ranking:
+        """The same for the rows that may be the answer alone; those that may not still compete with the best name."""
+        if self._among is None:
+            return ranking
+        rows = self.proposed(ranking, vector, digest, masked)
+        return self.order(rows, self.scores(vector, digest, rows), self.passes(rows))
+
+    def proposed(
+        self,
+        ranking: Ranking,
+        vector: NDArray[np.float32],
+        digest: NDArray[np.uint8],
+        masked: NDArray[np.int64] = NO_ROWS,
+    ) -> NDArray[np.int64]:
+        """The rows of `ranking`, and the nearest ones that may be the answer, in order."""
+        if self._among is None:
+            return np.sort(ranking.rows)
+        nearest = self._among.search(vector[None], digest[None], CANDIDATES_AMONG + len(masked))[0]
+        return np.setdiff1d(np.union1d(ranking.rows, nearest), masked)
+
+    def passes(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of `rows` may be the answer."""
+        return np.asarray(self._passes[rows])
 
     @property
     def candidates(self) -> int:
@@ -143,26 +175,26 @@ class Ranker:
         differing = np.unpackbits(self._hashes[rows] ^ digest, axis=1).sum(axis=1, dtype=np.float32)
         return np.asarray(cosines - np.float32(self.settings.hash_weight) * differing / HASH_BITS, np.float32)
 
-    def order(self, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> Ranking:
-        """The rows by score, and how far the best name is from others."""
+    def order(
+        self, rows: NDArray[np.int64], scores: NDArray[np.float32], passes: NDArray[np.bool_] | None = None
+    ) -> Ranking:
+        """The rows by score, and how far the best name is from others; only rows that `passes` are kept."""
         order = np.argsort(-scores, kind="stable")
         rows, scores = rows[order], scores[order]
-        passes = self._passes[rows]
+        kept = np.ones(len(rows), bool) if passes is None else passes[order]
         names: dict[str, float] = {}
         for face, score in zip(self.faces(rows), scores.tolist(), strict=True):
             names.setdefault(face.name, score)  # each name's best
-        rows, scores, rivals = rows[passes], scores[passes], rows[~passes]
+        rows, scores = rows[kept], scores[kept]
         if len(rows):
             names.pop(self.faces(rows[:1])[0].name)
         others = [*names.values()][:OTHER_NAMES]
         if not len(rows) or not others:
-            return Ranking(rows, scores, rivals, None, None, None, None)
+            return Ranking(rows, scores, None, None, None, None)
         best = float(scores[0])
         margin, gap = best - others[0], best - sum(others) / len(others)
         sure_above = self.settings.sure_above
-        return Ranking(
-            rows, scores, rivals, margin, gap, margin + gap >= sure_above, margin + gap >= LIKELY * sure_above
-        )
+        return Ranking(rows, scores, margin, gap, margin + gap >= sure_above, margin + gap >= LIKELY * sure_above)
 
     def faces(self, rows: NDArray[np.int64]) -> Sequence[CardFace]:
         """The metadata of the rows."""

@@ -149,4 +149,4 @@ def _near(condition: Condition, seen: dict[object, bool]) -> str:
     if condition.field in PARTS:
         return "use fewer or other words"
     near = difflib.get_close_matches(condition.values[0], by_key, n=3, cutoff=0.5) or [*by_key][:3]
-    return f"use a value that is there, such as {condition.field}={'|'.join(by_key[key] for key in near)}"
+    return f"use a value that is there, such as {', '.join(f'{condition.field}={by_key[key]}' for key in near)}"

@@ -110,7 +110,7 @@ def find_name(
     ranker = Ranker(CardIndex.of(stored), hashes, vectors, records, stored.manifest.recognition, among)
     own_hashes = np.zeros((len(rows), HASH_BYTES), np.uint8) if hashes is None else hashes[rows]
     same = np.union1d(rows, ranker.rows_of(names))
-    rankings = ranker.rank(vectors[rows], own_hashes, same)
+    rankings = ranker.answer(vectors[rows], own_hashes, same)
     return [
         (face, matches_of(ranker.faces(ranking.rows[:k]), ranking.scores[:k]))
         for face, ranking in zip(ranker.faces(rows), rankings, strict=True)

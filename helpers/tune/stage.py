@@ -70,7 +70,7 @@ def tune(request: TuneRequest, source: ModelSource, found: Sequence[Picture], ra
     _require_possible(request, source, ranks)
     device = chosen_device(request.device, ranks.local_rank)
     text = _text_embedder(request, source) if ranks.leads else None
-    say(f"Loading {source}")
+    say(f"Loading the model {source}")
     model = load_model(source)
     base_sha256 = fingerprint(model.visual)
     if request.width:
