@@ -277,7 +277,7 @@ def _looks_like(data: bytes, formats: tuple[str, ...]) -> str:
     if what := kind_of(data):
         name = what.partition(";")[0]
         known = name.upper() in formats or (name == "HEIC" and "HEIF" in formats)
-        if formats == PICTURE_FORMATS and name != what and not known:  # no package makes a card picture of it
+        if formats == PICTURE_FORMATS and "pip install" in what:  # no package makes a card's picture of it
             what = f"{name}; {_CONVERT}"
         return f"it begins like {name}, but is damaged" if known else f"it is {what}"
     if b"<svg" in start:

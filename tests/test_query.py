@@ -34,7 +34,7 @@ from tests.warm_python import WarmProcess
 CARD_FIELDS = ["quad", "orientation", "margin", "gap", "sure", "matches"]
 MATCH_FIELDS = [
     *("rank", "score", "name", "set", "collector_number", "scryfall_id", "face_id", "image_url", "scryfall_uri"),
-    *("card_name", "oracle_id", "illustration_id", "lang"),
+    *("card_name", "oracle_id", "illustration_id", "lang", "card_url", "artist"),
 ]
 
 

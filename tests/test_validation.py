@@ -33,7 +33,7 @@ def test_a_broken_picture_is_refused_with_a_reason(how: str, verify: bool, tmp_p
 @pytest.mark.parametrize(
     ("beginning", "words"),
     [
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "it is HEIC; to read that: pip install pillow-heif"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "it is HEIC; save it as JPEG or PNG"),
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "it is HEIC"),
         (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif", "it is AVIF"),
         (b"\0\0\0\x1cftypavif", "it is AVIF; "),

@@ -102,7 +102,7 @@ def _stored(out: Path) -> StoredIndex | None:
     """The index in `out`, or the one that a kill kept from taking its place; None if there is none."""
     manifest = IndexFolder(out).manifest
     for folder in (out, out / f"{manifest.name}{SWAP_SUFFIX}"):
-        if IndexFolder(folder).manifest.exists():
+        if os.path.exists(IndexFolder(folder).manifest):  # noqa: PTH110  # pathlib's raises if a name is too long
             try:
                 return StoredIndex(IndexFolder(folder))
             except PipelineError as error:

@@ -16,6 +16,7 @@ from gzip import BadGzipFile
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+import msgspec
 from isal import igzip
 from isal.igzip_lib import IsalError
 
@@ -55,7 +56,9 @@ def iter_decoded(path: Path, decode: Callable[[bytes], T]) -> Iterator[tuple[int
             try:
                 parts = _split(value)
             except BadText:
-                raise BadText(line, str(error)) from error  # not one card is bad, but the text
+                if not isinstance(error, msgspec.ValidationError):
+                    raise BadText(line, str(error)) from error  # not one card is bad, but the text
+                parts = [value]  # a number, say
             if len(parts) == 1:
                 yield line, error
             for part in parts if len(parts) > 1 else ():  # several in a line

@@ -202,11 +202,11 @@ def _face_fields(face: CardFace) -> dict[str, Any]:
         "scryfall_id": face.scryfall_id,
         "face_id": face.face_id,
         "image_url": face.image_url,
-        "card_url": face.card_url,
         "scryfall_uri": face.scryfall_uri,
         "card_name": face.card_name,
         "oracle_id": face.oracle_id,
         "illustration_id": face.illustration_id,
         "lang": face.lang,
+        "card_url": face.card_url,
         "artist": face.artist,
     }
