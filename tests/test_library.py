@@ -173,6 +173,7 @@ def frames_of(card: Path, row: int) -> list[Picture]:
     return [photograph(image, np.random.default_rng([row, i]), NOISY).cut_out((244, 340)) for i in range(FRAMES)]
 
 
+@pytest.mark.slow
 def test_several_noisy_frames_are_right_more_often_than_one(engine: QueryEngine, recognised: Built) -> None:
     voted, right = 0, np.zeros(FRAMES, np.int64)  # of the first frames of all cards, of the second, …
     for row, record in enumerate(recognised.records()):

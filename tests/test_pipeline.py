@@ -58,6 +58,7 @@ def test_a_client_finds_every_real_card(real_built: Built) -> None:
     assert recall >= 0.90
 
 
+@pytest.mark.slow
 def test_five_broken_pictures_of_a_hundred_cost_five_rows_and_no_other_its_name(
     many: Path, tiny: Path, tmp_path: Path
 ) -> None:

@@ -67,6 +67,7 @@ def test_cut_out_they_are_recognised(photos: Path, recognised: Built) -> None:
     assert named == [row["name"] for row in rows]
 
 
+@pytest.mark.slow
 def test_the_same_seed_takes_the_same_ones(photos: Path, drawn: Path, tmp_path: Path) -> None:
     table = ("--table", drawn / "cards.jsonl", "--count", 10)
     run_well("scripts/take_photographs.py", *table, "--out", tmp_path / "again")

@@ -277,6 +277,7 @@ def test_a_tuned_folder_builds_an_index_that_says_how_it_was_tuned(built: Built,
     assert "tuned on pictures alone" in refused.stderr
 
 
+@pytest.mark.slow
 def test_width_and_blend_shape_the_result(cards: Path, tiny: Path, tmp_path: Path) -> None:
     assert tuned(cards, tiny, tmp_path / "narrow", "--width", 64).returncode == 0
     assert tuned(cards, tiny, tmp_path / "none", "--blend", 0).returncode == 0
