@@ -184,7 +184,7 @@ bench-download: $(INSTALLED) ## files per second with 1, 16, 32 workers, compare
 bench-embed: $(INSTALLED) ## embedding compared with the model alone, upstream and a DataLoader (FILES=192 FEW=48 ROUNDS=3; 15 minutes)
 	$(RUN) -m tests.bench_embed
 
-bench-index: $(INSTALLED) ## rows found by themselves beside up to 5,000 identical ones, compared with FAISS alone (five minutes)
+bench-index: $(INSTALLED) ## rows found by themselves beside up to 5,000 identical ones, compared with FAISS alone (one minute)
 	$(RUN) -m tests.bench_index
 
 bench-tune: $(INSTALLED) ## recall on real cut-outs by minutes, number and variety of drawn cards, width (three hours; TABLES=minutes,... FOLDER=one model)
