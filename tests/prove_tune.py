@@ -29,8 +29,8 @@ def test_a_tuning_that_is_killed_ends_as_good_as_one_that_is_not(tmp_path: Path)
     cards = tmp_path / "cards"
     run_well("scripts/draw_cards.py", "--out", cards, "--count", CARDS, "--seed", 3)
     run_well("scripts/make_offline_model.py", "--out", tmp_path / "base")
-    words = ("--pictures", cards, "--table", cards / "pictures.csv", "--model", f"local-dir:{tmp_path / 'base'}")
-    words = (*words, "--minutes", MINUTES, "--held-out", 30)
+    start = ("--model", f"local-dir:{tmp_path / 'base'}", "--minutes", MINUTES, "--held-out", 30)
+    words = ("--pictures", cards, "--table", cards / "pictures.csv", *start)
     print(f"\nSEED={SEED}")
     run_well("scripts/tune_model.py", *words, "--out", tmp_path / "whole")
     out, seconds, lost = tmp_path / "killed", 0.0, []
