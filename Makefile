@@ -196,7 +196,7 @@ bench-where: $(INSTALLED) ## search among 1 %, 0.1 % and 3 of 54,000 rows: time,
 bench-validate: $(INSTALLED) ## validate_cache.py compared with what the cores can decode (one minute)
 	$(RUN) -m tests.bench_validate
 
-prove-tune: $(INSTALLED) ## kill -9 a tuning three times: what is lost, and whether it ends as good (eight minutes; SEED=N repeats a run)
+prove-tune: $(INSTALLED) ## kill -9 a tuning three times: what is lost, and whether it ends as good (ten minutes; SEED=N repeats a run)
 	$(RUN) -m pytest -s tests/prove_tune.py
 
 prove-embed-kill: $(INSTALLED) ## kill -9 twenty times while embedding 2,000 faces (six minutes; SEED=N repeats a run)
