@@ -154,10 +154,10 @@ conda-mps: ## the same for a Mac: mtg-image-db-mps
 	$(HAVE_CONDA)
 	$(call quoted,$(CONDA)) env update --file environment-mps.yml --prune
 
-test: $(INSTALLED) ## run the tests except the slow ones (five minutes)
+test: $(INSTALLED) ## run the tests except the slow ones (six minutes)
 	$(RUN) -m pytest $(SIDE_BY_SIDE) -m "not slow" $(ARGS)
 
-test-slow: $(INSTALLED) ## run the slow tests: torchrun, demo, README, small disks, real cards (three minutes)
+test-slow: $(INSTALLED) ## run the slow tests: torchrun, demo, README, small disks, real cards (four minutes)
 	$(RUN) -m pytest $(SIDE_BY_SIDE) -m slow $(ARGS)
 
 docs: $(INSTALLED) ## write the generated parts of docs/ again (the help texts)

@@ -43,6 +43,7 @@ def line_of(said: str, start: str) -> list[list[str]]:
     return [re.split(r"  +", line) for line in said.splitlines() if line.startswith(f"{start}  ")]
 
 
+@pytest.mark.slow
 def test_every_label_is_counted_where_it_belongs(recognised: Built, tmp_path: Path) -> None:
     records = recognised.records()
     pictures = [ImageCache(recognised.cache).path_for(record["image_url"]) for record in records]

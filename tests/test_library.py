@@ -121,6 +121,7 @@ def test_the_index_s_own_pictures_get_its_own_rows(engine: QueryEngine, recognis
     assert engine.embed([]).shape == (0, 512)
 
 
+@pytest.mark.slow
 def test_threads_get_the_answers_that_come_one_by_one(engine: QueryEngine, recognised: Built) -> None:
     pictures = [Image.open(picture_of(recognised, row)).resize((200, 280)) for row in (0, 1)]
     expected = [engine.ask(picture, 3) for picture in pictures]

@@ -59,6 +59,7 @@ def test_what_is_written_down_has_the_form_of_the_real_photographs(photos: Path,
         assert all(form.fullmatch(row["quad_tl_tr_br_bl"]) for row in rows if row["quad_tl_tr_br_bl"])
 
 
+@pytest.mark.slow
 def test_cut_out_they_are_recognised(photos: Path, recognised: Built) -> None:
     rows = truth(photos)
     done = run_script("query_index.py", *(photos / row["crop"] for row in rows), "--index", recognised.index, "--json")
@@ -76,6 +77,7 @@ def test_the_same_seed_takes_the_same_ones(photos: Path, drawn: Path, tmp_path: 
     assert (tmp_path / "again" / "000.jpg").read_bytes() == (photos / "000.jpg").read_bytes()
 
 
+@pytest.mark.slow
 def test_several_cards_lie_on_a_table_and_on_some_none(drawn: Path, tmp_path: Path) -> None:
     words = ("--table", drawn / "cards.jsonl", "--count", 5, "--cards-per-photo", "0-4", "--rotation", 180)
     said = run_well("scripts/take_photographs.py", *words, "--out", tmp_path / "one", "--seed", 12)

@@ -379,6 +379,7 @@ def start(*words: object) -> subprocess.Popen[str]:
     return subprocess.Popen(script, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_a_stopped_tuning_resumes_and_ends_where_it_would_have(cards: Path, tiny: Path, tmp_path: Path) -> None:
     out, more = tmp_path / "out", ("--epochs", 30)
     process = start("--pictures", cards, "--model", f"local-dir:{tiny}", "--out", out, "--batch", 8, *more)
