@@ -128,6 +128,14 @@ def test_where_the_pictures_are_is_known_through_links_and_told_if_they_are_gone
     assert not (tmp_path / "cache").exists()
 
 
+def test_an_index_that_does_not_say_where_its_cache_is_may_be_downloaded_for(copied: Path, tmp_path: Path) -> None:
+    made = manifest(copied)
+    made["parameters"]["cache"] = None  # type: ignore[index]  # as an older version wrote it
+    (copied / "build_manifest.json").write_text(json.dumps(made))
+    done = run_script("build_mtg_faiss.py", "--out", copied, "--offline", cwd=tmp_path)
+    assert (done.returncode, "there is no unique_artwork list in image_cache" in done.stderr) == (1, True)
+
+
 def test_an_old_export_is_told_until_it_is_renewed(copied: Path) -> None:
     run_well("export_for_browser.py", "--input-dir", copied, "--output-dir", copied)
     for flags, is_old in (([], False), (["--hnsw-m", "8"], True), ([], True)):

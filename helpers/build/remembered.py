@@ -14,7 +14,7 @@ from helpers.cards.bulk_list import server_of
 from helpers.cards.faces import Selection
 from helpers.cards.own_pictures import KIND
 from helpers.download.report import read_last
-from helpers.embed.model_source import HUB, LOCAL_DIR, SHIPPED
+from helpers.embed.model_source import LOCAL_DIR, ModelSource
 from helpers.errors import Category, PipelineError
 from helpers.index.store import StoredIndex, beside
 from helpers.session import Http
@@ -31,8 +31,8 @@ def _faces(request: BuildRequest) -> str:
 def _model(request: BuildRequest) -> str:
     if request.model.startswith(LOCAL_DIR):
         return f"--model {LOCAL_DIR}{Path(request.model.removeprefix(LOCAL_DIR)).absolute()}"
-    holds_weights = request.model == SHIPPED or request.model.startswith(HUB)
-    return f"--model {request.model}" + ("" if holds_weights else f" --pretrained {request.pretrained}")
+    names_weights = ModelSource(request.model, None).names_weights
+    return f"--model {request.model}" + ("" if names_weights else f" --pretrained {request.pretrained}")
 
 
 _FACES = ("kind", "image_key", "lang", "set", "layout", "games", "exclude_digital", "pictures", "table")
@@ -59,7 +59,8 @@ def remembered(request: BuildRequest, given: Set[str], *, downloads: bool = Fals
     stored = _stored(request.out)
     if stored:
         request = _as_before(request, _request_of(stored, request, given), given)
-    if downloads and stored and "cache" not in given and not request.pictures and not request.cache.is_dir():
+    has_cache = stored and stored.manifest.parameters.kind != KIND and stored.pictures  # older indexes don't say
+    if downloads and has_cache and "cache" not in given and not request.pictures and not request.cache.is_dir():
         raise PipelineError.of(
             Category.CONFIGURATION,
             "the image cache of this index does not exist",

@@ -56,12 +56,13 @@ def iter_decoded(path: Path, decode: Callable[[bytes], T]) -> Iterator[tuple[int
             try:
                 parts = _split(value)
             except BadText:
-                if not isinstance(error, msgspec.ValidationError):
+                if not isinstance(error, (msgspec.ValidationError, RecursionError)):
                     raise BadText(line, str(error)) from error  # not one card is bad, but the text
                 parts = [value]  # a number, say
             if len(parts) == 1:
                 yield line, error
-            for part in parts if len(parts) > 1 else ():  # several in a line
+                continue
+            for part in parts:  # several in a line
                 try:
                     yield line, decode(part)
                 except BAD_JSON as bad:
