@@ -280,10 +280,7 @@ class QueryEngine:
 
     def _voted(self, voters: Sequence[Seen], k: int) -> Card:
         """The card that regions of several pictures show; most of them must have a card's shape for it to be sure."""
-        proposed = [self._ranker.proposed(seen.ranking, seen.vector, seen.digest) for seen in voters]
-        rows = np.unique(np.concatenate(proposed))
-        scores = np.mean([self._ranker.scores(seen.vector, seen.digest, rows) for seen in voters], axis=0)
-        ranking = self._ranker.order(rows, np.asarray(scores, np.float32), self._ranker.passes(rows))
+        ranking = self._ranker.together([(seen.ranking, seen.vector, seen.digest) for seen in voters])
         card_shaped = 2 * sum(seen.region.card_shaped for seen in voters) > len(voters)
         return Card(None, 0, self._matches(ranking, k), ranking.margin, ranking.gap, ranking.sure and card_shaped)
 
@@ -326,7 +323,7 @@ class QueryEngine:
 
     def card(self, seen: Seen, k: int = 5) -> Card:
         """A region as a card, with its `k` nearest faces."""
-        region, ranking = seen.region, self._ranker.passing(seen.ranking, seen.vector, seen.digest, seen.masked)
+        region, ranking = seen.region, self._ranker.together([(seen.ranking, seen.vector, seen.digest)], seen.masked)
         quad = None if region.whole else tuple((float(x), float(y)) for x, y in region.quad)
         sure = ranking.sure and region.card_shaped
         return Card(quad, region.orientation, self._matches(ranking, k), ranking.margin, ranking.gap, sure)

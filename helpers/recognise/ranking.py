@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,9 @@ class Ranking:
     def strength(self) -> float:
         """To compare cut-outs of one picture: of a card, and of something else, one way up and another."""
         return float(self.scores[0]) + (self.margin or 0.0) + (self.gap or 0.0)
+
+
+CutOut: TypeAlias = "tuple[Ranking, NDArray[np.float32], NDArray[np.uint8]]"  # its vector [D] and hash [32], too
 
 
 class Ranker:
@@ -109,39 +112,27 @@ class Ranker:
     def answer(
         self, vectors: NDArray[np.float32], hashes: NDArray[np.uint8], masked: NDArray[np.int64] = NO_ROWS
     ) -> list[Ranking]:
-        """`rank`, then `passing`."""
+        """`rank`, then `together` for each alone."""
         ranked = zip(self.rank(vectors, hashes, masked), vectors, hashes, strict=True)
-        return [self.passing(ranking, vector, digest, masked) for ranking, vector, digest in ranked]
+        return [self.together([cut_out], masked) for cut_out in ranked]
 
-    def passing(
-        self,
-        ranking: Ranking,
-        vector: NDArray[np.float32],
-        digest: NDArray[np.uint8],
-        masked: NDArray[np.int64] = NO_ROWS,
-    ) -> Ranking:
-        """The same for the rows that may be the answer alone; those that may not still compete with the best name."""
-        if self._among is None:
-            return ranking
-        rows = self.proposed(ranking, vector, digest, masked)
-        return self.order(rows, self.scores(vector, digest, rows), self.passes(rows))
+    def together(self, cut_outs: Sequence[CutOut], masked: NDArray[np.int64] = NO_ROWS) -> Ranking:
+        """What cut-outs of one card, at least one, show together: every row that any proposes, by its mean score.
 
-    def proposed(
-        self,
-        ranking: Ranking,
-        vector: NDArray[np.float32],
-        digest: NDArray[np.uint8],
-        masked: NDArray[np.int64] = NO_ROWS,
+        Only rows that may be the answer are kept; the others still compete with the best name.
+        """
+        rows = np.unique(np.concatenate([self._proposed(*cut_out, masked) for cut_out in cut_outs]))
+        scores = np.mean([self.scores(vector, digest, rows) for _, vector, digest in cut_outs], axis=0)
+        return self.order(rows, np.asarray(scores, np.float32), self._passes[rows])
+
+    def _proposed(
+        self, ranking: Ranking, vector: NDArray[np.float32], digest: NDArray[np.uint8], masked: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """The rows of `ranking`, and the nearest ones that may be the answer, in order."""
+        """The rows of a cut-out's `ranking`, and the nearest ones that may be the answer."""
         if self._among is None:
-            return np.sort(ranking.rows)
+            return ranking.rows
         nearest = self._among.search(vector[None], digest[None], CANDIDATES_AMONG + len(masked))[0]
         return np.setdiff1d(np.union1d(ranking.rows, nearest), masked)
-
-    def passes(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of `rows` may be the answer."""
-        return np.asarray(self._passes[rows])
 
     @property
     def candidates(self) -> int:
