@@ -29,7 +29,7 @@ from helpers.index.store import StoredIndex
 from helpers.options import add_device_option
 from helpers.recognise.inputs import known_pictures, pictures
 from helpers.recognise.page import page_at
-from helpers.recognise.query import DETECT, Answer, QueryEngine, open_index
+from helpers.recognise.query import DETECT, SEARCH, Answer, QueryEngine, how_searched, open_index
 from helpers.recognise.showing import (
     Asked,
     Searched,
@@ -62,6 +62,9 @@ class QueryArgs(argparse.Namespace):
     min_score: float | None
     where: list[Where]
     ef_search: int | None
+    search: str
+    raw: bool
+    sure_above: float | None
     device: str
     json: bool
     html: Path | None
@@ -77,7 +80,10 @@ def parse_args(argv: Sequence[str] | None) -> QueryArgs:
     add_question_options(parser)
     parser.section("searching")
     parser.option("--index", path, Path("index_out"), "DIR", "index directory")
-    several = f"matches per card, at most about 100 (default: {K}; 1 in the table of a picture with several cards)"
+    several = (
+        "names per card, each with its printings, or with --json matches per card; at most about 100 "
+        f"(default: {K}; 1 in the table of a picture with several cards)"
+    )
     parser.option("--k", number(int, 1, suggest=K), None, "N", several)
     add_where_option(parser)
     least = "leave out matches with a lower score, -3 to 1, and cards without any other"
@@ -87,8 +93,16 @@ def parse_args(argv: Sequence[str] | None) -> QueryArgs:
         number(int, 1, suggest=1),
         None,
         "N",
-        "candidates per search: more is slower and more accurate (default: the index's own, measured)",
+        "candidates per HNSW search: more is slower and more accurate (default: the index's own, measured)",
     )
+    how = (
+        "compare with every row (exact), or walk the HNSW graph; auto: exact unless that is slow, or --ef-search given"
+    )
+    parser.option("--search", one_of(SEARCH, suggest=SEARCH[0]), SEARCH[0], "HOW", how)
+    parser.cross_rule(("search", "ef_search"), _ef_search_needs_a_graph)
+    parser.flag("--raw", "compare vectors as the model makes them, not whitened ones")
+    sure = "margin + gap from which a match is sure (default: the index's own; evaluate_index.py suggests one)"
+    parser.option("--sure-above", number(float, 0, 8, suggest=0.5), None, "S", sure)
     add_device_option(parser)
     parser.section("output")
     parser.flag("--json", "print one JSON object per line instead of tables")
@@ -115,7 +129,7 @@ def add_question_options(parser: Parser) -> None:
     parser.repeated_option("--text", weighted_words, "WORDS[:WEIGHT]", weighted)
     parser.option("--name", words, None, "NAME", "the card's faces in the index, each with those that look like it")
     parser.cross_rule(("image", "text", "name"), _one_question)
-    parser.cross_rule(("image", "text", "name", "detect", "ef_search", "html"), _flags_fit_the_question)
+    parser.cross_rule(("image", "text", "name", "detect", "ef_search", "html", "raw"), _flags_fit_the_question)
 
 
 def add_where_option(parser: Parser) -> None:
@@ -157,11 +171,17 @@ def answers(args: QueryArgs) -> Iterator[tuple[Asked, Answer, Searched]]:
         if given is not None and not any(isinstance(one, str) for one in given):
             yield from unanswered([one for one in given if isinstance(one, Answer)], passing, args)
             return
-        engine = QueryEngine.load(args.index, ef_search=args.ef_search, device=args.device, where=passing)
-        searched = Searched(engine.candidates, engine.ef_search, str(passing or ""))
+        engine = load_engine(args, passing)
+        searched = searched_in(engine.stored, passing, args)
         found = ((*each, searched) for each in (voted if args.vote else recognised)(engine, given, args))
     for asked, answer, searched in found:
         yield asked, answer if args.min_score is None else at_least(answer, args.min_score), searched
+
+
+def load_engine(args: QueryArgs, passing: Where | None) -> QueryEngine:
+    """The index with its model."""
+    how = {name: getattr(args, name) for name in ("ef_search", "device", "raw", "search", "sure_above")}
+    return QueryEngine.load(args.index, where=passing, **how)
 
 
 def described(args: QueryArgs) -> Iterator[tuple[Asked, Answer, Searched]]:
@@ -171,14 +191,18 @@ def described(args: QueryArgs) -> Iterator[tuple[Asked, Answer, Searched]]:
         texts[text] = texts.get(text, 0.0) + weight
     passing = all_of(args.where)
     searched = searched_in(open_index(args.index), passing, args)
-    answer = search_text(args.index, texts, args.k or K, ef_search=args.ef_search, device=args.device, where=passing)
+    how = {name: getattr(args, name) for name in ("ef_search", "device", "search")}
+    answer = search_text(args.index, texts, args.k or K, where=passing, **how)
     yield Asked.words(texts), answer, searched
 
 
 def searched_in(stored: StoredIndex, passing: Where | None, args: QueryArgs) -> Searched:
-    """What is searched without an engine; PipelineError (Invalid Arguments) if no row passes."""
+    """What is searched, and how; PipelineError (Invalid Arguments) if no row passes."""
     rows = stored.count if passing is None else len(passing.rows(stored.records()))
-    return Searched(rows, args.ef_search or stored.manifest.parameters.hnsw_ef_search, str(passing or ""))
+    whitened = not (args.raw or args.text)
+    return Searched(
+        rows, *how_searched(stored, args.search, args.ef_search, whitened=whitened), where=str(passing or "")
+    )
 
 
 def unanswered(
@@ -296,7 +320,7 @@ def _one_question(args: QueryArgs) -> Problem | None:
 def _flags_fit_the_question(args: QueryArgs) -> Problem | None:
     if args.image or not (args.text or args.name):
         return None
-    unfit = ("detect", "vote") if args.text else ("detect", "vote", "ef_search", "html")
+    unfit = ("detect", "vote", "raw", "sure_above", *(() if args.text else ("ef_search", "html")))
     given = [_flag(name) for name in unfit if getattr(args, name)]
     if not given:
         return None
@@ -304,6 +328,13 @@ def _flags_fit_the_question(args: QueryArgs) -> Problem | None:
     return Problem(
         f"{' and '.join(given)} can't be used with {asked}", f"received {asked} {' '.join(given)}", "leave one out"
     )
+
+
+def _ef_search_needs_a_graph(args: QueryArgs) -> Problem | None:
+    if args.ef_search is None or args.search != "exact":
+        return None
+    received = f"received --search exact --ef-search {args.ef_search}"
+    return Problem("--ef-search can't be used with --search exact", received, "leave one of them out")
 
 
 def _flag(name: str) -> str:

@@ -44,6 +44,16 @@ class IndexFolder:
         return self.root / "mtg_cards.faiss"
 
     @property
+    def whitening(self) -> Path:
+        """The map of the rows to whitened ones; absent if the index was built without, as the next file."""
+        return self.root / "whitening.npz"
+
+    @property
+    def whitened_index(self) -> Path:
+        """FAISS HNSW over the whitened rows behind that map: it takes vectors as the rows are."""
+        return self.root / "mtg_cards_whitened.faiss"
+
+    @property
     def manifest(self) -> Path:
         """Written last: while it exists, the build is complete."""
         return self.root / "build_manifest.json"
@@ -103,8 +113,18 @@ class IndexFolder:
         return self.root / "dhash.u8bin"
 
     @property
+    def browser_whitened(self) -> Path:
+        """int8 [N, K], row-major, no header: the whitened rows; absent if the index has none, as the next file."""
+        return self.root / "embeddings_whitened.i8bin"
+
+    @property
+    def browser_whitening(self) -> Path:
+        """float32, little-endian, no header: mean [D], then axes [D, K], row-major."""
+        return self.root / "whitening.f32bin"
+
+    @property
     def browser_metadata(self) -> Path:
-        """Header of `browser_vectors` and `browser_hashes`, and the N records."""
+        """Header of the other browser files, and the N records."""
         return self.root / "meta.json"
 
 

@@ -9,6 +9,7 @@ from helpers.build.request import PRECISIONS, BuildRequest
 from helpers.cards.faces import FILTERS, GAMES, IMAGE_KEYS, LIST_KINDS, Filters, Selection
 from helpers.cli_validation import Parser, codes, header_value, number, one_of, path, web_address, words
 from helpers.errors import Problem
+from helpers.index.whitening import MIN_ROWS
 from helpers.session import Http
 
 _HTTP, _BUILD = Http(), BuildRequest()
@@ -82,6 +83,9 @@ class BuildArgs(CardListArgs):
     fit: str
     hnsw_m: int
     hnsw_ef_construction: int
+    whiten: bool
+    whiten_dim: int | None
+    whiten_ridge: float
     checkpoint_frequency: int
     resume: bool
     validate_cache: bool
@@ -175,6 +179,13 @@ def add_build_options(parser: Parser) -> None:
         "candidates considered while building the graph, --hnsw-m to 2000",
     )
     parser.cross_rule(("hnsw_m", "hnsw_ef_construction"), _candidates_cover_links)
+    parser.switch("--whiten", "also fit a whitening and index the whitened rows, which tell cards apart better (on by "
+                  f"default, from {MIN_ROWS} rows on)")  # fmt: skip
+    dimensions = "dimensions of whitened rows, at most the model's (default: half of the model's)"
+    parser.option("--whiten-dim", number(int, 8, 4096, suggest=256), None, "K", dimensions)
+    ridge = "what is added to every eigenvalue, in mean eigenvalues: less tells more cards apart, and amplifies noise"
+    parser.option("--whiten-ridge", number(float, 0.001, 1000, suggest=1), _BUILD.whiten_ridge, "R", ridge)
+    parser.cross_rule(("whiten", "whiten_dim"), _whitening_is_wanted)
     _add_model_options(parser)
     parser.section("resuming and reusing")
     frequency = number(int, 100, suggest=500, off=True)
@@ -289,6 +300,13 @@ def _retry_needs_only_the_network(args: DownloadArgs) -> Problem | None:
         return None
     message = f"--retry-failed and {other} are mutually exclusive"
     return Problem(message, f"received --retry-failed {other}", "leave one of them out")
+
+
+def _whitening_is_wanted(args: BuildArgs) -> Problem | None:
+    if args.whiten or args.whiten_dim is None:
+        return None
+    received = f"received --no-whiten --whiten-dim {args.whiten_dim}"
+    return Problem("--whiten-dim can't be used with --no-whiten", received, "leave one of them out")
 
 
 def _candidates_cover_links(args: BuildArgs) -> Problem | None:

@@ -24,10 +24,10 @@ from helpers.embed.dhash import HASH_BITS, dhash
 from helpers.embed.embedder import Embedder
 from helpers.embed.model_source import find_model
 from helpers.embed.preprocess import Preparation, as_seen
+from helpers.index.whitening import Whitening
 from helpers.recognise.camera import view
 from helpers.recognise.evaluation import Share
 from helpers.recognise.regions import Photo, Region
-from helpers.recognise.whitening import Whitening
 from helpers.tune.request import Recipe
 from tests.conftest import REAL, ROOT
 

@@ -25,6 +25,7 @@ from tests.faces import face_with, records_of
 
 ROWS, WIDTH, QUERIES, TWINS, TOP = int(os.environ.get("ROWS", "54000")), 512, 100, 8, 10
 FILTERS = ("artist=1 %", "artist=0.1 %|3 rows", "artist=3 rows")
+RAW = Recognition(hash_weight=1.5, sure_above=0.5, conditions="")
 Ranked = list[list[int]]
 
 
@@ -68,7 +69,7 @@ class Filtered:
         started = time.perf_counter()
         self.among = Where.parse(text).rows(records)
         self.filtering = time.perf_counter() - started
-        self.ranker = Ranker(index, hashes, rows, records, Recognition(), self.among)
+        self.ranker = Ranker(index, hashes, records, RAW, among=self.among)
         self.whole = whole
         asked = np.concatenate([rng.choice(self.among, QUERIES // 2), rng.choice(ROWS, QUERIES // 2)])
         self.vectors, self.digests = moved(rows[asked], 0.85, rng), flipped(hashes[asked], 0.125, rng)
@@ -110,7 +111,7 @@ def main() -> None:
     index.ef_search = 128
     with tempfile.TemporaryDirectory() as folder:
         records = records_of(Path(folder) / "meta", faces)
-        whole = Ranker(index, hashes, rows, records, Recognition())
+        whole = Ranker(index, hashes, records, RAW)
         print(f"{ROWS:,} rows of width {WIDTH}, {QUERIES} queries, one at a time; recall@{TOP} against exact search")
         for text in FILTERS:
             print(Filtered(text, whole, index, (rows, hashes, records)).line())

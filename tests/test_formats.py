@@ -66,10 +66,10 @@ def test_the_report_on_a_cache_fits(tmp_path: Path) -> None:
 
 def test_every_answer_fits(built: Built) -> None:
     face = StoredIndex(IndexFolder(built.index)).records()[0]
-    match, searched = Match(1, 0.5, face), Searched(13, 64)
+    match, searched = Match(1, 0.5, face), Searched(13, "hnsw", 64)
     corners = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
-    whole = Card(None, 0, (match,), None, None, None)
-    answer = Answer("a.jpg", (Card(corners, 90, (match,), 0.5, 0.6, True), whole))
+    whole = Card(None, 0, (match,), ((match,),), None, None, None)
+    answer = Answer("a.jpg", (Card(corners, 90, (match,), ((match,),), 0.5, 0.6, True), whole))
     unread = Answer("b.jpg", error="no such file")
     vote = Answer("", (whole,), left_out=(unread,))
     lines = [

@@ -60,7 +60,8 @@ def seen(folder: Path, *cards: Card, image: str = "", remote: bool = False) -> S
 
 
 def card(face: CardFace = FACE, *, sure: bool = True, quad: tuple[tuple[float, float], ...] | None = QUAD) -> Card:
-    return Card(quad, 0, (Match(1, 0.5, face),), 0.3, 0.4, sure)
+    match = Match(1, 0.5, face)
+    return Card(quad, 0, (match,), ((match,),), 0.3, 0.4, sure)
 
 
 def test_each_card_is_outlined_numbered_and_beside_its_matches(tmp_path: Path) -> None:

@@ -291,7 +291,8 @@ def test_words_are_added_up_with_their_weights(built: Built, tmp_path: Path, mon
 
     def search_text(folder: Path, texts: dict[str, float], k: int, **more: object) -> Answer:
         asked.append((texts, k, more))
-        return Answer("", (Card(None, 0, (Match(1, 0.3, face),), None, None, None),))
+        match = Match(1, 0.3, face)
+        return Answer("", (Card(None, 0, (match,), ((match,),), None, None, None),))
 
     monkeypatch.setattr(query_index, "search_text", search_text)
     words = ("--text", "Jace: a mind", "--text", "red:-0.5", "--text", "red:1", "--json", "--index", built.index)

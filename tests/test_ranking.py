@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from helpers.embed.vectors import check_unit_rows, unit_rows
 from helpers.index.faiss_index import CardIndex
 from helpers.index.manifest import Recognition
+from helpers.index.whitening import MIN_ROWS, Whitening
 from helpers.recognise.ranking import Ranker, Ranking
-from helpers.recognise.whitening import MIN_ROWS, Whitening
 from tests.faces import face_with, records_of
 
 WIDTH = 32
+PLAIN = Recognition(hash_weight=1.5, sure_above=0.5, conditions="")
 
 
 def random_rows(count: int, seed: int = 0, width: int = WIDTH) -> NDArray[np.float32]:
@@ -38,7 +40,7 @@ def ranker(
 ) -> Ranker:
     names = names or [f"Card {row}" for row in range(len(rows))]
     made = records_of(folder / "mtg_meta.jsonl", [face_with(name=name) for name in names])
-    return Ranker(CardIndex.build(rows, 16, 100), hashes, rows, made, recognition or Recognition(), among)
+    return Ranker(CardIndex.build(rows, 16, 100), hashes, made, recognition or PLAIN, among=among)
 
 
 def flipped(digest: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
@@ -49,12 +51,9 @@ def flipped(digest: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
 # ----------------------------------------------------------------------------------------------------------- whitening
 
 
-def test_few_rows_are_left_as_they_are(tmp_path: Path) -> None:
+def test_few_rows_are_left_as_they_are() -> None:
     assert Whitening.fit(random_rows(MIN_ROWS - 1), 1.0) is None
     assert Whitening.fit(random_rows(MIN_ROWS), 1.0) is not None
-    rows = random_rows(MIN_ROWS - 1)
-    (ranking,) = ranker(tmp_path, rows, None).rank(rows[:1], random_hashes(1))
-    assert np.allclose(ranking.scores, rows[ranking.rows] @ rows[0], atol=1e-6)
 
 
 @settings(max_examples=20, deadline=None)
@@ -87,11 +86,51 @@ def test_what_all_rows_have_in_common_no_longer_counts() -> None:
     assert abs(whitened.mean()) < 0.01
 
 
-def test_rows_that_are_all_the_same_are_left_as_they_are(tmp_path: Path) -> None:
-    rows = np.repeat(random_rows(1), 300, axis=0)
-    assert Whitening.fit(rows, 1.0) is None
-    (ranking,) = ranker(tmp_path, rows, None).rank(rows[:1], random_hashes(1))
-    assert ranking.scores[0] == pytest.approx(1.0, abs=1e-5)
+def test_rows_that_are_all_the_same_are_left_as_they_are() -> None:
+    assert Whitening.fit(np.repeat(random_rows(1), 300, axis=0), 1.0) is None
+
+
+def test_near_duplicates_do_not_shape_the_map() -> None:
+    rows = random_rows(300)
+    reprints = unit_rows(rows[:1] + 0.002 * np.random.default_rng(0).standard_normal((600, WIDTH)).astype(np.float32))
+    alone, beside = (Whitening.fit(some, 1.0) for some in (rows, np.concatenate([rows, reprints])))
+    assert alone is not None
+    assert beside is not None
+    cosines = [whitening(rows) @ whitening(rows).T for whitening in (alone, beside)]
+    assert np.abs(cosines[0] - cosines[1]).max() < 0.02
+
+
+def test_fewer_dimensions_are_the_first_of_all() -> None:
+    rows = random_rows(300)
+    all_, few = Whitening.fit(rows, 1.0), Whitening.fit(rows, 1.0, 8)
+    assert all_ is not None
+    assert few is not None
+    assert (all_.dimensions, few.dimensions) == (WIDTH, 8)
+    assert np.array_equal(few.axes, all_.axes[:, :8])
+    spread = ((rows - all_.mean) @ all_.axes).var(axis=0)
+    assert (np.diff(spread) < 1e-3).all()  # the strongest first
+
+
+def test_a_whitening_is_read_as_it_was_written(tmp_path: Path) -> None:
+    made = Whitening.fit(random_rows(300), 1.0, 8)
+    assert made is not None
+    made.save(tmp_path / "whitening.npz")
+    read = Whitening.load(tmp_path / "whitening.npz")
+    assert np.array_equal(read.mean, made.mean)
+    assert np.array_equal(read.axes, made.axes)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_whitened_rows_are_compared_with_whitened_vectors(tmp_path: Path, exact: bool) -> None:
+    rows, asked = random_rows(300), random_rows(5, 1)
+    whitening = Whitening.fit(rows, 1.0, 16)
+    assert whitening is not None
+    made = records_of(tmp_path / "mtg_meta.jsonl", [face_with(name=f"Card {row}") for row in range(300)])
+    index = CardIndex.build(whitening(rows), 16, 100)
+    ranked = Ranker(index, None, made, PLAIN, whitening, exact=exact).rank(asked, random_hashes(5))
+    for ranking, scores in zip(ranked, whitening(asked) @ whitening(rows).T, strict=True):
+        assert ranking.rows[0] == scores.argmax()
+        assert np.allclose(ranking.scores, scores[ranking.rows], atol=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------------------- ranking
@@ -197,8 +236,7 @@ def test_other_pictures_of_the_best_name_are_no_rivals(tmp_path: Path) -> None:
     assert ranking.gap == pytest.approx(0.5, abs=1e-4)  # each name counts once, by its best row
 
 
-def test_the_gap_is_to_ten_other_names_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("helpers.recognise.whitening.MIN_ROWS", 100)  # plain cosines, to compute by hand
+def test_the_gap_is_to_ten_other_names_at_most(tmp_path: Path) -> None:
     angles = np.radians(np.arange(0, 90, 6))  # fifteen of them
     rows = np.pad(np.stack([np.cos(angles), np.sin(angles)], axis=1), ((0, 0), (0, 6))).astype(np.float32)
     (ranking,) = ranker(tmp_path, rows, None).rank(rows[:1], random_hashes(1))
@@ -208,14 +246,14 @@ def test_the_gap_is_to_ten_other_names_at_most(tmp_path: Path, monkeypatch: pyte
 
 def test_bits_that_differ_cost_their_share_times_the_weight(tmp_path: Path) -> None:
     for weight, bits in ((1.5, 64), (1.0, 128), (0.0, 200)):
-        ranking = asked_toy(tmp_path, ["a", "b", "c", "d"], Recognition(hash_weight=weight), bits)
+        ranking = asked_toy(tmp_path, ["a", "b", "c", "d"], replace(PLAIN, hash_weight=weight), bits)
         assert ranking.scores[0] == pytest.approx(1 - weight * bits / 256, abs=1e-5)
 
 
 def test_sure_and_likely_are_said_above_what_the_index_asks_for(tmp_path: Path) -> None:
     summed = 0.01519 + 0.50506  # margin + gap
     for sure_above, expected in ((summed - 0.01, (True, True)), (summed + 0.01, (False, True)), (1.06, (False, False))):
-        ranking = asked_toy(tmp_path, ["a", "b", "c", "d"], Recognition(sure_above=sure_above))
+        ranking = asked_toy(tmp_path, ["a", "b", "c", "d"], replace(PLAIN, sure_above=sure_above))
         assert (ranking.sure, ranking.likely) == expected
 
 

@@ -20,7 +20,7 @@ from helpers import artifacts
 from helpers.artifacts import IndexFolder
 from helpers.errors import ExitCode, PipelineError
 from helpers.index.store import StoredIndex
-from helpers.recognise.query import Answer, Card, Match
+from helpers.recognise.query import Answer, Card, Match, by_name
 from helpers.recognise.showing import Asked, Searched, table
 from helpers.tune.stage import CHECKPOINT
 from tests.conftest import ROOT, Built, run_script, serving
@@ -147,8 +147,10 @@ def test_the_sample_of_an_answer_has_the_form_of_one(reading: Built) -> None:
     )
     quad = tuple(tuple(map(float, point.split(","))) for point in re.findall(r"\d+,\d+", sample))
     margin, gap = map(float, re.findall(r"(?:margin|gap) ([\d.]+)", sample))
-    answer = Answer(sample.splitlines()[0], (Card(quad, 0, matches, margin, gap, True),))  # type: ignore[arg-type]
-    assert table(Asked.picture(answer.image), answer, Searched(310, 32), briefly=False, detected=True) == sample
+    answer = Answer(sample.splitlines()[0], (Card(quad, 0, matches, by_name(matches), margin, gap, True),))  # type: ignore[arg-type]
+    assert (
+        table(Asked.picture(answer.image), answer, Searched(310, "exact", 32), briefly=False, detected=True) == sample
+    )
 
 
 @pytest.mark.parametrize("page", PAGES)

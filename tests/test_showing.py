@@ -2,13 +2,20 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
-from helpers.recognise.query import Answer, Card, Match
+import msgspec
+
+from helpers.recognise.query import Answer, Card, Match, Quad, by_name
 from helpers.recognise.showing import Asked, Searched, at_least, faces_line, faces_table, json_line, table
 from tests.test_page import FACE, QUAD, card
 
-SEARCHED = Searched(1050, 64)
+SEARCHED = Searched(1050, "hnsw", 64)
 MANY = Answer("a.jpg", tuple(card(sure=i % 3 > 0) for i in range(40)))
+
+
+def card_of(quad: Quad | None, orientation: int, matches: tuple[Match, ...], *clear: Any) -> Card:
+    return Card(quad, orientation, matches, by_name(matches), *clear)
 
 
 def shown(answer: Answer, *, briefly: bool) -> list[str]:
@@ -28,7 +35,7 @@ def test_several_cards_take_a_line_each_unless_more_is_asked_for() -> None:
 
 
 def test_one_card_is_shown_with_its_corners_and_matches() -> None:
-    turned = Card(QUAD, 90, (Match(1, 0.5, FACE),), None, None, None)
+    turned = card_of(QUAD, 90, (Match(1, 0.5, FACE),), None, None, None)
     assert shown(Answer("a.jpg", (turned,)), briefly=True)[2:] == [
         "  card at 10,10 60,10 60,80 10,80, turned by 90 degrees: nothing to compare it with",
         "    1.  0.5000  Island  [LEA 288]",
@@ -36,8 +43,25 @@ def test_one_card_is_shown_with_its_corners_and_matches() -> None:
     ]
 
 
+def test_printings_of_a_name_are_listed_under_it() -> None:
+    faces = [msgspec.structs.replace(FACE, set=code, face_id=code) for code in ("lea", "leb", "2ed")]
+    plains = msgspec.structs.replace(FACE, name="Plains")
+    matches = (Match(1, 0.5, faces[0]), Match(2, 0.4, plains), Match(3, 0.3, faces[1]), Match(4, 0.2, faces[2]))
+    found = Card(None, 0, matches[:2], by_name(matches), 0.1, 0.2, True)
+    assert shown(Answer("a.jpg", (found,)), briefly=False)[4:] == [
+        "    1.  0.5000  Island  [LEA 288]",
+        "       https://scryfall.com/card/lea/288",
+        "       also LEB 288 0.3000, 2ED 288 0.2000",
+        "    2.  0.4000  Plains  [LEA 288]",
+        "       https://scryfall.com/card/lea/288",
+    ]
+    (line,) = json.loads(json_line(Asked.picture("a.jpg"), Answer("a.jpg", (found,)), SEARCHED))["cards"]
+    assert [(match["name"], match["set"]) for match in line["matches"]] == [("Island", "lea"), ("Plains", "lea")]
+    assert [(one["rank"], one["set"]) for one in line["printings"]] == [(1, "lea"), (3, "leb"), (4, "2ed")]
+
+
 def test_numbers_are_rounded_and_nothing_is_lost() -> None:
-    exact = Card(QUAD, 0, (Match(1, 1 / 3, FACE),), 0.0, 1 / 3, False)
+    exact = card_of(QUAD, 0, (Match(1, 1 / 3, FACE),), 0.0, 1 / 3, False)
     line = json.loads(json_line(Asked.picture("a.jpg"), Answer("a.jpg", (exact,)), SEARCHED))
     (found,) = line["cards"]
     assert (found["margin"], found["gap"], found["sure"]) == (0.0, 0.333333, False)
@@ -45,8 +69,8 @@ def test_numbers_are_rounded_and_nothing_is_lost() -> None:
 
 
 def test_cards_without_a_match_that_is_good_enough_are_left_out() -> None:
-    two = Card(QUAD, 0, (Match(1, 0.5, FACE), Match(2, 0.2, FACE)), 0.1, 0.1, True)
-    bad = Card(QUAD, 0, (Match(1, 0.1, FACE),), 0.1, 0.1, True)
+    two = card_of(QUAD, 0, (Match(1, 0.5, FACE), Match(2, 0.2, FACE)), 0.1, 0.1, True)
+    bad = card_of(QUAD, 0, (Match(1, 0.1, FACE),), 0.1, 0.1, True)
     (left,) = at_least(Answer("a.jpg", (two, bad)), 0.3).cards
     assert left.matches == two.matches[:1]
     assert at_least(Answer("a.jpg", (two, bad)), -3).cards == (two, bad)
@@ -59,18 +83,18 @@ def test_a_vote_has_no_place_and_names_what_was_left_out() -> None:
     assert lines[0] == "2 pictures of one card"
     assert lines[2] == "  sure (margin 0.30, gap 0.40)"
     line = json.loads(json_line(asked, replace(voted, left_out=(Answer("b", error="no such file"),)), SEARCHED))
-    assert list(line) == ["images", "metric", "ef_search", "cards", "left_out"]
+    assert list(line) == ["images", "metric", "ef_search", "search", "cards", "left_out"]
     assert line["images"] == ["a.jpg", "b\ufffd.jpg"]
     assert line["left_out"] == [{"image": "b", "error": "no such file"}]
 
 
 def test_words_are_shown_with_their_weights_and_without_a_place() -> None:
     asked = Asked.words({"a dragon": 1.0, "red": -0.5})
-    answer = Answer("", (Card(None, 0, (Match(1, 0.25, FACE),), None, None, None),))
+    answer = Answer("", (card_of(None, 0, (Match(1, 0.25, FACE),), None, None, None),))
     lines = table(asked, answer, SEARCHED, briefly=True, detected=True).splitlines()
     assert (lines[0], lines[2]) == ("a dragon + red x -0.5", "    1.  0.2500  Island  [LEA 288]")
     line = json.loads(json_line(asked, answer, SEARCHED))
-    assert list(line) == ["text", "metric", "ef_search", "cards"]
+    assert list(line) == ["text", "metric", "ef_search", "search", "cards"]
     assert line["text"] == {"a dragon": 1.0, "red": -0.5}
 
 

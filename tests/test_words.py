@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from helpers.artifacts import IndexFolder
 from helpers.errors import Category, PipelineError
 from helpers.index.store import StoredIndex
+from helpers.index.whitening import Whitening
 from helpers.recognise.where import Where
-from helpers.recognise.whitening import Whitening
 from helpers.recognise.words import find_name, search_text
 from tests.conftest import ROOT, Built, without_hashes
 from tests.made_cache import make_tiny_model

@@ -73,7 +73,8 @@ def is_current(
     if not np.array_equal(found.numbers[there], np.arange(len(earlier.rows))):
         return False
     parameters = request.parameters(had.parameters.hnsw_ef_search, had.parameters.batch_size)
-    ours = (parameters, report.statistics(), VERSION, model, Recognition.of(model))
+    recognition = Recognition.of(model, whitened=had.whitening is not None)
+    ours = (parameters, report.statistics(), VERSION, model, recognition)
     theirs = (had.parameters, had.statistics, had.tool_version, had.model, had.recognition)
     if msgspec.json.encode(ours) != msgspec.json.encode(theirs):
         return False
@@ -81,8 +82,11 @@ def is_current(
         return False
     with suppress(PipelineError):
         earlier.stored.index_path()
+        if had.whitening:
+            earlier.stored.whitening()
+            earlier.stored.index_path(whitened=True)
         return all(earlier.records.line(i) == faces.line(row) for i, row in enumerate(there.tolist()))
-    return False  # the FAISS file is missing or damaged
+    return False  # a file of the index is missing or damaged
 
 
 def _hashes(faces: Iterable[CardFace]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

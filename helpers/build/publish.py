@@ -1,6 +1,8 @@
 """Rows -> a finished index: assemble, index, describe and check it, then replace the old one."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from msgspec.structs import replace
@@ -26,10 +28,12 @@ from helpers.index.manifest import (
     Manifest,
     Model,
     Recognition,
+    Whitened,
     git_commit,
 )
 from helpers.index.self_check import check_index
 from helpers.index.store import StoredIndex
+from helpers.index.whitening import MIN_ROWS, Whitening
 from helpers.machine_limits import usable_cores
 from helpers.talk import say, warn
 
@@ -56,26 +60,33 @@ def publish(
             assemble(sources, found, staged)
             with open(staged.metadata, "wb") as file:
                 file.writelines(faces.line(number) for number in found.there.tolist())
-        index, recalls, found_by_itself = _index(staged, request, embedder, report, ranks)
-        model = model_of(embedder, index.width)
-        columns = [staged.column(name) for name in Rows.names()]
+        if ranks > 1:
+            use_threads(usable_cores())
+        rows: NDArray[np.float32] = np.load(staged.column("embeddings"), mmap_mode="r")
+        check_unit_rows(rows, str(embedder.source))
+        raw = _index(rows, staged.index, request, report)
+        whitened = _whitened(rows, staged, request, report)
+        model = model_of(embedder, rows.shape[1])
+        files = [*(staged.column(name) for name in Rows.names()), staged.metadata, staged.index]
+        files += [staged.whitening, staged.whitened_index] if whitened else []
         manifest = Manifest(
             version=MANIFEST_VERSION,
             timestamp=utc_timestamp(),
-            parameters=request.parameters(index.ef_search, workers.batch),
+            parameters=request.parameters(raw.ef_search, workers.batch),
             statistics=report.statistics(),
             environment=Environment.here(TORCH_VERSION, FAISS_VERSION, embedder.source.display_name, embedder.device),
             git_commit=git_commit(),
             tool_version=VERSION,
             model=model,
-            recognition=Recognition.of(model),
+            recognition=Recognition.of(model, whitened=whitened is not None),
             card_list=card_list,
-            ef_search_recall_at_10=recalls,
+            ef_search_recall_at_10=raw.recalls,
             target_recall_at_10=TARGET_RECALL_AT_10,
-            found_by_itself=found_by_itself,
+            found_by_itself=raw.found_by_itself,
+            whitening=whitened,
             seconds=report.seconds,
             images_per_second=report.images_per_second.get("embedding", 0.0),
-            sha256={path.name: sha256_of(path) for path in (*columns, staged.metadata, staged.index)},
+            sha256={path.name: sha256_of(path) for path in files},
             embedding=report.embedding(ranks=ranks, loaders=workers.loaders, model_threads=workers.model_threads),
         )
         staged.manifest.write_bytes(json_text(manifest))
@@ -83,7 +94,11 @@ def publish(
             check_index(StoredIndex(staged), cache, embedder)
         staged.manifest.write_bytes(json_text(replace(manifest, seconds=report.seconds)))  # now all of them
     report.index = f"M {request.hnsw_m}, efConstruction {request.hnsw_ef_construction}, "
-    report.index += search_quality(index.ef_search, recalls[index.ef_search], found_by_itself)
+    report.index += search_quality(raw.ef_search, raw.recalls[raw.ef_search], raw.found_by_itself)
+    if whitened:
+        reached = whitened.ef_search_recall_at_10[whitened.hnsw_ef_search]
+        report.index += f"; whitened to {whitened.dimensions} dimensions, "
+        report.index += search_quality(whitened.hnsw_ef_search, reached, whitened.found_by_itself)
 
 
 def model_of(embedder: Embedder, width: int) -> Model:
@@ -91,23 +106,55 @@ def model_of(embedder: Embedder, width: int) -> Model:
     return Model.of(embedder.source, embedder.settings, width, embedder.model_input, quick_gelu=embedder.quick_gelu)
 
 
+@dataclass(frozen=True, slots=True)
+class _Indexed:
+    """How good an index is."""
+
+    ef_search: int
+    recalls: dict[int, float]  # recall@10, measured to choose efSearch
+    found_by_itself: FoundByItself
+
+
 def _index(
-    staged: IndexFolder, request: BuildRequest, embedder: Embedder, report: BuildReport, ranks: int
-) -> tuple[CardIndex, dict[int, float], FoundByItself]:
-    """The index, with the efSearch it needs, the recall@10 measured to choose that, and which rows it finds."""
-    rows: NDArray[np.float32] = np.load(staged.column("embeddings"), mmap_mode="r")
-    check_unit_rows(rows, str(embedder.source))
-    if ranks > 1:
-        use_threads(usable_cores())
-    say(f"Indexing {len(rows):,} rows of width {rows.shape[1]}")
+    rows: NDArray[np.float32],
+    path: Path,
+    request: BuildRequest,
+    report: BuildReport,
+    whitening: Whitening | None = None,
+) -> _Indexed:
+    """Index unit rows float32 [N, D], which `whitening` made of others, and write the index to `path`."""
+    say(f"Indexing {len(rows):,} {'whitened ' if whitening else ''}rows of width {rows.shape[1]}")
     with report.phase("indexing"):
         index = CardIndex.build(rows, request.hnsw_m, request.hnsw_ef_construction)
     with report.phase("choosing efSearch"):
         recalls = index.tune_ef_search(rows)
     with report.phase("finding each row"):
         found_by_itself = index.link_unfound(rows)
-    index.save(staged.index)
-    return index, recalls, found_by_itself
+    index.save(path, whitening)
+    return _Indexed(index.ef_search, recalls, found_by_itself)
+
+
+def _whitened(
+    rows: NDArray[np.float32], staged: IndexFolder, request: BuildRequest, report: BuildReport
+) -> Whitened | None:
+    """Fit a whitening to unit rows float32 [N, D], and index the whitened rows; None if that can't or should not be."""
+    if not request.whiten:
+        return None
+    with report.phase("whitening"):
+        whitening = Whitening.fit(rows, request.whiten_ridge, request.whiten_dim or rows.shape[1] // 2)
+        if whitening is None:
+            say(f"No whitening: it takes {MIN_ROWS} rows that differ")
+            return None
+        whitening.save(staged.whitening)
+        whitened = whitening(rows)
+    made = _index(whitened, staged.whitened_index, request, report, whitening)
+    return Whitened(
+        dimensions=whitening.dimensions,
+        ridge=request.whiten_ridge,
+        hnsw_ef_search=made.ef_search,
+        ef_search_recall_at_10=made.recalls,
+        found_by_itself=made.found_by_itself,
+    )
 
 
 def search_quality(ef_search: int, recall: float, rows: FoundByItself) -> str:

@@ -35,6 +35,13 @@ def _model(request: BuildRequest) -> str:
     return f"--model {request.model}" + ("" if names_weights else f" --pretrained {request.pretrained}")
 
 
+def _whitening(request: BuildRequest) -> str:
+    if not request.whiten:
+        return "--no-whiten"
+    dimensions = f" --whiten-dim {request.whiten_dim}" if request.whiten_dim else ""
+    return f"--whiten --whiten-ridge {request.whiten_ridge:g}{dimensions}"
+
+
 _FACES = ("kind", "image_key", "lang", "set", "layout", "games", "exclude_digital", "pictures", "table")
 # Flags that belong together: if one of them is given, none is remembered. And how they are written
 _UNITS: dict[tuple[str, ...], Callable[[BuildRequest], str]] = {
@@ -46,6 +53,7 @@ _UNITS: dict[tuple[str, ...], Callable[[BuildRequest], str]] = {
     ("hnsw_m", "hnsw_ef_construction"): lambda request: (
         f"--hnsw-m {request.hnsw_m} --hnsw-ef-construction {request.hnsw_ef_construction}"
     ),
+    ("whiten", "whiten_dim", "whiten_ridge"): _whitening,
 }
 
 
@@ -120,6 +128,8 @@ def _request_of(stored: StoredIndex, request: BuildRequest, given: Set[str]) -> 
     elif had.kind != KIND and not request.pictures:
         selection = replaced(had.selection, limit=request.selection.limit)
         request = replace(request, cache=pictures, selection=selection)
+    if had.whiten is not None and had.whiten_ridge is not None:
+        request = replace(request, whiten=had.whiten, whiten_dim=had.whiten_dim, whiten_ridge=had.whiten_ridge)
     return replace(
         request,
         model=manifest.model.name,

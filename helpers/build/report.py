@@ -94,10 +94,10 @@ class BuildReport:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time the block as phase `name`."""
+        """Time the block as phase `name`, which may have several."""
         started = time.monotonic()
         yield
-        self.seconds[name] = round(time.monotonic() - started, 3)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - started, 3)
 
     def summary(self) -> str:
         """The text printed at the end."""

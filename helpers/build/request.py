@@ -37,6 +37,9 @@ class BuildRequest:
     validate_cache: bool = True
     hnsw_m: int = 32
     hnsw_ef_construction: int = 200
+    whiten: bool = True
+    whiten_dim: int | None = None  # None: half of the model's
+    whiten_ridge: float = 1.0  # in mean eigenvalues
     checkpoint_frequency: int = 500  # images; 0: off
     resume: bool = True
     rebuild: bool = False
@@ -67,6 +70,9 @@ class BuildRequest:
             filters=self.wanted.filters,
             cache=_from(self.out, self.images.root),
             table=_from(self.out, self.table) if self.table else None,
+            whiten=self.whiten,
+            whiten_dim=self.whiten_dim,
+            whiten_ridge=self.whiten_ridge,
         )
 
 

@@ -26,6 +26,7 @@ from helpers.index.graph import Links
 from helpers.index.manifest import FoundByItself
 from helpers.index.store import StoredIndex
 from helpers.index.twins import first_twins
+from helpers.index.whitening import Whitening
 from helpers.talk import text_of
 
 FAISS_VERSION: str = faiss.__version__
@@ -49,10 +50,12 @@ def use_threads(count: int) -> None:
 
 
 class CardIndex:
-    """HNSW over N unit rows of width D."""
+    """HNSW over N unit rows of width D, with the rows themselves."""
 
-    def __init__(self, hnsw: faiss.IndexHNSWFlat) -> None:
+    def __init__(self, hnsw: faiss.IndexHNSWFlat, owner: object = None) -> None:
+        """`owner`: what `hnsw` is a part of, and would end with."""
         self._hnsw = hnsw
+        self._owner = owner
 
     @classmethod
     def build(cls, rows: NDArray[np.float32], m: int, ef_construction: int) -> "CardIndex":
@@ -76,37 +79,47 @@ class CardIndex:
 
     @classmethod
     def load(cls, path: Path) -> "CardIndex":
-        """Read an index that `save` wrote; PipelineError (Validation Error) if it is something else."""
+        """Read what `save` wrote, without the map; PipelineError (Validation Error) if it is something else."""
         try:
             index = faiss.read_index(text_of(path))  # it takes text and makes UTF-8 of it
         except RuntimeError as error:
             raise _unusable(path, str(error).splitlines()[0]) from error
+        owner = index
+        if isinstance(index, faiss.IndexPreTransform):
+            index = faiss.downcast_index(index.index)
         if not isinstance(index, faiss.IndexHNSWFlat) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise _unusable(path, f"it holds a {type(index).__name__}, not an IndexHNSWFlat with inner product")
-        return cls(index)
+        return cls(index, owner)
 
     @classmethod
-    def of(cls, stored: StoredIndex) -> "CardIndex":
-        """Read the index of `stored`; PipelineError (Validation Error) if it does not match the manifest."""
-        index = cls.load(stored.index_path())
-        if (len(index), index.width) != (stored.count, stored.width):
-            found, expected = f"[{len(index)}, {index.width}]", f"[{stored.count}, {stored.width}]"
-            raise disagreement(stored.folder.index, f"it indexes rows {found}, but the manifest says {expected}")
+    def of(cls, stored: StoredIndex, whitening: Whitening | None = None) -> "CardIndex":
+        """Read the index of `stored`, or with its `whitening` that of the whitened rows.
+
+        PipelineError (Validation Error) if it does not match the manifest.
+        """
+        path = stored.index_path(whitened=whitening is not None)
+        index, width = cls.load(path), stored.width if whitening is None else whitening.dimensions
+        if (len(index), index.width) != (stored.count, width):
+            found, expected = f"[{len(index)}, {index.width}]", f"[{stored.count}, {width}]"
+            raise disagreement(path, f"it indexes rows {found}, but the manifest says {expected}")
         return index
 
-    def save(self, path: Path) -> None:
-        """Write the index, its efSearch included; OSError if it can't be written."""
+    def save(self, path: Path, whitening: Whitening | None = None) -> None:
+        """Write the index, its efSearch included; OSError if it can't be written.
+
+        Of rows that `whitening` made the file holds an index that takes vectors as they were before, and maps them.
+        """
         try:
-            faiss.write_index(self._hnsw, text_of(path))
+            faiss.write_index(self._hnsw if whitening is None else _behind(whitening, self._hnsw), text_of(path))
         except RuntimeError as error:
             raise OSError(str(error)) from error
 
     def __len__(self) -> int:
         return int(self._hnsw.ntotal)
 
-    def row(self, number: int) -> NDArray[np.float32]:
-        """The vector with the id `number`, float32 [D]."""
-        return np.asarray(self._hnsw.reconstruct(number))
+    def rows(self, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors with these ids [M], float32 [M, D]."""
+        return np.asarray(self._hnsw.reconstruct_batch(numbers))
 
     @property
     def width(self) -> int:
@@ -130,6 +143,12 @@ class CardIndex:
         k = min(k, len(self))
         # HNSW returns no more than efSearch rows: a larger k must widen the search.
         return self._search(queries, k, max(self.ef_search, k))
+
+    def search_exactly(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The same by comparing with every row."""
+        storage: Any = faiss.downcast_index(self._hnsw.storage)
+        scores, ids = storage.search(queries, min(k, len(self)))
+        return scores, ids
 
     def _search(
         self, queries: NDArray[np.float32], k: int, ef_search: int
@@ -224,6 +243,18 @@ class CardIndex:
         return Links(neighbors, faiss.vector_to_array(graph.offsets)[:-1].astype(np.int64), graph.nb_neighbors(0))
 
 
+def _behind(whitening: Whitening, hnsw: faiss.IndexHNSWFlat) -> faiss.IndexPreTransform:
+    """An index that maps vectors by `whitening`, to norm 1, and asks `hnsw`."""
+    wide, narrow = whitening.axes.shape
+    linear = faiss.LinearTransform(wide, narrow, True)
+    faiss.copy_array_to_vector(np.ascontiguousarray(whitening.axes.T).ravel(), linear.A)
+    faiss.copy_array_to_vector(np.asarray(-whitening.mean @ whitening.axes, np.float32), linear.b)
+    linear.is_trained = True
+    index = faiss.IndexPreTransform(faiss.NormalizationTransform(whitening.dimensions, 2.0), hnsw)
+    index.prepend_transform(linear)
+    return index
+
+
 def _add_apart(hnsw: faiss.IndexHNSWFlat, rows: NDArray[np.float32], distinct: NDArray[np.int64]) -> None:
     """Add all `rows`, but only the `distinct` to the graph; the others get empty lists."""
     graph: Any = hnsw.hnsw  # faiss's stubs lack what it has
@@ -273,12 +304,12 @@ class HashIndex:
 
 
 class RowsAmong:
-    """Some of N rows, searched exactly by either signature; holds a copy of them."""
+    """Some of N unit rows, searched exactly by either signature."""
 
     def __init__(self, numbers: NDArray[np.int64], rows: NDArray[np.float32], hashes: NDArray[np.uint8] | None) -> None:
-        """The rows `numbers` [M], M >= 1, of unit rows float32 [N, D] and hashes uint8 [N, 32], if there are any."""
+        """The `rows` float32 [M, D], M >= 1, with these numbers, and theirs of the hashes uint8 [N, 32], if any."""
         self._numbers = numbers
-        self._rows = np.ascontiguousarray(rows[numbers])
+        self._rows = rows
         self._hashes = None if hashes is None else HashIndex(hashes[numbers])
 
     def search(self, queries: NDArray[np.float32], hashes: NDArray[np.uint8], k: int) -> NDArray[np.int64]:

@@ -33,6 +33,9 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     filters: Filters = Filters()  # older indexes lack them
     cache: str | None = None  # the pictures' directory, relative to the index; older indexes lack it
     table: str | None = None  # the CSV that names one's own pictures, likewise
+    whiten: bool | None = None  # older indexes lack it, and the next two
+    whiten_dim: int | None = None  # None: half of the model's
+    whiten_ridge: float | None = None
 
     @property
     def selection(self) -> Selection:
@@ -118,25 +121,32 @@ class Embedding(msgspec.Struct, frozen=True, kw_only=True):
 class Recognition(msgspec.Struct, frozen=True):
     """How a query ranks faces, and when it is sure."""
 
-    hash_weight: float = 1.5  # score = cosine - this x share of differing bits
-    whitening_ridge: float = 1.0  # of the whitened cosine, in mean eigenvalues
-    sure_above: float = 0.5  # of margin + gap
-    conditions: str = (  # what these were chosen on
-        "sure_above: 70 scenes composed of 1 to 8 of 1,050 cards, no photograph, EfficientNet-Lite0: 0 of 70 sure of "
-        "anything with their cards masked, 173 of 212 cards named and sure; the others: cut-outs of real photographs"
-    )
+    hash_weight: float  # score = cosine - this x share of differing bits
+    sure_above: float  # of margin + gap
+    conditions: str  # what these were chosen on
 
     @classmethod
-    def of(cls, model: Model) -> "Recognition":
-        """What was measured with models that were tuned to cards; the defaults for others."""
-        return _OF_TUNED if model.tuning else cls()
+    def of(cls, model: Model, *, whitened: bool) -> "Recognition":
+        """What was measured with models that were tuned to cards, or else with one that was not."""
+        return _MEASURED[bool(model.tuning), whitened]
 
 
-_OF_TUNED = Recognition(
-    sure_above=0.6,
-    conditions="sure_above: 40 scenes composed of 1 to 8 of 1,050 cards, no photograph, the model cards: 0 of 40 sure "
-    "of anything with their cards masked, 108 of 111 cards named and sure; the others: as without tuning",
-)
+_MEASURED = {  # whether the model was tuned to cards, and whether the vectors are whitened
+    (False, False): Recognition(1.5, 0.5, "TODO"),
+    (False, True): Recognition(1.5, 0.5, "TODO"),
+    (True, False): Recognition(1.5, 0.6, "TODO"),
+    (True, True): Recognition(1.5, 0.6, "TODO"),
+}
+
+
+class Whitened(msgspec.Struct, frozen=True, kw_only=True):
+    """The whitened rows, and their index."""
+
+    dimensions: int  # K
+    ridge: float  # in mean eigenvalues
+    hnsw_ef_search: int
+    ef_search_recall_at_10: dict[int, float]
+    found_by_itself: "FoundByItself"
 
 
 class FoundByItself(msgspec.Struct, frozen=True):
@@ -165,7 +175,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     images_per_second: float  # of the phase "embedding"
     sha256: dict[str, str]  # by file name
     embedding: Embedding | None = None  # older indexes lack it
-    recognition: Recognition = Recognition()  # older indexes lack it
+    recognition: Recognition = _MEASURED[False, False]  # older indexes lack it
+    whitening: Whitened | None = None  # None: built without, with too few rows, or by an earlier version
+
+    def recognition_by(self, *, whitened: bool) -> Recognition:
+        """How to rank by whitened or raw vectors: `recognition` is for whitened ones, if there are any."""
+        if whitened == (self.whitening is not None):
+            return self.recognition
+        return Recognition.of(self.model, whitened=whitened)
 
     @property
     def source(self) -> ModelSource:

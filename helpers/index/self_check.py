@@ -11,7 +11,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from helpers.cards.faces import Records
 from helpers.cards.image_cache import ImageCache
 from helpers.embed.dhash import dhash
 from helpers.embed.embedder import Embedder
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 SAMPLE = 16  # rows, a second or two of the model's time
 MIN_COSINE = 0.99
+ROUNDING = 1e-6  # of a value: a whitened row is computed again, beside others
 MAX_BITS = 8  # of a hash that may differ: another version of the decoder may round otherwise
 TIE = {"fp32": 1e-5}  # how far rounding in another batch can move a cosine between twins
 COARSE_TIE = 1e-3  # the same in bf16 and fp16
@@ -37,15 +40,14 @@ def check_index(stored: StoredIndex, cache: ImageCache, embedder: Embedder) -> N
     columns, records, index = stored.rows(), stored.records(), CardIndex.of(stored)
     rows = columns.embeddings
     check_unit_rows(rows, str(stored.folder.column("embeddings")))
-    unreachable = index.unreachable()
-    if unreachable.size:
-        name = records[int(unreachable[0])].name
-        raise _failed(f"no search can reach {unreachable.size:,} rows; the first is row {unreachable[0]:,} ({name})")
+    sampled = np.random.default_rng(len(rows)).choice(len(rows), min(SAMPLE, len(rows)), replace=False)
+    _check_rows(index, sampled, rows[sampled], records)
+    whitening = stored.whitening()
+    if whitening is not None:
+        _check_rows(CardIndex.of(stored, whitening), sampled, whitening(rows[sampled]), records)
     asked: list[int] = []
     pictures: list[torch.Tensor] = []
-    for row in np.random.default_rng(len(rows)).choice(len(rows), min(SAMPLE, len(rows)), replace=False).tolist():
-        if not np.array_equal(index.row(row), rows[row]):
-            raise _failed(f"id {row} of the index is not row {row} of the vectors")
+    for row in sampled.tolist():
         with suppress(FileNotFoundError, BrokenImage):  # gone since it was embedded: nothing to query with
             seen = as_seen(read_image(cache.path_for(records[row].image_url)))
             differing = int(np.unpackbits(dhash(seen) ^ columns.dhash[row]).sum())
@@ -65,6 +67,18 @@ def check_index(stored: StoredIndex, cache: ImageCache, embedder: Embedder) -> N
                 f"the picture of row {row} ({records[row].name}) has a cosine of {own:.4f} with its row; "
                 f"{records[first].name} comes first with {best:.4f}"
             )
+
+
+def _check_rows(index: CardIndex, sampled: NDArray[np.int64], expected: NDArray[np.float32], records: Records) -> None:
+    """PipelineError if some rows can't be reached, or the `sampled` ones [S] are not as `expected`, float32 [S, D]."""
+    unreachable = index.unreachable()
+    if unreachable.size:
+        name = records[int(unreachable[0])].name
+        raise _failed(f"no search can reach {unreachable.size:,} rows; the first is row {unreachable[0]:,} ({name})")
+    off = np.abs(index.rows(sampled) - expected).max(axis=1) > ROUNDING
+    if off.any():
+        row = sampled[off][0]
+        raise _failed(f"id {row} of the index is not row {row} of the vectors")
 
 
 def _failed(details: str) -> PipelineError:

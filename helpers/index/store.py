@@ -2,6 +2,7 @@
 
 import os
 import threading
+import zipfile
 from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -17,6 +18,7 @@ from helpers.cards.pictures import sha256_of
 from helpers.embed.settings import Rows
 from helpers.errors import BAD_JSON, Category, PipelineError
 from helpers.index.manifest import MANIFEST_VERSION, Manifest
+from helpers.index.whitening import Whitening
 from helpers.talk import path_of
 
 
@@ -45,9 +47,10 @@ class StoredIndex:
         if self.manifest.version.partition(".")[0] != MANIFEST_VERSION.partition(".")[0]:
             raise disagreement(folder.manifest, f"version {self.manifest.version} is not {MANIFEST_VERSION}")
 
-    def hash_ahead(self) -> None:
+    def hash_ahead(self, *, whitened: bool) -> None:
         """Begin to hash what a query reads besides the metadata: 1 GB takes a second, and loading a model several."""
-        paths = (self.folder.index, self.folder.column("embeddings"), self.folder.column("dhash"))
+        index = self.folder.whitened_index if whitened else self.folder.index
+        paths = (index, self.folder.column("dhash"))
         self._digests = {path: Future() for path in paths}
         # Not a pool: that is waited for when an error or Ctrl-C ends the process
         threading.Thread(target=_hash_each, args=(dict(self._digests),), daemon=True).start()
@@ -92,6 +95,21 @@ class StoredIndex:
         is_listed = self.folder.column("dhash").name in self.manifest.sha256
         return self._column("dhash") if is_listed else None
 
+    def whitening(self) -> Whitening | None:
+        """The map to whitened rows; None if the index was built without."""
+        path = self.folder.whitening
+        if path.name not in self.manifest.sha256:
+            return None
+        try:
+            found = Whitening.load(self._unchanged(path))
+        except OSError as error:
+            raise unreadable(path, error) from error
+        except (ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
+            raise disagreement(path, str(error)) from error
+        if found.mean.shape != (self.width,) or found.axes.shape[0] != self.width:
+            raise disagreement(path, f"it maps {found.axes.shape[0]} dimensions, but the manifest says {self.width}")
+        return found
+
     def _column(self, name: str) -> NDArray[Any]:
         path = self._unchanged(self.folder.column(name))
         try:
@@ -107,9 +125,9 @@ class StoredIndex:
             raise disagreement(path, f"{found.dtype} {list(found.shape)}, but the manifest says {expected}")
         return np.asarray(found)
 
-    def index_path(self) -> Path:
-        """The FAISS index file, checked to be as the build left it."""
-        return self._unchanged(self.folder.index)
+    def index_path(self, *, whitened: bool = False) -> Path:
+        """The FAISS index file, of the rows or of the whitened rows, checked to be as the build left it."""
+        return self._unchanged(self.folder.whitened_index if whitened else self.folder.index)
 
     def _unchanged(self, path: Path) -> Path:
         """`path`, if its content matches the manifest; counts alone would not tell two builds apart."""

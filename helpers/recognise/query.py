@@ -30,12 +30,13 @@ from helpers.validation import DECODE_ERRORS, BrokenImage, read_photo
 
 if TYPE_CHECKING:
     from helpers.embed.embedder import Embedder
-    from helpers.index.faiss_index import CardIndex
     from helpers.index.manifest import Recognition
     from helpers.recognise.regions import Photo, Region
     from helpers.recognise.where import Where
 
 DETECT = ("auto", "off", "all")  # which cards to look for in a picture, see `ask`
+SEARCH = ("auto", "exact", "hnsw")  # how the rows nearest to a vector are found; auto: exact where that is quick
+EXACT_UP_TO = 150_000_000  # values of all rows, see docs/choices.md
 ROUND = 12  # regions that are embedded at a time, the most promising first
 MAX_IDLE_ROUNDS = 3  # without another sure card: then the rest of the regions are no cards
 MAX_EMBEDDED = 240  # regions of a picture
@@ -44,6 +45,7 @@ COVERED = 0.7  # a region of which a sure card has as much is not asked
 APART = 0.45  # two cards of an answer share at most this much of the smaller one: one may lie on the other
 
 Folder: TypeAlias = "IndexFolder | str | os.PathLike[str]"
+Quad: TypeAlias = "tuple[tuple[float, float], ...]"
 Picture: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[np.uint8]"
 
 
@@ -60,9 +62,10 @@ class Match:
 class Card:
     """A card in a picture, and the faces it may be, best first."""
 
-    quad: tuple[tuple[float, float], ...] | None  # corners from its own top left, clockwise; None: the whole picture
+    quad: Quad | None  # corners from its own top left, clockwise; None: the whole picture
     orientation: int  # degrees clockwise that it is turned in the picture: 0, 90, 180, 270
     matches: tuple[Match, ...]
+    names: tuple[tuple[Match, ...], ...]  # the same by name, the best first: as many names, and of each all its faces
     margin: float | None  # from the best score to that of the best other name; None if there is no other
     gap: float | None  # to the mean of the ten best other names
     sure: bool | None  # None: not known
@@ -179,14 +182,45 @@ def embedder_of(stored: StoredIndex, device: str) -> Embedder:
     return embedder
 
 
+def open_ranker(
+    stored: StoredIndex,
+    records: Records,
+    among: NDArray[np.int64] | None,
+    *,
+    ef_search: int | None = None,
+    recognition: Recognition | None = None,
+    raw: bool = False,
+    search: str = SEARCH[0],
+) -> Ranker:
+    """What ranks cut-outs against the rows of an index; the arguments as in `QueryEngine.load`."""
+    from helpers.index.faiss_index import CardIndex  # its home, see there
+
+    whitening = None if raw else stored.whitening()
+    index = CardIndex.of(stored, whitening)
+    how, index.ef_search = how_searched(stored, search, ef_search, whitened=whitening is not None)
+    settings = recognition or stored.manifest.recognition_by(whitened=whitening is not None)
+    return Ranker(index, stored.hashes(), records, settings, whitening, among, exact=how == "exact")
+
+
+def how_searched(stored: StoredIndex, search: str, ef_search: int | None, *, whitened: bool) -> tuple[str, int]:
+    """What `search`, one of SEARCH, means for an index: "exact" or "hnsw", and the efSearch of the latter.
+
+    "auto" is exact where that takes no longer than the rest of a query: than to embed the regions of a picture.
+    """
+    manifest, width, own = stored.manifest, stored.width, stored.manifest.parameters.hnsw_ef_search
+    if whitened and manifest.whitening:
+        width, own = manifest.whitening.dimensions, manifest.whitening.hnsw_ef_search
+    quick = ef_search is None and stored.count * width <= EXACT_UP_TO
+    return "exact" if search == "exact" or (search == "auto" and quick) else "hnsw", ef_search or own
+
+
 class QueryEngine:
     """A loaded index with the model that made it; safe to use from several threads."""
 
-    def __init__(self, index: CardIndex, records: Records, ranker: Ranker, embedder: Embedder) -> None:
-        self._index = index
-        self._records = records
-        self._ranker = ranker
+    def __init__(self, stored: StoredIndex, ranker: Ranker, embedder: Embedder) -> None:
+        self.stored = stored
         self._embedder = embedder
+        self.ranker = ranker
 
     @classmethod
     def load(
@@ -197,43 +231,42 @@ class QueryEngine:
         device: str = "auto",
         recognition: Recognition | None = None,
         where: Where | None = None,
+        raw: bool = False,
+        search: str = SEARCH[0],
+        sure_above: float | None = None,
     ) -> QueryEngine:
         """Load the index of `folder` and its model; PipelineError if the files disagree.
 
-        `ef_search` and `recognition` override the index's own. `where`: which rows may be the answer; PipelineError
-        (Invalid Arguments) if it leaves none.
+        `ef_search`, `recognition` and its `sure_above` override the index's own. `where`: which rows may be the answer;
+        PipelineError (Invalid Arguments) if it leaves none. `raw`: compare vectors as they are, even
+        if the index has whitened ones. `search`: one of SEARCH.
         """
         stored = open_index(folder)
         records = stored.records()
         among = None if where is None else where.rows(records)
         find_model_of(stored)
         say(f"Loading the model {stored.manifest.source} and {stored.count:,} rows")
-        stored.hash_ahead()
+        stored.hash_ahead(whitened=not raw and stored.manifest.whitening is not None)
         embedder = embedder_of(stored, device)
-        from helpers.index.faiss_index import CardIndex  # its home, see there
-
-        index, hashes = CardIndex.of(stored), stored.hashes()
-        if hashes is None:
-            warn("this index has no hashes: fewer cards are recognised; build it again with build_embeddings.py")
-        if ef_search is not None:
-            index.ef_search = ef_search
-        ranker = Ranker(index, hashes, stored.vectors(), records, recognition or stored.manifest.recognition, among)
-        return cls(index, records, ranker, embedder)
-
-    @property
-    def ef_search(self) -> int:
-        """Candidates per search."""
-        return self._index.ef_search
+        ranker = open_ranker(
+            stored, records, among, ef_search=ef_search, recognition=recognition, raw=raw, search=search
+        )
+        if sure_above is not None:
+            ranker.settings = replace(ranker.settings, sure_above=sure_above)
+        if not ranker.has_hashes or (stored.manifest.parameters.whiten is None and not raw):
+            lacks = "hashes" if not ranker.has_hashes else "whitening"
+            warn(f"this index has no {lacks}: fewer cards are recognised; build it again with build_embeddings.py")
+        return cls(stored, ranker, embedder)
 
     def __len__(self) -> int:
-        return len(self._index)
+        return self.stored.count
 
     def embed(self, pictures: Sequence[Picture]) -> NDArray[np.float32]:
         """The vectors of whole pictures, as the index's were made: unit rows float32 [B, D].
 
         BrokenImage or FileNotFoundError if one is no picture.
         """
-        rows = [np.empty((0, self._index.width), np.float32)]
+        rows = [np.empty((0, self.stored.width), np.float32)]
         for start in range(0, len(pictures), MAX_BATCH):
             rows.append(self._embedder.embed([_opened(picture) for picture in pictures[start : start + MAX_BATCH]]))
         return np.concatenate(rows)
@@ -280,9 +313,9 @@ class QueryEngine:
 
     def _voted(self, voters: Sequence[Seen], k: int) -> Card:
         """The card that regions of several pictures show; most of them must have a card's shape for it to be sure."""
-        ranking = self._ranker.together([(seen.ranking, seen.vector, seen.digest) for seen in voters])
+        ranking = self.ranker.together([(seen.ranking, seen.vector, seen.digest) for seen in voters])
         card_shaped = 2 * sum(seen.region.card_shaped for seen in voters) > len(voters)
-        return Card(None, 0, self._matches(ranking, k), ranking.margin, ranking.gap, ranking.sure and card_shaped)
+        return self._card(None, 0, ranking, k, card_shaped=card_shaped)
 
     def _tried(self, picture: Picture, detect: str, without: Collection[str] = ()) -> tuple[View | None, Answer]:
         """`look`; the answer lacks only its cards, or it says why there is no view."""
@@ -309,12 +342,12 @@ class QueryEngine:
             )
         from helpers.recognise.regions import Photo  # cv2
 
-        masked = self._ranker.rows_of(without) if without else NO_ROWS
+        masked = self.ranker.rows_of(without) if without else NO_ROWS
         started = time.monotonic()
         photo = Photo(_opened(picture))
         read = time.monotonic()
         regions, hashes = photo.hashed(photo.regions() if detect != "off" else [photo.whole()])
-        bits = self._ranker.nearest_hashes(hashes, masked)
+        bits = self.ranker.nearest_hashes(hashes, masked)
         detected = time.monotonic()
         seen, embedding = self._embed_in_rounds(photo, regions, hashes, bits, masked)
         done = time.monotonic()
@@ -323,19 +356,13 @@ class QueryEngine:
 
     def card(self, seen: Seen, k: int = 5) -> Card:
         """A region as a card, with its `k` nearest faces."""
-        region, ranking = seen.region, self._ranker.together([(seen.ranking, seen.vector, seen.digest)], seen.masked)
+        region, ranking = seen.region, self.ranker.together([(seen.ranking, seen.vector, seen.digest)], seen.masked)
         quad = None if region.whole else tuple((float(x), float(y)) for x, y in region.quad)
-        sure = ranking.sure and region.card_shaped
-        return Card(quad, region.orientation, self._matches(ranking, k), ranking.margin, ranking.gap, sure)
-
-    @property
-    def candidates(self) -> int:
-        """How many rows may be the answer."""
-        return self._ranker.candidates
+        return self._card(quad, region.orientation, ranking, k, card_shaped=region.card_shaped)
 
     def knows(self, name: str) -> bool:
         """Whether a face of the index has this name."""
-        return bool(len(self._ranker.rows_of([name])))
+        return bool(len(self.ranker.rows_of([name])))
 
     def _embed_in_rounds(
         self,
@@ -350,7 +377,7 @@ class QueryEngine:
         What a sure card covers is left out. Returns the seconds spent on embedding, too.
         """
         left = most_promising_first(len(regions), bits)
-        if self._ranker.leaves_none(masked):
+        if self.ranker.leaves_none(masked):
             left = []
         seen: list[Seen] = []
         idle, embedding = 0, 0.0
@@ -359,7 +386,7 @@ class QueryEngine:
             started = time.monotonic()
             vectors = self.embed([photo.cut_out(regions[place], self._embedder.preparation.size) for place in now])
             embedding += time.monotonic() - started
-            rankings = self._ranker.rank(vectors, hashes[now], masked)
+            rankings = self.ranker.rank(vectors, hashes[now], masked)
             new = [Seen(regions[p], v, hashes[p], r, masked) for p, v, r in zip(now, vectors, rankings, strict=True)]
             seen += new
             sure = [one.region for one in new if one.sure]
@@ -367,8 +394,10 @@ class QueryEngine:
             idle = 0 if sure else idle + 1
         return seen, embedding
 
-    def _matches(self, ranking: Ranking, k: int) -> tuple[Match, ...]:
-        return matches_of(self._ranker.faces(ranking.rows[:k]), ranking.scores[:k])
+    def _card(self, quad: Quad | None, orientation: int, ranking: Ranking, k: int, *, card_shaped: bool) -> Card:
+        matches = matches_of(self.ranker.faces(ranking.rows), ranking.scores)
+        sure = ranking.sure and card_shaped
+        return Card(quad, orientation, matches[:k], by_name(matches)[:k], ranking.margin, ranking.gap, sure)
 
 
 def most_promising_first(count: int, bits: NDArray[np.int32] | None) -> list[int]:
@@ -389,6 +418,14 @@ def matches_of(faces: Sequence[CardFace], scores: NDArray[np.float32]) -> tuple[
     return tuple(
         Match(rank, float(score), face) for rank, (face, score) in enumerate(zip(faces, scores, strict=True), 1)
     )
+
+
+def by_name(matches: Sequence[Match]) -> tuple[tuple[Match, ...], ...]:
+    """The matches of each name, in the order in which the names come first."""
+    names: dict[str, list[Match]] = {}
+    for match in matches:
+        names.setdefault(match.face.name, []).append(match)
+    return tuple(map(tuple, names.values()))
 
 
 def straightened(picture: Picture, cards: Iterable[Card], height: int) -> list[Image.Image]:

@@ -1,8 +1,9 @@
 """Which cards are nearest to a cut-out, by two independent signatures, and how clear is that?
 
 The vector knows what a card looks like, whatever its corners and the light; the hash knows one picture from another
-that looks like it. Either proposes candidates, and both judge them: score = cosine - weight x share of differing bits,
-the cosine between whitened vectors. The gaps between the best name and others say how clear it is.
+that looks like it. Either proposes candidates, and both judge them: score = cosine - weight x share of differing bits;
+where the index has a whitening, the cosine between whitened vectors. The gaps between the best name and others say how
+clear it is.
 
 Where only some rows may be the answer (a filter), both signatures propose among these by exact search: a graph's walk
 would meet few of them. The other names are still those of all rows: a picture of a card that the filter leaves out must
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from helpers.cards.faces import CardFace, Records
 from helpers.embed.dhash import HASH_BITS
 from helpers.index.manifest import Recognition
-from helpers.recognise.whitening import Whitening
+from helpers.index.whitening import Whitening
 
 if TYPE_CHECKING:
     from helpers.index.faiss_index import CardIndex, HashIndex
@@ -60,27 +61,29 @@ class Ranker:
         self,
         index: CardIndex,
         hashes: NDArray[np.uint8] | None,
-        vectors: NDArray[np.float32],
         records: Records,
         settings: Recognition,
+        whitening: Whitening | None = None,
         among: NDArray[np.int64] | None = None,
+        *,
+        exact: bool = False,
     ) -> None:
-        """`vectors` float32 [N, D] and `hashes` uint8 [N, 32] (None: an index without) may be memory-mapped.
+        """`index` holds the rows as `whitening` maps them; `hashes` uint8 [N, 32] may be memory-mapped, or None.
 
-        `among`: the only rows that may be the answer, in order.
+        `among`: the only rows that may be the answer, in order. `exact`: the vectors propose by exact search.
         """
         from helpers.index.faiss_index import HashIndex, RowsAmong  # their home, see there
 
         self._index = index
         self._hashes = hashes
         self._hash_index: HashIndex | None = None if hashes is None else HashIndex(hashes)
-        self._vectors = vectors
         self._records = records
-        self._among = None if among is None else RowsAmong(among, vectors, hashes)
-        self._passes = np.ones(len(vectors), bool) if among is None else np.isin(np.arange(len(vectors)), among)
+        self._among = None if among is None else RowsAmong(among, index.rows(among), hashes)
+        self._passes = np.ones(len(index), bool) if among is None else np.isin(np.arange(len(index)), among)
         self._by_name: dict[str, list[int]] | None = None
         self.settings = settings
-        self._whitening = Whitening.fit(vectors, settings.whitening_ridge)
+        self._whitening = whitening
+        self._exact = exact
 
     def nearest_hashes(
         self, hashes: NDArray[np.uint8], masked: NDArray[np.int64] = NO_ROWS
@@ -99,7 +102,8 @@ class Ranker:
         All rows compete, those that may not be the answer, too: where the cards are does not depend on a filter.
         """
         count = CANDIDATES + len(masked)
-        _, proposed = self._index.search(vectors, count)
+        search = self._index.search_exactly if self._exact else self._index.search
+        _, proposed = search(self._mapped(vectors), count)
         if self._hash_index is not None:
             _, by_hash = self._hash_index.search(hashes, count)
             proposed = np.concatenate([proposed, by_hash], axis=1)
@@ -131,8 +135,13 @@ class Ranker:
         """The rows of a cut-out's `ranking`, and the nearest ones that may be the answer."""
         if self._among is None:
             return ranking.rows
-        nearest = self._among.search(vector[None], digest[None], CANDIDATES_AMONG + len(masked))[0]
+        nearest = self._among.search(self._mapped(vector[None]), digest[None], CANDIDATES_AMONG + len(masked))[0]
         return np.setdiff1d(np.union1d(ranking.rows, nearest), masked)
+
+    @property
+    def has_hashes(self) -> bool:
+        """Whether the index has any."""
+        return self._hashes is not None
 
     @property
     def candidates(self) -> int:
@@ -156,15 +165,14 @@ class Ranker:
         self, vector: NDArray[np.float32], digest: NDArray[np.uint8], rows: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """The scores of `rows` [C] for a unit vector float32 [D] and a hash uint8 [32], float32 [C]."""
-        theirs = self._vectors[rows]
-        ours = vector[None]
-        if self._whitening is not None:
-            theirs, ours = self._whitening(theirs), self._whitening(ours)
-        cosines = theirs @ ours[0]
+        cosines = self._index.rows(rows) @ self._mapped(vector[None])[0]
         if self._hashes is None:
             return np.asarray(cosines, np.float32)
         differing = np.unpackbits(self._hashes[rows] ^ digest, axis=1).sum(axis=1, dtype=np.float32)
         return np.asarray(cosines - np.float32(self.settings.hash_weight) * differing / HASH_BITS, np.float32)
+
+    def _mapped(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        return vectors if self._whitening is None else self._whitening(vectors)
 
     def order(
         self, rows: NDArray[np.int64], scores: NDArray[np.float32], passes: NDArray[np.bool_] | None = None

@@ -12,6 +12,7 @@ from helpers.embed.vectors import METRIC
 from helpers.recognise.query import Answer, Card, Match
 from helpers.talk import as_json_line, printable, text_of
 
+MAX_OTHERS = 6  # faces of a name in a table, besides the best
 _DIGITS = 6  # of scores: more than two machines agree on
 
 
@@ -20,12 +21,14 @@ class Searched:
     """What was searched, and how."""
 
     rows: int
-    ef_search: int
+    search: str  # "exact" or "hnsw"
+    ef_search: int  # which counts for the latter
     where: str = ""  # what the rows that could be the answer had to pass
 
     def __str__(self) -> str:
         where = f" where {self.where}" if self.where else ""
-        return f"metric {METRIC} (cosine), efSearch {self.ef_search}, {self.rows:,} rows{where}"
+        how = f"efSearch {self.ef_search}" if self.search == "hnsw" else f"{self.search} search"
+        return f"metric {METRIC} (cosine), {how}, {self.rows:,} rows{where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,10 @@ class Asked:
 
 def at_least(answer: Answer, score: float) -> Answer:
     """The answer without matches below `score`, and without the cards that have no other."""
-    cards = (dataclasses.replace(card, matches=good_enough(card.matches, score)) for card in answer.cards)
+    cards = []
+    for card in answer.cards:
+        names = tuple(filter(None, (good_enough(faces, score) for faces in card.names)))
+        cards.append(dataclasses.replace(card, matches=good_enough(card.matches, score), names=names))
     return dataclasses.replace(answer, cards=tuple(card for card in cards if card.matches))
 
 
@@ -73,6 +79,7 @@ def good_enough(matches: Sequence[Match], score: float) -> tuple[Match, ...]:
 def json_line(asked: Asked, answer: Answer, searched: Searched) -> str:
     """One object: with `cards`, or `error` if there is no answer; `left_out` are pictures that had no vote."""
     line: dict[str, Any] = {**asked.fields, "metric": METRIC, "ef_search": searched.ef_search}
+    line["search"] = searched.search
     if answer.error is None:
         line["cards"] = [_card_fields(card) for card in answer.cards]
     else:
@@ -101,7 +108,7 @@ def table(asked: Asked, answer: Answer, searched: Searched, *, briefly: bool, de
         for card in answer.cards:
             heading = _heading(asked, card)
             lines += [f"  {heading}"] if heading else []
-            lines += _match_lines(card.matches)
+            lines += _name_lines(card.names)
     return "\n".join(lines)
 
 
@@ -130,6 +137,18 @@ def _match_lines(matches: Sequence[Match]) -> list[str]:
         for match in matches
         for line in (f"  {match.rank:>3}. {match.score:7.4f}  {title(match.face)}", f"       {_link(match.face)}")
     ]
+
+
+def _name_lines(names: Sequence[Sequence[Match]]) -> list[str]:
+    """Each name with its best face, and the other faces of that name."""
+    lines = []
+    for number, (best, *others) in enumerate(names, 1):
+        lines += [f"  {number:>3}. {best.score:7.4f}  {title(best.face)}", f"       {_link(best.face)}"]
+        if others:
+            more = f" and {len(others) - MAX_OTHERS} more" if len(others) > MAX_OTHERS else ""
+            shown = [f"{printable(match.face.printing or match.face.face_id)} {match.score:.4f}" for match in others]
+            lines.append(f"       also {', '.join(shown[:MAX_OTHERS])}{more}")
+    return lines
 
 
 def _link(face: CardFace) -> str:
@@ -186,6 +205,7 @@ def _card_fields(card: Card) -> dict[str, Any]:
         "gap": card.gap and round(card.gap, _DIGITS),
         "sure": card.sure,
         "matches": _match_fields(card.matches),
+        "printings": _match_fields(card.names[0]) if card.names else [],
     }
 
 

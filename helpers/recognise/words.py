@@ -14,8 +14,20 @@ from helpers.embed.dhash import HASH_BYTES
 from helpers.embed.vectors import unit_rows
 from helpers.errors import Category, PipelineError
 from helpers.index.store import StoredIndex
-from helpers.recognise.query import Answer, Card, Folder, Match, check_weights, find_model_of, matches_of, open_index
-from helpers.recognise.ranking import Ranker
+from helpers.recognise.query import (
+    SEARCH,
+    Answer,
+    Card,
+    Folder,
+    Match,
+    by_name,
+    check_weights,
+    find_model_of,
+    how_searched,
+    matches_of,
+    open_index,
+    open_ranker,
+)
 from helpers.recognise.where import Where
 
 MIN_NORM = 1e-3  # of a weighted sum of unit vectors: a shorter one is rounding errors
@@ -29,10 +41,11 @@ def search_text(
     ef_search: int | None = None,
     device: str = "auto",
     where: Where | None = None,
+    search: str = SEARCH[0],
 ) -> Answer:
     """Find the `k` faces nearest to the sum of the texts' unit vectors, each times its weight, which may be negative.
 
-    With `where`, of the rows that pass, by exact search.
+    With `where`, of the rows that pass, by exact search. `search`: one of `query.SEARCH`.
 
     The scores are plain cosines: whitening is fitted to pictures, and texts lie apart from those. So margin, gap and
     sure are None. PipelineError: Invalid Arguments if the weights are no numbers or the sum is nothing, Configuration
@@ -44,13 +57,18 @@ def search_text(
     records = stored.records()
     among = None if where is None else where.rows(records)
     vector = unit_rows(_text_vector(stored, texts, device)[None])
-    scores, rows = _nearest(stored, vector, k, ef_search, among)
+    scores, rows = _nearest(stored, vector, k, ef_search, among, search)
     matches = matches_of([records[row] for row in rows.tolist()], scores)
-    return Answer("", (Card(None, 0, matches, None, None, None),))
+    return Answer("", (Card(None, 0, matches, by_name(matches), None, None, None),))
 
 
 def _nearest(
-    stored: StoredIndex, vector: NDArray[np.float32], k: int, ef_search: int | None, among: NDArray[np.int64] | None
+    stored: StoredIndex,
+    vector: NDArray[np.float32],
+    k: int,
+    ef_search: int | None,
+    among: NDArray[np.int64] | None,
+    search: str,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The cosines and numbers of the rows nearest to a unit row float32 [1, D]; `among`: of these alone, exactly."""
     from helpers.index.faiss_index import CardIndex, exact_search  # their home, see there
@@ -59,9 +77,8 @@ def _nearest(
         scores, rows = exact_search(vector, np.ascontiguousarray(stored.vectors()[among]), min(k, len(among)))
         return scores[0], among[rows[0]]
     index = CardIndex.of(stored)
-    if ef_search is not None:
-        index.ef_search = ef_search
-    scores, rows = index.search(vector, k)
+    how, index.ef_search = how_searched(stored, search, ef_search, whitened=False)
+    scores, rows = (index.search_exactly if how == "exact" else index.search)(vector, k)
     return scores[0][rows[0] >= 0], rows[0][rows[0] >= 0]
 
 
@@ -104,10 +121,8 @@ def find_name(
     if among is not None and np.isin(rows, among).any():
         rows = np.intersect1d(rows, among)
 
-    from helpers.index.faiss_index import CardIndex  # its home, see there
-
     hashes, vectors = stored.hashes(), stored.vectors()
-    ranker = Ranker(CardIndex.of(stored), hashes, vectors, records, stored.manifest.recognition, among)
+    ranker = open_ranker(stored, records, among)
     own_hashes = np.zeros((len(rows), HASH_BYTES), np.uint8) if hashes is None else hashes[rows]
     same = np.union1d(rows, ranker.rows_of(names))
     rankings = ranker.answer(vectors[rows], own_hashes, same)
