@@ -72,7 +72,7 @@ def test_the_covariance_of_whitened_rows_is_the_identity_up_to_the_ridge(ridge: 
     assert whitening is not None
     mapped = (rows - whitening.mean) @ whitening.axes  # before they are brought to norm 1
     covariance = np.cov(mapped.T, bias=True)
-    spread = np.linalg.eigvalsh(np.cov(rows.T.astype(np.float64), bias=True))
+    spread = np.linalg.eigvalsh(np.cov(rows.T.astype(np.float64), bias=True))[::-1]
     assert np.allclose(covariance, np.diag(spread / (spread + ridge * spread.mean())), atol=2e-3)
     assert np.allclose(mapped.mean(axis=0), 0, atol=1e-3)
 

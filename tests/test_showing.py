@@ -14,7 +14,7 @@ SEARCHED = Searched(1050, "hnsw", 64)
 MANY = Answer("a.jpg", tuple(card(sure=i % 3 > 0) for i in range(40)))
 
 
-def card_of(quad: Quad | None, orientation: int, matches: tuple[Match, ...], *clear: Any) -> Card:
+def card_of(quad: "Quad | None", orientation: int, matches: tuple[Match, ...], *clear: Any) -> Card:
     return Card(quad, orientation, matches, by_name(matches), *clear)
 
 

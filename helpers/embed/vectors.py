@@ -1,5 +1,6 @@
 """The unit-row contract of embeddings, and their int8 form for the browser: both directions side by side."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from helpers.errors import Category, PipelineError
 METRIC = "inner_product"  # of unit rows: the cosine
 NORM_TOLERANCE = 1e-5
 SCALE_FACTOR = 127
+WHITENED_SPREADS = 4  # standard deviations of a whitened value that int8 can hold
 BROWSER_FORMAT_VERSION = "1.0"
 
 # The part of meta.json that says how embeddings.i8bin was made.
@@ -48,13 +50,21 @@ def off_unit_rows(rows: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.concatenate(off)
 
 
-def quantize(rows: NDArray[np.float32]) -> NDArray[np.int8]:
-    """Unit rows float32 [N, D] -> int8 [N, D] in -127..127: round(x * 127), to the nearest, ties to even.
+def quantize(rows: NDArray[np.float32], scale: float = SCALE_FACTOR) -> NDArray[np.int8]:
+    """Unit rows float32 [N, D] -> int8 [N, D] in -127..127: round(x * scale), to the nearest, ties to even.
 
     Truncation toward zero instead would shrink every dot product to about 0.93 of itself.
     """
-    codes: NDArray[np.int8] = np.rint(np.clip(rows, -1, 1) * np.float32(SCALE_FACTOR)).astype(np.int8)
+    codes: NDArray[np.int8] = np.rint(np.clip(rows * np.float32(scale), -SCALE_FACTOR, SCALE_FACTOR)).astype(np.int8)
     return codes
+
+
+def whitened_scale(dimensions: int) -> float:
+    """The scale of whitened rows of so many dimensions that loses least, see docs/choices.md.
+
+    Their values spread by 1 / sqrt(K): 4 times that becomes 127, the few beyond are cut off.
+    """
+    return round(SCALE_FACTOR * math.sqrt(dimensions) / WHITENED_SPREADS, 4)
 
 
 def dequantize(codes: NDArray[np.int8]) -> NDArray[np.float32]:

@@ -1,24 +1,28 @@
 """Stage 3, vectors, hashes + metadata -> the browser's files, format 1.0.
 
 `embeddings.i8bin` is int8 [N, D], row-major, without a header; `meta.json` has its shape, how it was quantised, and the
-N records. The quantisation itself is in `vectors`. `dhash.u8bin` is uint8 [N, 32] in the same way; where meta.json does
-not name it, there is none.
+N records. The quantisation itself is in `vectors`. `dhash.u8bin` is uint8 [N, 32] in the same way, and
+`embeddings_whitened.i8bin` int8 [N, K], the whitened rows, for vectors that `whitening.f32bin` maps.
+Files that meta.json does not name are not there.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from helpers.artifacts import IndexFolder
 from helpers.atomic_io import atomic_set, disk_errors_named
 from helpers.cards.faces import Records
 from helpers.embed.dhash import DHASH
 from helpers.embed.preprocess import BACKGROUND, INTERPOLATION
-from helpers.embed.vectors import BROWSER_FORMAT_VERSION, QUANTIZATION, check_unit_rows, quantize
+from helpers.embed.vectors import BROWSER_FORMAT_VERSION, QUANTIZATION, check_unit_rows, quantize, whitened_scale
 from helpers.errors import BAD_JSON
 from helpers.index.manifest import Manifest
 from helpers.index.store import StoredIndex
+from helpers.index.whitening import Whitening
 from helpers.talk import human_bytes, warn
 
 _MAX_HEADER = 1_000_000  # bytes of meta.json before the records
@@ -29,7 +33,7 @@ def write_browser_files(stored: StoredIndex, target: IndexFolder) -> str:
 
     Raises PipelineError if the index's files disagree with each other.
     """
-    rows, hashes, records = stored.vectors(), stored.hashes(), stored.records()
+    rows, hashes, records, whitening = stored.vectors(), stored.hashes(), stored.records(), stored.whitening()
     check_unit_rows(rows, str(stored.folder.column("embeddings")))
     with atomic_set(target.root, marker=target.browser_metadata.name) as staging:
         staged = IndexFolder(staging)
@@ -38,13 +42,29 @@ def write_browser_files(stored: StoredIndex, target: IndexFolder) -> str:
                 file.write(quantize(rows[start : start + 65536]).tobytes())
         if hashes is not None:
             hashes.tofile(staged.browser_hashes)
+        if whitening is not None:
+            _write_whitened(rows, whitening, staged)
         with open(staged.browser_metadata, "wb") as file:
-            file.writelines(_metadata_json(stored, records, hashed=hashes is not None))
-    if hashes is None:  # those of an earlier export belong to nothing now
-        with disk_errors_named(target.browser_hashes):
-            target.browser_hashes.unlink(missing_ok=True)
-    size = f"{human_bytes(rows.size)} of vectors, {human_bytes(target.browser_metadata.stat().st_size)} of metadata"
+            file.writelines(_metadata_json(stored, records, whitening, hashed=hashes is not None))
+    gone = [target.browser_hashes] if hashes is None else []
+    gone += [target.browser_whitened, target.browser_whitening] if whitening is None else []
+    for path in gone:  # those of an earlier export belong to nothing now
+        with disk_errors_named(path):
+            path.unlink(missing_ok=True)
+    whitened = f" (whitened: {human_bytes(len(rows) * whitening.dimensions)})" if whitening else ""
+    metadata = human_bytes(target.browser_metadata.stat().st_size)
+    size = f"{human_bytes(rows.size)} of vectors{whitened}, {metadata} of metadata"
     return f"{len(rows):,} faces of width {rows.shape[1]}: {size}, written to {target.root}"
+
+
+def _write_whitened(rows: NDArray[np.float32], whitening: Whitening, staged: IndexFolder) -> None:
+    with open(staged.browser_whitened, "wb") as file:
+        for start in range(0, len(rows), 65536):
+            whitened = whitening(rows[start : start + 65536])
+            file.write(quantize(whitened, whitened_scale(whitening.dimensions)).tobytes())
+    with open(staged.browser_whitening, "wb") as file:
+        for part in (whitening.mean, whitening.axes):
+            file.write(part.astype("<f4").tobytes())
 
 
 def warn_of_old_export(folder: IndexFolder) -> None:
@@ -61,7 +81,9 @@ def warn_of_old_export(folder: IndexFolder) -> None:
         warn(f"the browser files in {folder.root} are of an earlier build: run export_for_browser.py to renew them")
 
 
-def _metadata_json(stored: StoredIndex, records: Records, *, hashed: bool) -> Iterator[bytes]:
+def _metadata_json(
+    stored: StoredIndex, records: Records, whitening: Whitening | None, *, hashed: bool
+) -> Iterator[bytes]:
     """The pieces of meta.json: the records are streamed, never all in memory."""
     manifest = stored.manifest
     header: dict[str, Any] = {
@@ -75,10 +97,32 @@ def _metadata_json(stored: StoredIndex, records: Records, *, hashed: bool) -> It
     }
     if hashed:
         header["dhash"] = {"file": stored.folder.browser_hashes.name, **DHASH}
+    if whitening is not None:
+        header["whitening"] = _whitening(stored, whitening)
     yield msgspec.json.encode(header)[:-1] + b',"records":[\n'
     for row, face in enumerate(records):
         yield (b",\n" if row else b"") + face.to_json()
     yield b"\n]}\n"
+
+
+def _whitening(stored: StoredIndex, whitening: Whitening) -> dict[str, Any]:
+    """Where the whitened rows and their map are, and how they are read."""
+    return {
+        "vectors": {
+            "file": stored.folder.browser_whitened.name,
+            "dtype": "int8",
+            "shape": [stored.count, whitening.dimensions],
+            "scale_factor": whitened_scale(whitening.dimensions),
+            "note": "divide by scale_factor, do not normalise again; the dot product is the cosine, "
+            "about, as the largest values are cut off",
+        },
+        "transform": {
+            "file": stored.folder.browser_whitening.name,
+            "dtype": "float32, little-endian",
+            "layout": f"mean [{len(whitening.mean)}], axes [{len(whitening.mean)}, {whitening.dimensions}] row-major",
+            "note": "whitened = (vector - mean) x axes, brought to norm 1; `recognition` is for whitened vectors",
+        },
+    }
 
 
 def _model(manifest: Manifest) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class Whitening:
     @property
     def dimensions(self) -> int:
         """K."""
-        return self.axes.shape[1]
+        return int(self.axes.shape[1])
 
 
 def _weights(centred: NDArray[np.float64]) -> NDArray[np.float64]:
