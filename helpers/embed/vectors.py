@@ -1,6 +1,5 @@
 """The unit-row contract of embeddings, and their int8 form for the browser: both directions side by side."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from helpers.errors import Category, PipelineError
 METRIC = "inner_product"  # of unit rows: the cosine
 NORM_TOLERANCE = 1e-5
 SCALE_FACTOR = 127
-WHITENED_SPREADS = 4  # standard deviations of a whitened value that int8 can hold
 BROWSER_FORMAT_VERSION = "1.0"
 
 # The part of meta.json that says how embeddings.i8bin was made.
@@ -59,12 +57,16 @@ def quantize(rows: NDArray[np.float32], scale: float = SCALE_FACTOR) -> NDArray[
     return codes
 
 
-def whitened_scale(dimensions: int) -> float:
-    """The scale of whitened rows of so many dimensions that loses least, see docs/choices.md.
+def best_scale(rows: NDArray[np.float32]) -> float:
+    """The scale with which `quantize` loses least of float32 [B, D]: by the squared error, values cut off included."""
+    spread = float(np.sqrt(np.square(rows, dtype=np.float64).mean()))
+    limits = [*(spreads * spread for spreads in (3, 4, 5, 6, 8)), float(np.abs(rows).max())]
+    scales = [SCALE_FACTOR / limit for limit in limits]
 
-    Their values spread by 1 / sqrt(K): 4 times that becomes 127, the few beyond are cut off.
-    """
-    return round(SCALE_FACTOR * math.sqrt(dimensions) / WHITENED_SPREADS, 4)
+    def lost(scale: float) -> float:
+        return float(np.square(quantize(rows, scale) / np.float32(scale) - rows).mean())
+
+    return round(min(scales, key=lost), 4)
 
 
 def dequantize(codes: NDArray[np.int8]) -> NDArray[np.float32]:
