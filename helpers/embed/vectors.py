@@ -10,6 +10,7 @@ from helpers.errors import Category, PipelineError
 METRIC = "inner_product"  # of unit rows: the cosine
 NORM_TOLERANCE = 1e-5
 SCALE_FACTOR = 127
+_SPREADS = (3, 4, 5, 6, 7, 8)  # standard deviations of a value that int8 may hold
 BROWSER_FORMAT_VERSION = "1.0"
 
 # The part of meta.json that says how embeddings.i8bin was made.
@@ -58,15 +59,23 @@ def quantize(rows: NDArray[np.float32], scale: float = SCALE_FACTOR) -> NDArray[
 
 
 def best_scale(rows: NDArray[np.float32]) -> float:
-    """The scale with which `quantize` loses least of float32 [B, D]: by the squared error, values cut off included."""
+    """The scale with which `quantize` loses least of unit rows float32 [B, D], B >= 1.
+
+    What counts is the error of a row's cosines with itself and its nearest: a small scale rounds them, a large one cuts
+    off the largest values.
+    """
     spread = float(np.sqrt(np.square(rows, dtype=np.float64).mean()))
-    limits = [*(spreads * spread for spreads in (3, 4, 5, 6, 8)), float(np.abs(rows).max())]
-    scales = [SCALE_FACTOR / limit for limit in limits]
+    largest = float(np.abs(rows).max())
+    limits = [*(spreads * spread for spreads in _SPREADS if spreads * spread < largest), largest]
+    exact = rows @ rows.T
+    nearest = np.argsort(-exact, axis=1)[:, :2]
 
     def lost(scale: float) -> float:
-        return float(np.square(quantize(rows, scale) / np.float32(scale) - rows).mean())
+        off = rows @ (quantize(rows, scale) / np.float32(scale)).T - exact
+        return float(np.square(np.take_along_axis(off, nearest, axis=1)).mean())
 
-    return round(min(scales, key=lost), 4)
+    least: float = min((SCALE_FACTOR / limit for limit in limits), key=lost)
+    return round(least, 4)
 
 
 def dequantize(codes: NDArray[np.int8]) -> NDArray[np.float32]:

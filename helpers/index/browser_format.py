@@ -25,7 +25,7 @@ from helpers.index.store import StoredIndex
 from helpers.index.whitening import Whitening
 from helpers.talk import human_bytes, warn
 
-_SAMPLE = 10_000  # whitened rows that their scale is chosen for
+_SAMPLE = 1000  # whitened rows that their scale is chosen for
 _MAX_HEADER = 1_000_000  # bytes of meta.json before the records
 
 
