@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from helpers.cards.faces import Records
 from helpers.evaluate.metrics import Groups, rank_among
 from helpers.evaluate.queries import Asked
 from helpers.recognise.ranking import Ranker, Ranking
@@ -20,6 +21,15 @@ class Catalogue:
     keys: Sequence[str]  # [N], the names
     names: Groups
     illustrations: Groups  # a row without an illustration_id counts as its name
+
+    @classmethod
+    def of(cls, records: Records) -> Catalogue:
+        """Read all metadata."""
+        keys, arts = [], []
+        for face in records:
+            keys.append(face.name)
+            arts.append(face.illustration_id or face.name)
+        return cls(keys, Groups.by(keys), Groups.by(arts))
 
     def cards(self, asked: Asked) -> list[str]:
         """The name of each query's card."""
@@ -54,7 +64,7 @@ def answers(ranker: Ranker, asked: Asked, catalogue: Catalogue) -> Answers:
 
 
 def of_strangers(ranker: Ranker, asked: Asked, catalogue: Catalogue) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """margin + gap [Q], and whether that is sure [Q], with all rows of each query's card masked."""
+    """Give margin + gap [Q], and whether that is sure [Q], with all rows of each query's card masked."""
     clear, sure = np.full(len(asked), -np.inf), np.zeros(len(asked), bool)
     for place, row in enumerate(asked.row.tolist()):
         one = slice(place, place + 1)
@@ -67,7 +77,5 @@ def of_strangers(ranker: Ranker, asked: Asked, catalogue: Catalogue) -> tuple[ND
 
 
 def clearness(ranking: Ranking) -> float:
-    """margin + gap; -inf if there is no other name."""
+    """Give margin + gap; -inf if there is no other name."""
     return -np.inf if ranking.margin is None or ranking.gap is None else ranking.margin + ranking.gap
-
-

@@ -1,7 +1,7 @@
 """Pictures of the index's own cards, damaged and embedded: what an evaluation asks.
 
-In each round some rows are asked, under every condition. What a round asks depends on the seed, the round, the condition
-and the row alone, so a picture can be made again. Loader threads make them while the model runs.
+In each round some rows are asked, under every condition. A picture depends on the seed, the round, the condition and
+the row alone, so it can be made again. Loader threads make them while the model runs.
 """
 
 from __future__ import annotations
@@ -134,9 +134,10 @@ class Source:
         return Asked.joined(parts)
 
     def _encode(self, batch: list[_Ready]) -> Asked:
-        row, condition, round, pixels, dhashes, phashes = zip(*batch, strict=True)
-        numbers = (np.array(each, np.int64) for each in (row, condition, round))
-        return Asked(*numbers, self.embedder.encode(pixels), np.stack(dhashes), np.stack(phashes))
+        row, condition, round = (np.array([one[place] for one in batch], np.int64) for place in range(3))
+        vectors = self.embedder.encode([one.pixels for one in batch])
+        dhashes, phashes = np.stack([one.dhash for one in batch]), np.stack([one.phash for one in batch])
+        return Asked(row, condition, round, vectors, dhashes, phashes)
 
     def _ready(self, cards: slice) -> Generator[_Ready, None, None]:
         workers = self.workers.loaders
