@@ -95,9 +95,9 @@ def _queries(searched: Searched, asked: Asked) -> _Queries:
 
 def _at(index: CardIndex, ef_search: int, queries: _Queries) -> AtEfSearch:
     index.ef_search = ef_search
-    hits = _hits(*index.search(queries.vectors, queries.nearest.shape[1]), queries)
-    one = _hits(*index.search(queries.vectors, 1), queries)
-    return AtEfSearch(ef_search, _share(one), _share(hits), *_latency(index.search, queries.vectors))
+    scores, found = index.search(queries.vectors, queries.nearest.shape[1])
+    first, all_of_them = _hits(scores[:, :1], found[:, :1], queries), _hits(scores, found, queries)
+    return AtEfSearch(ef_search, _share(first), _share(all_of_them), *_latency(index.search, queries.vectors))
 
 
 def _hits(scores: NDArray[np.float32], found: NDArray[np.int64], queries: _Queries) -> NDArray[np.bool_]:
