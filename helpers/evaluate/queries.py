@@ -6,6 +6,7 @@ the row alone, so it can be made again. Loader threads make them while the model
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, suppress
@@ -140,8 +141,19 @@ class Source:
         return Asked(row, condition, round, vectors, dhashes, phashes)
 
     def _ready(self, cards: slice) -> Generator[_Ready, None, None]:
-        workers = self.workers.loaders
-        with closing(in_order(self._prepared, self._jobs(cards), workers=workers, ahead=workers + 1)) as coming:
+        stopped = threading.Event()  # so that Ctrl-C need not wait for all pictures of a card
+
+        def prepared(job: tuple[int, int]) -> list[_Ready]:
+            return self._prepared(*job, stopped)
+
+        coming = in_order(
+            prepared,
+            self._jobs(cards),
+            workers=self.workers.loaders,
+            ahead=self.workers.loaders + 1,
+            give_up=stopped.set,
+        )
+        with closing(coming):
             for _, future in coming:
                 with suppress(FileNotFoundError, BrokenImage):
                     yield from future.result()
@@ -152,11 +164,12 @@ class Source:
         for rows in zip(*rounds, strict=True):
             yield from enumerate(rows)
 
-    def _prepared(self, job: tuple[int, int]) -> list[_Ready]:
-        round, row = job
+    def _prepared(self, round: int, row: int, stopped: threading.Event) -> list[_Ready]:
         card = picture_of(self.records[row], self.cache)
         ready = []
         for number, condition in enumerate(CONDITIONS):
+            if stopped.is_set():
+                break
             seen = render(card, condition, self.seed, round, row)
             ready.append(_Ready(row, number, round, self.embedder.prepare(seen), dhash(seen), phash(seen)))
         return ready
