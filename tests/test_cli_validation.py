@@ -168,6 +168,14 @@ BAD_VALUES = {
         "--json": [""],
         "--device": ["gpu"],
     },
+    "scripts/evaluate_index.py": {
+        "--index": [""],
+        "--cache": [""],
+        "--minutes": ["0", "x", "nan"],
+        "--seed": ["-1", "0.5"],
+        "--device": ["gpu"],
+        "--out": [""],
+    },
     "scripts/make_offline_model.py": {"--out": [""]},
     "scripts/tune_model.py": SHARED
     | {flag: BUILD[flag] for flag in ("--out", "--model", "--pretrained", "--device", "--loaders")}
