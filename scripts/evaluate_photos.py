@@ -17,9 +17,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import _path  # noqa: F401  # must come before helpers
-from _asking import Asked, Asker, Points, names_of
-from _labelled import Labelled, read_photos
-from _scores import report
 from drawn.page import Shown, page
 from msgspec.structs import replace
 
@@ -28,6 +25,9 @@ from helpers.atomic_io import atomic_write_bytes, atomic_write_json, require_rep
 from helpers.cli_validation import Parser, number, numbers, one_of, path
 from helpers.ending import run
 from helpers.errors import ExitCode
+from helpers.evaluate.asking import Asked, Asker, Points, names_of
+from helpers.evaluate.labelled import Labelled, read_photos
+from helpers.evaluate.photographs import report
 from helpers.index.manifest import Manifest, Recognition
 from helpers.index.store import StoredIndex
 from helpers.options import add_device_option

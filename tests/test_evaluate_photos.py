@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from _labelled import TURNED, read_photos, turned, with_corner_error
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from helpers.cards.image_cache import ImageCache
 from helpers.errors import PipelineError
+from helpers.evaluate.labelled import TURNED, read_photos, turned, with_corner_error
 from helpers.recognise.camera import scene
 from tests.conftest import Built, run_script, run_well
 

@@ -6,8 +6,9 @@ from itertools import groupby
 from statistics import median
 
 import numpy as np
-from _asking import FIRST, STRANGERS, WHOLE, Asked, Named, Scored
 
+from helpers.evaluate.asking import FIRST, STRANGERS, WHOLE, Asked, Named, Scored
+from helpers.evaluate.tables import aligned
 from helpers.recognise.evaluation import FOLDS, FOUND, LOST, MAX_STRANGERS, Share, held_out
 
 MASKED = "known cards, masked"
@@ -141,9 +142,3 @@ def _share(pairs: Iterable[tuple[Asked, bool]]) -> Share:
 
 def _without(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> list[list[str]]:
     return [[cell for column, cell in enumerate(row) if column not in columns] for row in rows]
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """The rows in columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

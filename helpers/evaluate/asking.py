@@ -10,11 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from _labelled import TURNED, Label, Labelled, Quad, turned, with_corner_error
 from PIL import Image
 
 from helpers.embed.preprocess import as_seen
 from helpers.errors import Category, PipelineError
+from helpers.evaluate.labelled import TURNED, Label, Labelled, Quad, turned, with_corner_error
 from helpers.recognise.evaluation import lost_at, served
 from helpers.recognise.query import QueryEngine, Seen, View
 from helpers.validation import BrokenImage, read_photo
