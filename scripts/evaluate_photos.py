@@ -13,7 +13,7 @@ is then measured on. Intervals are 95 %, by photograph.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import _path  # noqa: F401  # must come before helpers
@@ -25,14 +25,15 @@ from helpers.atomic_io import atomic_write_bytes, atomic_write_json, require_rep
 from helpers.cli_validation import Parser, number, numbers, one_of, path
 from helpers.ending import run
 from helpers.errors import ExitCode
-from helpers.evaluate.asking import Asked, Asker, Points, names_of
-from helpers.evaluate.labelled import Labelled, read_photos
-from helpers.evaluate.photographs import report
+from helpers.evaluate.asking import Asked, Points, names_of
+from helpers.evaluate.labelled import read_photos
+from helpers.evaluate.photograph_tables import report
+from helpers.evaluate.photographs import Options, measure
 from helpers.index.manifest import Manifest, Recognition
 from helpers.index.store import StoredIndex
 from helpers.options import add_device_option
 from helpers.recognise.query import QueryEngine
-from helpers.talk import Progress, text_of
+from helpers.talk import text_of
 
 TURNS = {"0": (0,), "90": (90,), "180": (180,), "270": (270,), "all": (0, 90, 180, 270)}
 
@@ -87,9 +88,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.hash_weight is not None:
         settings = replace(settings, hash_weight=args.hash_weight)
     engine = QueryEngine.load(args.index, device=args.device, recognition=settings)
-    asker = Asker(engine, min_visible=args.min_visible, strangers=args.strangers)
-    asked = ask(asker, photos, args)
-    print(f"{conditions(manifest, settings, args)}\n\n{report(asked)}")
+    options = Options(
+        turns=TURNS[args.turn],
+        crops=args.crops,
+        corner_error=args.corner_error,
+        seeds=args.seeds,
+        strangers=args.strangers,
+        min_visible=args.min_visible,
+    )
+    found = measure(engine, photos, options)
+    asked = found.answers
+    print(f"{conditions(manifest, settings, args)}\n\n{report(found)}")
     if args.json:
         atomic_write_json(args.json, asked)
     if args.html:
@@ -102,24 +111,6 @@ def require_writable(flag: str, file: Path | None) -> None:
     if file is not None:
         writable_folder(file.parent, flag)
         require_replaceable(file, f"the {flag} file", f"pass a file, new or existing: {flag} FILE")
-
-
-def ask(asker: Asker, photos: Sequence[Labelled], args: EvaluateArgs) -> list[Asked]:
-    """Every photograph each way that was asked for."""
-    asked = []
-    with Progress("Asking", len(photos), "photographs") as progress:
-        for photo in photos:
-            asked += [asker.whole(photo, turn) for turn in TURNS[args.turn]]
-            if args.crops:
-                asked += _cut_outs(asker, photo, args)
-            progress.advance()
-    return asked
-
-
-def _cut_outs(asker: Asker, photo: Labelled, args: EvaluateArgs) -> Iterator[Asked]:
-    for percent in args.corner_error:
-        for seed in range(args.seeds if percent else 1):
-            yield from asker.cut_outs(photo, percent, seed)
 
 
 def conditions(manifest: Manifest, settings: Recognition, args: EvaluateArgs) -> str:
