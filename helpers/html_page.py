@@ -55,7 +55,8 @@ def as_address(picture: Image.Image, side: int, quality: int = 85) -> str:
 def polygon(points: Iterable[tuple[float, float]], kind: str = "") -> str:
     """An outline in a picture's SVG; `kind` is its class."""
     corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polygon points="{corners}"{kind and f" class={chr(34)}{kind}{chr(34)}"}/>'
+    named = f' class="{kind}"' if kind else ""
+    return f'<polygon points="{corners}"{named}/>'
 
 
 def drawn_on(address: str, size: tuple[int, int], shapes: str, alt: str, width: int) -> str:

@@ -102,10 +102,15 @@ class Photographs(msgspec.Struct, frozen=True, kw_only=True):
 
 def measure(engine: QueryEngine, photos: Sequence[Labelled], options: Options) -> Photographs:
     """Ask an index about each of `photos` in every way of `options`; PipelineError if one can't be read."""
-    asked = _ask(Asker(engine, min_visible=options.min_visible, strangers=options.strangers), photos, options)
+    asker = Asker(engine, min_visible=options.min_visible, strangers=options.strangers)
+    return found_in(_ask(asker, photos, options), len(engine), options)
+
+
+def found_in(asked: Sequence[Asked], rows: int, options: Options) -> Photographs:
+    """What the answers of an index of `rows` show."""
     ways = sorted(asked, key=lambda one: (one.way != WHOLE, one.way))
     found = tuple(_of_way(way, list(some)) for way, some in groupby(ways, lambda one: one.way))
-    return Photographs(rows=len(engine), options=options, ways=found, answers=tuple(asked))
+    return Photographs(rows=rows, options=options, ways=found, answers=tuple(asked))
 
 
 def _ask(asker: Asker, photos: Sequence[Labelled], options: Options) -> list[Asked]:
