@@ -35,9 +35,7 @@ from helpers.recognise.evaluation import Share, wilson
 ROWS, EACH = 1050, 200
 HOSTILE = "<script>alert('Fire & Ice')</script>"
 QUAD = ((20.0, 20.0), (220.0, 20.0), (220.0, 300.0), (20.0, 300.0))
-CONDITIONS = [
-    Condition(kind, amount, made.unit) for kind, made in DISTORTIONS.items() for amount in made.amounts
-]
+CONDITIONS = [Condition(kind, amount, made.unit) for kind, made in DISTORTIONS.items() for amount in made.amounts]
 
 
 def share(of_all: float, total: int = EACH) -> Share:
@@ -87,7 +85,7 @@ def _conditions() -> Conditions:
         model="cards",
         whitened=None,
         hashes=True,
-        recognition=Recognition(),
+        recognition=Recognition(hash_weight=1.5, sure_above=0.6, conditions="made up"),
         search="exact search",
         seed=1,
         rounds=5,
@@ -133,9 +131,13 @@ def _camera() -> Camera:
 def _strangers() -> Strangers:
     rng = np.random.default_rng(2)
     at = tuple(StrangersAt(one, share(0.95), share(0.01), share(0.94), share(0.015)) for one in CONDITIONS[:4])
-    samples = (rng.normal(mean, spread, count) for mean, spread, count in ((1, 0.2, 400), (0.2, 0.1, 30), (0.15, 0.1, 400)))
+    samples = (
+        rng.normal(mean, spread, count) for mean, spread, count in ((1, 0.2, 400), (0.2, 0.1, 30), (0.15, 0.1, 400))
+    )
     right, wrong, stranger = (tuple(np.abs(some).tolist()) for some in samples)
-    overall = StrangersAt(Condition("all", 0, ""), share(0.95, 800), share(0.01, 800), share(0.94, 800), share(0.02, 800))
+    overall = StrangersAt(
+        Condition("all", 0, ""), share(0.95, 800), share(0.01, 800), share(0.94, 800), share(0.02, 800)
+    )
     return Strangers(
         *(ROWS, 0.6, at, overall, 0.02, (0.51, 0.52, 0.5, 0.53, 0.51), 0.515), Samples(right, wrong, stranger)
     )
@@ -171,6 +173,19 @@ def _photographs(photo: str) -> Photographs:
 
 def _misses() -> tuple[Miss, ...]:
     return tuple(
-        Miss(CONDITIONS[number], 0, number, HOSTILE, 2 if number else None, 0.4, number + 1, "Ox", 0.5, 0.1, 0.2, not number)
+        Miss(
+            CONDITIONS[number],
+            0,
+            number,
+            HOSTILE,
+            2 if number else None,
+            0.4,
+            number + 1,
+            "Ox",
+            0.5,
+            0.1,
+            0.2,
+            not number,
+        )
         for number in range(5)
     )

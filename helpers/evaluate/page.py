@@ -31,10 +31,9 @@ h2 { border-top: 1px solid var(--line); padding-top: 1.2rem; margin-top: 2.2rem;
 h3 { font-size: 1rem; overflow-wrap: anywhere; }
 figure { margin: 1rem 0; } figcaption, .note { color: var(--soft); font-size: .88rem; max-width: 62rem; }
 figure > svg, .panels svg { display: block; max-width: 100%; height: auto; }
-.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); gap: .6rem; }
-.scroll { overflow-x: auto; margin: .8rem 0; }
+.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: .6rem; }
+.scroll { overflow-x: auto; margin-bottom: .4rem; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-caption { caption-side: bottom; text-align: left; color: var(--soft); padding-top: .4rem; }
 th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td { white-space: nowrap; }
 .misses { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1.4rem; }
@@ -207,8 +206,8 @@ def _strangers(found: Strangers) -> Iterator[str]:
     chosen = ", ".join(f"{value:.3f}" for value in found.thresholds)
     columns = ("damage", "known: right and sure", "strangers: sure", "known, held out", "strangers, held out")
     rows = [
-        (str(one.condition), one.known, one.strangers, one.known_held_out, one.strangers_held_out)
-        for one in (overall, *found.at)
+        (damage, one.known, one.strangers, one.known_held_out, one.strangers_held_out)
+        for damage, one in (("all", overall), *((str(one.condition), one) for one in found.at))
     ]
     note = (
         f"{_of(found.rows).capitalize()}, sure from margin + gap {found.sure_above:g}. Held out: by thresholds that at "
@@ -245,7 +244,8 @@ def _search(found: Search) -> Iterator[str]:
     yield "<h2>Search</h2>"
     yield _figure(
         plots.search(found),
-        f"How many of the true ten nearest rows HNSW finds, and how long a query takes, by efSearch; the diamond is "
+        "How many of the true ten nearest rows HNSW finds, and how long a query takes, by efSearch (bold: the index's "
+        "own); the diamond is "
         f"exact search, by comparison with every row. {found.queries:,} queries ({escaped(found.made_of)}) "
         f"{_of(found.rows)} of {found.width} dimensions. Bars are 95 % intervals. This says nothing "
         "about whether the nearest is the right card.",
@@ -409,10 +409,8 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[object]], note: str) 
     """A table that scrolls by itself where it is wider than the page; `note` is HTML."""
     heads = "".join(f'<th scope="col">{escaped(column)}</th>' for column in columns)
     lines = "".join(f"<tr>{_line(row)}</tr>" for row in rows)
-    return (
-        f'<div class="scroll"><table><caption>{note}</caption><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{lines}</tbody></table></div>"
-    )
+    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>"
+    return _figure(f'<div class="scroll">{table}</div>', note)
 
 
 def _line(row: Sequence[object]) -> str:

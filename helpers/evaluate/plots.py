@@ -78,15 +78,14 @@ def search(found: Search) -> str:
     """Recall@10 against latency, each point an efSearch; exact search is marked."""
     told = [f"efSearch {at.ef_search}: {_percent(at.recall_at_10):.2f} % in {at.ms:.2f} ms" for at in found.at]
     alt = f"Recall at 10 against latency. {'; '.join(told)}; exact search: 100 % in {found.exact.ms:.2f} ms"
-    with _plot(560, 320, alt) as (axes, drawn):
+    with _plot(480, 300, alt) as (axes, drawn):
         times = [at.ms for at in found.at]
         axes.plot(times, [_percent(at.recall_at_10) for at in found.at], color=_BLUE, linewidth=1)
         _with_intervals(axes, times, [at.recall_at_10 for at in found.at], _BLUE)
         for at in found.at:
             own = at.ef_search == found.ef_search
-            text = f"{at.ef_search}, the index's own" if own else f"{at.ef_search}"
             axes.annotate(
-                text,
+                str(at.ef_search),
                 (at.ms, _percent(at.recall_at_10)),
                 xytext=(5, -12),
                 textcoords="offset points",
@@ -113,7 +112,7 @@ def certainty(samples: Samples, sure_above: float, suggested: float | None) -> s
     bins = np.linspace(min(*every, 0.0), max(*every, sure_above), 41)
     medians = [f"{label} median {np.median(values):.2f}" for label, values, _, _ in groups if values]
     alt = f"Distribution of margin plus gap: {'; '.join(medians)}; sure from {sure_above:g}"
-    with _plot(560, 300, alt) as (axes, drawn):
+    with _plot(480, 300, alt) as (axes, drawn):
         for label, values, colour, line in groups:
             if values:
                 counts, _ = np.histogram(values, bins)
@@ -132,7 +131,7 @@ def size(found: Size) -> str:
     told = [f"{at.rows:,} cards: {_percent(at.recall_at_1):.1f} %" for at in found.at]
     beyond = [one for one in found.tail.predicted if one.extrapolated] if found.tail else []
     told += [f"{one.rows:,}, extrapolated: {100 * one.recall_at_1:.1f} %" for one in beyond]
-    with _plot(560, 320, f"Recall at 1 against the size of the index. {'; '.join(told)}") as (axes, drawn):
+    with _plot(480, 300, f"Recall at 1 against the size of the index. {'; '.join(told)}") as (axes, drawn):
         measured = [at.rows for at in found.at]
         _with_intervals(axes, measured, [at.recall_at_1 for at in found.at], _BLUE)
         axes.plot([], [], "o", color=_BLUE, label="measured")
@@ -177,7 +176,8 @@ def _plain(axis: Any) -> None:
     """Ordinary numbers on a logarithmic scale."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1,) if high > 500 * low else (1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axis.set_minor_formatter(NullFormatter())
 
