@@ -59,6 +59,11 @@ class IndexFolder:
         return self.root / "build_manifest.json"
 
     @property
+    def evaluation(self) -> Path:
+        """How good the index is, as evaluate_index.py found it; never needed."""
+        return self.root / "evaluation.json"
+
+    @property
     def build_lock(self) -> Path:
         """Held by the build that writes here; exists only while one does."""
         return self.root / ".build.lock"

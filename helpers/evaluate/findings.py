@@ -283,5 +283,5 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_findings(file: Path) -> Findings:
-    """What evaluation.json holds; OSError or msgspec.ValidationError if it can't be read."""
+    """What evaluation.json holds; OSError, or one of `errors.BAD_JSON` if it is something else."""
     return msgspec.json.decode(file.read_bytes(), type=Findings)

@@ -1,0 +1,255 @@
+"""Index and pictures -> findings: damaged pictures are asked, in as large a sample as the time allows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.about import VERSION
+from helpers.artifacts import IndexFolder
+from helpers.atomic_io import utc_timestamp
+from helpers.cards.image_cache import ImageCache
+from helpers.embed.stage import plan_workers
+from helpers.errors import Category, PipelineError
+from helpers.evaluate.answers import Answers, Catalogue, answers
+from helpers.evaluate.cameras import baselines, camera, misses
+from helpers.evaluate.dense import Dense, Way
+from helpers.evaluate.findings import Baselines, Conditions, Findings, Whitened
+from helpers.evaluate.phash import phash
+from helpers.evaluate.queries import CONDITIONS, ROUNDS, Asked, Source, picture_of
+from helpers.evaluate.search import Searched, search_quality
+from helpers.evaluate.size import size
+from helpers.evaluate.strangers import strangers
+from helpers.index.faiss_index import CardIndex
+from helpers.index.store import StoredIndex
+from helpers.lookahead import in_order
+from helpers.recognise.query import embedder_of, find_model_of, how_searched, open_ranker
+from helpers.recognise.ranking import Ranker
+from helpers.talk import Progress, say
+from helpers.validation import BrokenImage
+
+MOST_PHASHED = 5_000  # rows: the baseline needs all their pictures, 5 ms each
+FOR_QUERIES = 0.7  # of the time that is left after the first cards; the rest is for what is not sized
+FOR_SEARCH = 0.15  # of all the time
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to evaluate, and for how long."""
+
+    index: Path
+    cache: Path | None  # None: where the manifest says
+    minutes: float
+    seed: int
+    device: str
+
+
+@dataclass(slots=True)
+class _Clock:
+    """How much time is left, and where it went."""
+
+    minutes: float
+    started: float = field(default_factory=time.monotonic)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """Time a section."""
+        before = time.monotonic()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - before, 2)
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return 60 * self.minutes - (time.monotonic() - self.started)
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """A loaded index."""
+
+    stored: StoredIndex
+    catalogue: Catalogue
+    ranker: Ranker
+    source: Source
+    rows: NDArray[np.float32]  # [N, D]
+    dense: Dense
+    left_out: list[str]
+
+
+def evaluate(request: Request) -> Findings:
+    """Measure how good an index is; PipelineError if it or its pictures can't be read."""
+    clock = _Clock(request.minutes)
+    with clock.section("loading"):
+        subject = _load(request)
+    asked, compared, given = _ask(subject, clock)
+    catalogue, dense = subject.catalogue, subject.dense
+    with clock.section("strangers"):
+        unknown = strangers(subject.ranker, asked, given, catalogue)
+    with clock.section("size"):
+        by_size = size(dense, _product_s_way(dense), asked, catalogue, request.seed)
+    with clock.section("search"):
+        searched, left_out = search_quality(_searched(subject), asked, subject.rows, FOR_SEARCH * 60 * request.minutes)
+    return Findings(
+        conditions=_conditions(request, subject, asked, clock, left_out),
+        search=searched,
+        camera=camera(asked, given, catalogue),
+        baselines=compared,
+        strangers=unknown,
+        size=by_size,
+        misses=misses(asked, given, catalogue),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ loading
+
+
+def _load(request: Request) -> _Subject:
+    stored = StoredIndex(IndexFolder(request.index))
+    cache = ImageCache(_pictures(request, stored))
+    find_model_of(stored)
+    say(f"Loading the model {stored.manifest.source} and {stored.count:,} rows")
+    stored.hash_ahead(whitened=stored.manifest.whitening is not None)
+    embedder = embedder_of(stored, request.device)
+    records = stored.records()
+    ranker = open_ranker(stored, records, None)
+    rows = np.ascontiguousarray(stored.vectors())
+    workers = plan_workers(embedder)
+    source = Source(records, cache, embedder, workers, request.seed, stored.width)
+    whitening, dhashes, left_out = stored.whitening(), stored.hashes(), list[str]()
+    if whitening is None:
+        left_out.append("whitened vectors: the index has no whitening")
+    hashes = {"pHash": _phashes(source, left_out), "dHash": dhashes}
+    if dhashes is None:
+        left_out.append("difference hashes: the index has none")
+    there = {name: np.asarray(each) for name, each in hashes.items() if each is not None}
+    dense = Dense.of(rows, whitening, there, ranker.settings.hash_weight)
+    return _Subject(stored, Catalogue.of(records), ranker, source, rows, dense, left_out)
+
+
+def _pictures(request: Request, stored: StoredIndex) -> Path:
+    """Where the pictures are; PipelineError if there is no such directory."""
+    folder = request.cache or stored.pictures
+    if folder is None or not folder.is_dir():
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            "the pictures of the index were not found",
+            details=f"there is no directory {folder}" if folder else "the index does not say where they are",
+            suggestion="name the directory that it was built from: --cache DIR",
+        )
+    return folder
+
+
+def _phashes(source: Source, left_out: list[str]) -> NDArray[np.uint8] | None:
+    """The perceptual hash of every row's picture, uint8 [N, 32]; None, and the reason, if that can't be had."""
+    count = len(source.records)
+    if count > MOST_PHASHED:
+        left_out.append(f"pHash: it needs every row's picture, and is left out above {MOST_PHASHED:,} rows")
+        return None
+
+    def hashed(row: int) -> NDArray[np.uint8]:
+        return phash(picture_of(source.records[row], source.cache))
+
+    found = []
+    workers = source.workers.loaders
+    with (
+        Progress("Hashing", count, "pictures") as progress,
+        closing(in_order(hashed, range(count), workers=workers, ahead=4 * workers)) as coming,
+    ):
+        for row, future in coming:
+            try:
+                found.append(future.result())
+            except (FileNotFoundError, BrokenImage):
+                name = source.records[row].name
+                left_out.append(f"pHash: it needs every row's picture, and that of row {row:,} ({name}) can't be read")
+                return None
+            progress.advance()
+    return np.stack(found)
+
+
+# ------------------------------------------------------------------------------------------------------------- asking
+
+
+def _ask(subject: _Subject, clock: _Clock) -> tuple[Asked, Baselines, Answers]:
+    """Ask a card of each round first, then as many more as there is time for, and compare all the answers."""
+    before = clock.left
+    first = _asked(subject, slice(0, 1), clock)
+    if not len(first):
+        raise PipelineError.of(
+            Category.VALIDATION,
+            "the pictures of the index can't be read",
+            details=f"none of {ROUNDS} that were tried is in {subject.source.cache.root}",
+            suggestion="name the directory that it was built from: --cache DIR",
+        )
+    _answered(subject, first, clock)
+    each = before - clock.left
+    more = min(int(FOR_QUERIES * clock.left / each), subject.stored.count - 1)
+    parts = [first]
+    if more > 0:
+        parts.append(_asked(subject, slice(1, 1 + more), clock))
+    asked = Asked.joined(parts)
+    return asked, *_answered(subject, asked, clock)
+
+
+def _asked(subject: _Subject, cards: slice, clock: _Clock) -> Asked:
+    count = (cards.stop - cards.start) * ROUNDS * len(CONDITIONS)
+    say(f"Asking {cards.stop - cards.start} cards in each of {ROUNDS} rounds, each under {len(CONDITIONS)} conditions")
+    with clock.section("asking"), Progress("Asking", count, "pictures") as progress:
+        return subject.source.ask(cards, progress)
+
+
+def _answered(subject: _Subject, asked: Asked, clock: _Clock) -> tuple[Baselines, Answers]:
+    with clock.section("answering"):
+        given = answers(subject.ranker, asked, subject.catalogue)
+    with clock.section("comparing"):
+        return baselines(subject.dense, asked, given, subject.catalogue), given
+
+
+def _product_s_way(dense: Dense) -> Way:
+    """What the product's answer comes down to, if every row is a candidate."""
+    return Way("whitened" if "whitened" in dense.vectors else "raw", "dHash" if "dHash" in dense.hashes else None)
+
+
+def _searched(subject: _Subject) -> Searched:
+    whitening = subject.dense.whitening
+    index = CardIndex.of(subject.stored, whitening)
+    rows = subject.rows if whitening is None else subject.dense.vectors["whitened"]
+    return Searched(index, rows, whitening, subject.catalogue.names)
+
+
+def _conditions(request: Request, subject: _Subject, asked: Asked, clock: _Clock, left_out: list[str]) -> Conditions:
+    stored, catalogue, embedder = subject.stored, subject.catalogue, subject.source.embedder
+    manifest = stored.manifest
+    has = manifest.whitening
+    how, ef_search = how_searched(stored, "auto", None, whitened=has is not None)
+    readable = len(asked) // len(CONDITIONS)
+    return Conditions(
+        timestamp=utc_timestamp(),
+        tool_version=VERSION,
+        built=manifest.timestamp,
+        rows=stored.count,
+        names=catalogue.names.count,
+        illustrations=catalogue.illustrations.count,
+        width=stored.width,
+        model=str(manifest.source),
+        whitened=Whitened(has.dimensions, has.ridge) if has else None,
+        hashes=subject.ranker.has_hashes,
+        recognition=subject.ranker.settings,
+        search="exact" if how == "exact" else f"HNSW, efSearch {ef_search}",
+        seed=request.seed,
+        rounds=ROUNDS,
+        cards=round(readable / ROUNDS),
+        minutes=request.minutes,
+        device=embedder.device,
+        precision=embedder.precision,
+        pictures_per_second=round(len(asked) / max(clock.seconds["asking"], 0.01), 1),
+        seconds=clock.seconds,
+        left_out=(*subject.left_out, *left_out),
+    )
