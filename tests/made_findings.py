@@ -27,7 +27,8 @@ from helpers.evaluate.findings import (
     Tail,
     Variant,
 )
-from helpers.evaluate.photographs import Options, Photographs, found_in
+from helpers.evaluate.photographs import Photographs, found_in
+from helpers.evaluate.request import Options
 from helpers.index.manifest import Recognition
 from helpers.recognise.camera import DISTORTIONS
 from helpers.recognise.evaluation import Share, wilson

@@ -24,6 +24,7 @@ HOMES = {  # what is heavy to import or easy to misuse -> the only modules that 
     "faiss": {"helpers/index/faiss_index.py"},
     "cv2": {"helpers/recognise/finding.py", "helpers/recognise/camera.py", "helpers/evaluate/phash.py"},
     "requests": {"helpers/session.py", "helpers/net/probe.py"},
+    "matplotlib": {"helpers/evaluate/plots.py"},
     "argparse": {"helpers/cli_validation.py", "helpers/options.py"},  # and scripts, for their namespaces
 }
 

@@ -9,14 +9,18 @@ from typing import TypeAlias
 
 from PIL import Image
 
+from helpers.cards.image_cache import ImageCache
 from helpers.errors import PipelineError
 from helpers.evaluate import plots
 from helpers.evaluate.asking import FIRST, Asked, names_of, opened
 from helpers.evaluate.findings import Baselines, Camera, Conditions, Distorted, Findings, Miss, Search, Size, Strangers
 from helpers.evaluate.photographs import Photographs, Way
+from helpers.evaluate.queries import picture_of, render
 from helpers.html_page import END, as_address, drawn_on, escaped, head, polygon
+from helpers.index.store import StoredIndex
 from helpers.recognise.evaluation import FOLDS, FOUND, LOST, MAX_STRANGERS, Share
 from helpers.talk import text_of
+from helpers.validation import BrokenImage
 
 MAX_PICTURES = 1_900_000  # bytes of all pictures, as they stand in the page
 PICTURE_SIDE = 260  # pixels of a card's longer side
@@ -73,6 +77,23 @@ def page(found: Findings, *, asked: Rendered, card: Pictured) -> str:
     if found.camera or found.misses:
         parts += _misses(found.misses, pictures, asked, card)
     return "\n".join([*parts, END])
+
+
+def page_of(found: Findings, stored: StoredIndex, cache: Path | None) -> str:
+    """`page` with the pictures of an index: in `cache`, or where it says."""
+    folder, records = cache or stored.pictures, stored.records()
+
+    def card(row: int) -> Image.Image | None:
+        try:
+            return picture_of(records[row], ImageCache(folder)) if folder else None
+        except (FileNotFoundError, BrokenImage):
+            return None
+
+    def asked(miss: Miss) -> Image.Image | None:
+        clean = card(miss.row)
+        return clean and render(clean, miss.condition, found.conditions.seed, miss.round, miss.row)
+
+    return page(found, asked=asked, card=card)
 
 
 class _Pictures:

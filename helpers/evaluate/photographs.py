@@ -21,22 +21,12 @@ import numpy as np
 
 from helpers.evaluate.asking import STRANGERS, WHOLE, Asked, Asker, Named, Scored
 from helpers.evaluate.labelled import Labelled
+from helpers.evaluate.request import Options
 from helpers.recognise.evaluation import FOUND, LOST, Share, held_out
 from helpers.recognise.query import QueryEngine
 from helpers.talk import Progress
 
 MASKED = "known cards, masked"
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """Which ways photographs are asked, and which cards count."""
-
-    turns: tuple[int, ...] = (0,)  # degrees clockwise: 0, 90, 180, 270
-    crops: bool = False  # ask each card cut out, too
-    corner_error: tuple[float, ...] = (0.0,)  # of cut-outs, in percent of the card's width and height
-    seeds: int = 1  # cut-outs of each card, where corners are off
-    strangers: bool = False  # ask everything once more as if the index lacked the cards that are on it
-    min_visible: float = 0.6  # share of a card, 0..1; others count neither as missed nor as extra
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,14 +17,13 @@ figcaption { font-size: .8rem; } .right { outline: 4px solid var(--right); } .wr
 h2 { font-size: 1rem; width: 100%; margin: 0; }
 .outlined { position: relative; width: fit-content; } .outlined img { display: block; border-radius: 0; }
 svg { position: absolute; inset: 0; width: 100%; height: 100%; }
-polygon { stroke: var(--truth); } .large { width: auto; max-width: 100%; } .large img { height: 32rem; }
 polygon.right { stroke: #2a8f3c; outline: none; }
 polygon.wrong { stroke: #c23b2b; stroke-dasharray: 9 5; outline: none; }
 """
 
 Points = Sequence[tuple[float, float]]
 _CLASS = {None: "", True: ' class="right"', False: ' class="wrong"'}
-_KIND = {None: "", True: "right", False: "wrong"}
+_KIND = {True: "right", False: "wrong"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +34,7 @@ class Shown:
     caption: str
     right: bool | None = None
     size: tuple[int, int] = (0, 0)  # width, height, upright: what the outlines refer to
-    outlines: Sequence[tuple[Points, bool | None]] = ()  # right, wrong, or the truth
-    large: bool = False
+    outlines: Sequence[tuple[Points, bool]] = ()  # right or wrong
 
 
 def page(title: str, explanation: str, rows: list[tuple[str, list[Shown]]], folder: Path) -> str:
@@ -55,5 +53,4 @@ def _figure(shown: Shown, folder: Path) -> str:
         polygons = "".join(polygon(points, _KIND[right]) for points, right in shown.outlines)
         width, height = shown.size
         image = f'<div class="outlined">{image}<svg viewBox="0 0 {width} {height}">{polygons}</svg></div>'
-    large = ' class="large"' if shown.large else ""
-    return f"<figure{large}>{image}<figcaption>{caption}</figcaption></figure>"
+    return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
