@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from evaluate_index import parse_args
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,6 +17,7 @@ from PIL import Image
 from helpers.cards.image_cache import ImageCache
 from helpers.errors import PipelineError
 from helpers.evaluate.labelled import TURNED, read_photos, turned, with_corner_error
+from helpers.evaluate.request import SECTIONS
 from helpers.recognise.camera import scene
 from tests.conftest import Built, run_script, run_well
 
@@ -192,3 +194,24 @@ def test_corners_are_off_by_so_much_at_most(share: float, seed: int) -> None:
     off = np.abs(with_corner_error(card, share, np.random.default_rng(seed)) - card)
     assert (off <= np.array([63, 88]) * share + 1e-9).all()
     assert off.any() == (share > 1e-15) or share < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--sections photographs", "--sections photographs needs --photos"),
+        ("--crops", "--crops needs --photos"),
+        ("--sections index --photos photos.csv", "--photos needs the section photographs"),
+        ("--sections index,paint", "--sections must be one of index, camera, strangers, size, photographs"),
+    ],
+)
+def test_flags_that_would_do_nothing_are_bad_arguments(flags: str, words: str) -> None:
+    with pytest.raises(PipelineError) as caught:
+        parse_args(flags.split())
+    assert caught.value.render().startswith(f"ERROR: Invalid Arguments: {words}\n")
+
+
+def test_only_what_can_be_asked_is_asked_by_default() -> None:
+    assert set(parse_args([]).sections) == set(SECTIONS)
+    assert set(parse_args(["--photos", "photos.csv"]).sections) == set(SECTIONS)
+    assert parse_args(["--photos", "photos.csv", "--turn", "all"]).options.turns == (0, 90, 180, 270)
