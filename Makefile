@@ -39,7 +39,7 @@ LIST_FLAGS = $(if $(KIND),--kind $(call quoted,$(KIND))) $(if $(filter-out file,
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # download, embed and export run in order, whatever -j says
 .PHONY: help env demo build refresh build-cpu build-cuda build-mps download embed export query validate serve tune \
-	card-encoder \
+	evaluate card-encoder \
 	conda-cpu conda-gpu conda-mps test test-slow docs lint prove-kill prove-download prove-list prove-checkpoint \
 	prove-embed-kill prove-incremental prove-tune bench-download bench-embed bench-index bench-tune \
 	bench-validate bench-where clean clean-cache
@@ -115,6 +115,10 @@ query: $(if $(IMG),$(INSTALLED)) ## identify a card: make query IMG=photo.jpg (o
 		  echo "  Suggestion: pass a picture: make query IMG=photo.jpg" >&2; \
 		  exit 1; }
 	$(RUN) query_index.py $(IMAGES) --index $(call quoted,$(OUT)) --device $(call quoted,$(DEVICE)) $(ARGS)
+
+evaluate: $(INSTALLED) ## say how well OUT recognises its own cards, damaged (five minutes; ARGS="--minutes 30" asks more)
+	$(RUN) scripts/evaluate_index.py --index $(call quoted,$(OUT)) --device $(call quoted,$(DEVICE)) \
+		$(if $(filter-out file,$(origin CACHE)),--cache $(call quoted,$(CACHE))) $(ARGS)
 
 validate: $(INSTALLED) ## check that every picture in CACHE is whole (ARGS=--fix deletes those that are not)
 	$(RUN) scripts/validate_cache.py --cache $(call quoted,$(CACHE)) $(ARGS)

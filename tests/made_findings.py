@@ -124,7 +124,7 @@ def _camera() -> Camera:
     rng = np.random.default_rng(1)
     at = tuple(
         Distorted(one, recall(top), recall(min(1.0, top + 0.005)), tuple(share(top, 40) for _ in range(5)))
-        for one, top in zip(CONDITIONS, 1 - 0.15 * rng.random(len(CONDITIONS)), strict=True)
+        for one, top in zip(CONDITIONS, (1 - 0.15 * rng.random(len(CONDITIONS))).tolist(), strict=True)
     )
     return Camera(ROWS, EACH * len(at), at)
 

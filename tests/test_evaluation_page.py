@@ -1,5 +1,6 @@
 """The page of an evaluation: whole, self-contained, harmless whatever cards are called; and what a browser says."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -11,10 +12,12 @@ import pytest
 from msgspec.structs import replace
 from PIL import Image
 
-from helpers.evaluate.findings import Findings, Miss
+from helpers.atomic_io import atomic_write_json
+from helpers.evaluate.findings import Findings, Miss, read_findings
 from helpers.evaluate.page import MAX_PICTURES, page
 from tests.made_findings import CONDITIONS, EACH, HOSTILE, ROWS, made_findings
 from tests.pictures import encoded, write
+from tests.test_formats import check
 from tests.test_page import Seen
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -96,6 +99,12 @@ def test_pictures_that_are_gone_are_said_to_be(found: Findings) -> None:
     text = page(gone, asked=lambda _: None, card=lambda _: None)
     assert text.count("no picture") == 3 * len(found.misses)
     assert "The photograph is no longer there" in text
+
+
+def test_what_it_shows_fits_the_schema_and_comes_back_as_it_was(found: Findings, tmp_path: Path) -> None:
+    atomic_write_json(tmp_path / "evaluation.json", found)
+    check("evaluation.json", json.loads((tmp_path / "evaluation.json").read_text()))
+    assert read_findings(tmp_path / "evaluation.json") == found
 
 
 def test_only_what_was_measured_is_shown(found: Findings) -> None:

@@ -46,7 +46,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     sure: Share  # of the cards named first
 
 
-class Strangers(msgspec.Struct, frozen=True):
+class StrangerPictures(msgspec.Struct, frozen=True):
     """Pictures of which nothing is in the index, or is masked."""
 
     title: str
@@ -75,7 +75,7 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     way: str
     pictures: int
     groups: tuple[Group, ...]  # none if the index knows no card on them
-    strangers: tuple[Strangers, ...]
+    strangers: tuple[StrangerPictures, ...]
     threshold: Threshold | None  # None without known cards or without strangers
     seconds: dict[str, Took]  # by step
     embedded: Took  # regions
@@ -175,12 +175,12 @@ def _group(by: str, title: str, some: list[Asked]) -> Group:
     )
 
 
-def _strangers(asked: Sequence[Asked]) -> Iterator[Strangers]:
+def _strangers(asked: Sequence[Asked]) -> Iterator[StrangerPictures]:
     """How many pictures of strangers something was sure of."""
     for title in (*STRANGERS, MASKED):
         some = [one for one in asked if one.strangers is not None and _title(one) == title]
         if some:
-            yield Strangers(title, _share((one, any(c.sure for c in one.strangers or ())) for one in some))
+            yield StrangerPictures(title, _share((one, any(c.sure for c in one.strangers or ())) for one in some))
 
 
 def _title(one: Asked) -> str:

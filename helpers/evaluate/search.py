@@ -10,7 +10,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.embed.vectors import SCALE_FACTOR, quantize, unit_rows, whitened_scale
+from helpers.embed.vectors import SCALE_FACTOR, best_scale, quantize, unit_rows
 from helpers.evaluate.findings import AtEfSearch, Clusters, ExactSearch, Int8, Search
 from helpers.evaluate.metrics import Groups
 from helpers.evaluate.queries import Asked
@@ -27,6 +27,7 @@ BATCH = 12  # about as many regions of a photograph are asked at a time
 NEAR = 0.95  # centred cosine from which rows are linked to a cluster
 _NEIGHBOURS = 10
 _CHUNK = 2048  # rows asked at a time
+_SCALED = 1000  # whitened rows that the scale of int8 is chosen for
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +96,9 @@ def _queries(searched: Searched, asked: Asked) -> _Queries:
 
 def _at(index: CardIndex, ef_search: int, queries: _Queries) -> AtEfSearch:
     index.ef_search = ef_search
-    hits = _hits(*index.search(queries.vectors, queries.nearest.shape[1]), queries)
-    one = _hits(*index.search(queries.vectors, 1), queries)
-    return AtEfSearch(ef_search, _share(one), _share(hits), *_latency(index.search, queries.vectors))
+    scores, found = index.search(queries.vectors, queries.nearest.shape[1])
+    first, all_of_them = _hits(scores[:, :1], found[:, :1], queries), _hits(scores, found, queries)
+    return AtEfSearch(ef_search, _share(first), _share(all_of_them), *_latency(index.search, queries.vectors))
 
 
 def _hits(scores: NDArray[np.float32], found: NDArray[np.int64], queries: _Queries) -> NDArray[np.bool_]:
@@ -139,11 +140,13 @@ def _self_recall(index: CardIndex, rows: NDArray[np.float32], seconds: float) ->
 
 
 def _int8(searched: Searched, queries: _Queries) -> Int8:
-    """Against float; the scale is that of the browser's file."""
-    scale = SCALE_FACTOR if searched.whitening is None else whitened_scale(searched.rows.shape[1])
-    coarse = quantize(searched.rows, scale).astype(np.float32) / np.float32(scale)
+    """Against float; the scale is chosen as for the browser's files."""
+    rows = searched.rows
+    sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SCALED)).astype(np.int64)]
+    scale = SCALE_FACTOR if searched.whitening is None else best_scale(sample)
+    coarse = quantize(rows, scale).astype(np.float32) / np.float32(scale)
     _, found = exact_search(queries.vectors, coarse, queries.nearest.shape[1])
-    scores = np.einsum("qd,qkd->qk", queries.vectors, searched.rows[found])  # float ones of what int8 found
+    scores = np.einsum("qd,qkd->qk", queries.vectors, rows[found])  # float ones of what int8 found
     same = searched.names.of[found[:, 0]] == searched.names.of[queries.nearest[:, 0]]
     return Int8(_share(same[:, None]), _share(_hits(scores, found, queries)))
 

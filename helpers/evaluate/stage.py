@@ -224,8 +224,9 @@ def _ask(own: _Own, clock: _Clock) -> tuple[Asked, Baselines, Answers]:
 
 
 def _asked(own: _Own, cards: slice, clock: _Clock) -> Asked:
-    count = (cards.stop - cards.start) * ROUNDS * len(CONDITIONS)
-    say(f"Asking {cards.stop - cards.start} cards in each of {ROUNDS} rounds, each under {len(CONDITIONS)} conditions")
+    each = cards.stop - cards.start
+    count = each * ROUNDS * len(CONDITIONS)
+    say(f"Asking {count:,} pictures: {ROUNDS} rounds of {each} cards under {len(CONDITIONS)} conditions")
     with clock.section("asking"), Progress("Asking", count, "pictures") as progress:
         return own.source.ask(cards, progress)
 

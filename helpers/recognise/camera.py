@@ -557,13 +557,13 @@ def _over_exposed(card: Image.Image, stops: float, rng: np.random.Generator) -> 
 
 def _tinted(card: Image.Image, percent: float, rng: np.random.Generator) -> Image.Image:
     """Red up and blue down by so much, or the other way round."""
-    warmth = percent / 100 * rng.choice((-1, 1))
+    warmth = percent / 100 * float(rng.choice((-1, 1)))
     return _image(np.asarray(card, np.float32) * (1 + warmth * np.array((1, 0, -1), np.float32)))
 
 
 def _reflecting(card: Image.Image, percent: float, rng: np.random.Generator) -> Image.Image:
     lamp = _lamp(card.size[::-1], rectangle(*card.size), rng)
-    return _image(_washed_out(np.asarray(card, np.float32), percent / 100 * lamp))
+    return _image(_washed_out(np.asarray(card, np.float32), (percent / 100 * lamp).astype(np.float32)))
 
 
 def _noisy(card: Image.Image, sigma: float, rng: np.random.Generator) -> Image.Image:
