@@ -110,7 +110,7 @@ def test_what_it_shows_fits_the_schema_and_comes_back_as_it_was(found: Findings,
 def test_only_what_was_measured_is_shown(found: Findings) -> None:
     text = page(Findings(conditions=found.conditions), asked=lambda _: None, card=picture)
     assert "<h2>" not in text
-    assert "Not measured: " in text
+    assert "Left out: " in text
     alone = page(
         Findings(conditions=found.conditions, photographs=found.photographs), asked=lambda _: None, card=picture
     )

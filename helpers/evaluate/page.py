@@ -39,7 +39,7 @@ figure > svg, .panels svg { display: block; max-width: 100%; height: auto; }
 .scroll { overflow-x: auto; margin-bottom: .4rem; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td { white-space: nowrap; }
+td, th[scope=row] { white-space: nowrap; }
 .misses { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1.4rem; }
 .miss { border: 1px solid var(--line); border-radius: .5rem; padding: .7rem; }
 .three { display: grid; grid-template-columns: repeat(3, 1fr); gap: .5rem; }
@@ -51,7 +51,8 @@ span.wrong { color: var(--wrong); } span.is { color: var(--right); }
 polygon { stroke: var(--truth); } polygon.right { stroke: #2a8f3c; }
 polygon.wrong { stroke: #e0402e; stroke-dasharray: 9 5; }
 summary { cursor: pointer; }
-@media (max-width: 30rem) { body { margin: 1rem auto; } .misses { grid-template-columns: 1fr; } }
+@media (max-width: 30rem) { body { margin: 1rem auto; } th[scope=row] { white-space: normal; }
+  .misses { grid-template-columns: 1fr; } }
 """
 
 
@@ -133,13 +134,14 @@ def _summary(found: Findings) -> Iterator[str]:
         f"{escaped(at.precision)}; the index was built {escaped(at.built)}.</p>"
     )
     if at.left_out:
-        yield f'<p class="note">Not measured: {escaped(" ".join(at.left_out))}</p>'
+        yield f'<p class="note">Left out: {escaped("; ".join(at.left_out))}</p>'
 
 
 def _sample(at: Conditions) -> str:
     if not at.cards:
         return ""
-    return f"Each of {at.rounds} rounds asks {at.cards:,} cards under every condition (seed {at.seed})."
+    cards = f"{at.cards:,} card{'s' * (at.cards != 1)}"
+    return f"Each of {at.rounds} rounds asks {cards} under every condition (seed {at.seed})."
 
 
 def _headlines(found: Findings) -> Iterator[str]:

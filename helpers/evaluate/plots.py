@@ -82,12 +82,12 @@ def search(found: Search) -> str:
         times = [at.ms for at in found.at]
         axes.plot(times, [_percent(at.recall_at_10) for at in found.at], color=_BLUE, linewidth=1)
         _with_intervals(axes, times, [at.recall_at_10 for at in found.at], _BLUE)
-        for at in found.at:
+        for place, at in enumerate(found.at):
             own = at.ef_search == found.ef_search
             axes.annotate(
                 str(at.ef_search),
                 (at.ms, _percent(at.recall_at_10)),
-                xytext=(5, -12),
+                xytext=(4, (-12, 6)[place % 2]),  # neighbours may be close
                 textcoords="offset points",
                 weight="bold" if own else "normal",
             )
