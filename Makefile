@@ -192,7 +192,7 @@ bench-index: $(INSTALLED) ## rows found by themselves beside up to 5,000 identic
 	$(RUN) -m tests.bench_index
 
 bench-tune: $(INSTALLED) ## recall on real cut-outs by minutes, number and variety of drawn cards, width (three hours; TABLES=minutes,... FOLDER=one model)
-	PYTHONPATH=scripts $(RUN) -m tests.bench_tune
+	$(RUN) -m tests.bench_tune
 
 bench-where: $(INSTALLED) ## search among 1 %, 0.1 % and 3 of 54,000 rows: time, recall against exact search (one minute)
 	$(RUN) -m tests.bench_where

@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from _labelled import Labelled, read_photos, with_corner_error
-from _scores import aligned
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -24,6 +22,8 @@ from helpers.embed.dhash import HASH_BITS, dhash
 from helpers.embed.embedder import Embedder
 from helpers.embed.model_source import find_model
 from helpers.embed.preprocess import Preparation, as_seen
+from helpers.evaluate.labelled import Labelled, read_photos, with_corner_error
+from helpers.evaluate.tables import aligned
 from helpers.index.whitening import Whitening
 from helpers.recognise.camera import view
 from helpers.recognise.evaluation import Share

@@ -22,7 +22,6 @@ NEEDED = {  # to come as far as the flags
     "query_index.py": ["a.jpg"],
     "scripts/validate_cache.py": ["--cache", "."],
     "scripts/clear_cache.py": ["--cache", "."],
-    "scripts/evaluate_photos.py": ["--photos", "photos.csv"],
 }
 HEAVY = {"torch", "open_clip", "faiss", "torchvision", "timm"}
 
@@ -156,25 +155,21 @@ BAD_VALUES = {
         "--noise": ["x"],
         "--quality": ["0", "96"],
     },
-    "scripts/evaluate_photos.py": {
-        "--photos": [""],
+    "scripts/evaluate_index.py": {
         "--index": [""],
+        "--cache": [""],
+        "--sections": ["", "index,colours"],
+        "--minutes": ["0", "x", "nan"],
+        "--seed": ["-1", "0.5"],
+        "--out": [""],
+        "--photos": [""],
         "--turn": ["45", "none"],
         "--corner-error": ["-1", "31", "3,x", "", "3,", "nan"],
         "--seeds": ["0"],
         "--min-visible": ["1.1", "-1"],
         "--hash-weight": ["-1", "11", "nan"],
         "--html": [""],
-        "--json": [""],
         "--device": ["gpu"],
-    },
-    "scripts/evaluate_index.py": {
-        "--index": [""],
-        "--cache": [""],
-        "--minutes": ["0", "x", "nan"],
-        "--seed": ["-1", "0.5"],
-        "--device": ["gpu"],
-        "--out": [""],
     },
     "scripts/make_offline_model.py": {"--out": [""]},
     "scripts/tune_model.py": SHARED

@@ -147,7 +147,7 @@ def evaluated(built: Built, tmp_path_factory: pytest.TempPathFactory) -> tuple[s
     done = run_script("scripts/evaluate_index.py", *words)
     assert done.returncode == 0, done.stderr
     assert {path: path.stat().st_mtime_ns for path in built.index.iterdir()} == before
-    assert [path.name for path in out.iterdir()] == ["evaluation.json"]
+    assert {path.name for path in out.iterdir()} == {"evaluation.json", "evaluation.html"}
     return done.stdout, read_findings(out / "evaluation.json"), out / "evaluation.json"
 
 

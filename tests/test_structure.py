@@ -15,8 +15,8 @@ from tests.conftest import ROOT
 PRODUCT = sorted(path for glob in ("*.py", "helpers/**/*.py", "scripts/**/*.py") for path in ROOT.glob(glob))
 ROOMS = sorted(path.name for path in (ROOT / "helpers").iterdir() if (path / "__init__.py").is_file())
 GROUND = {
-    *("about", "artifacts", "atomic_io", "cli_validation", "ending", "errors", "interrupts", "locks", "lookahead"),
-    *("machine_limits", "options", "session", "tables", "talk", "validation"),
+    *("about", "artifacts", "atomic_io", "cli_validation", "ending", "errors", "html_page", "interrupts"),
+    *("locks", "lookahead", "machine_limits", "options", "session", "tables", "talk", "validation"),
 }
 MAX_LINES, MAX_LONGER = 40, 5
 HOMES = {  # what is heavy to import or easy to misuse -> the only modules that may
@@ -24,6 +24,7 @@ HOMES = {  # what is heavy to import or easy to misuse -> the only modules that 
     "faiss": {"helpers/index/faiss_index.py"},
     "cv2": {"helpers/recognise/finding.py", "helpers/recognise/camera.py", "helpers/evaluate/phash.py"},
     "requests": {"helpers/session.py", "helpers/net/probe.py"},
+    "matplotlib": {"helpers/evaluate/plots.py"},
     "argparse": {"helpers/cli_validation.py", "helpers/options.py"},  # and scripts, for their namespaces
 }
 

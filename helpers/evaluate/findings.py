@@ -7,10 +7,10 @@ interval, by card: what shows the same card is not independent. Every section sa
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from helpers.evaluate.photographs import Photographs
 from helpers.index.manifest import Recognition
 from helpers.recognise.evaluation import Share
 
@@ -278,7 +278,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     baselines: Baselines | None = None
     strangers: Strangers | None = None
     size: Size | None = None
-    photographs: dict[str, Any] | None = None
+    photographs: Photographs | None = None
     misses: tuple[Miss, ...] = ()  # the worst first: sure ones, then those whose right name is farthest behind
 
 

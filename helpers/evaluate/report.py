@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from helpers.evaluate.findings import Baselines, Camera, Conditions, Findings, Mean, Search, Size, Strangers
+from helpers.evaluate.photograph_tables import report as of_photographs
+from helpers.evaluate.photographs import Photographs
 from helpers.evaluate.tables import aligned
 
 
@@ -17,6 +19,7 @@ def report(findings: Findings) -> str:
         _baselines(findings.baselines) if findings.baselines else "",
         _strangers(findings.strangers) if findings.strangers else "",
         _size(findings.size) if findings.size else "",
+        _photographs(findings.photographs) if findings.photographs else "",
     ]
     return "\n\n".join(filter(None, parts))
 
@@ -46,8 +49,14 @@ def _conditions(found: Conditions) -> str:
         f"built {found.built}",
         f"Model {found.model}, {found.width} dimensions, {whitened}; hash weight {found.recognition.hash_weight:g}; "
         f"sure from margin + gap {found.recognition.sure_above:g}; search: {found.search}",
-        f"{found.cards} cards in each of {found.rounds} rounds, seed {found.seed}; "
-        f"{found.pictures_per_second:g} pictures/s on {found.device} in {found.precision}",
+        *(
+            [
+                f"{found.cards} cards in each of {found.rounds} rounds, seed {found.seed}; "
+                f"{found.pictures_per_second:g} pictures/s on {found.device} in {found.precision}"
+            ]
+            if found.cards
+            else []
+        ),
         "Shares are hits/total with a 95 % interval, by card",
         *(f"Left out: {sentence}" for sentence in found.left_out),
     ]
@@ -135,3 +144,12 @@ def _size(found: Size) -> str:
         for one in found.tail.predicted
     )
     return f"{text}\nTail: {found.tail.formula}, a = {found.tail.a:.3g}, b = {found.tail.b:.3g}: {guesses}"
+
+
+def _photographs(found: Photographs) -> str:
+    turns = found.options.turns
+    turned = "as they are" if turns == (0,) else f"turned by {', '.join(map(str, turns))} degrees"
+    return (
+        f"PHOTOGRAPHS: {turned}, among {found.rows:,} rows; cards that are visible to {found.options.min_visible:g} or "
+        f"more; intervals by photograph\n\n{of_photographs(found)}"
+    )
