@@ -191,7 +191,7 @@ BAD_VALUES = {
         "--clean": ["-1", "2"],
     },
     "scripts/clear_cache.py": {"--cache": [""]},
-    "scripts/demo.py": {"--out": [""], "--count": ["0"], "--photographs": ["0"]},
+    "scripts/demo.py": {"--out": [""], "--count": ["0"], "--photographs": ["0"], "--minutes": ["0"]},
 }
 
 
