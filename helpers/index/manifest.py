@@ -136,7 +136,7 @@ _MEASURED = {  # whether the model was tuned to cards, and whether the vectors a
     (False, False): Recognition(2.0, 0.4, _CONDITIONS),
     (False, True): Recognition(3.0, 0.7, _CONDITIONS),
     (True, False): Recognition(2.0, 0.6, _CONDITIONS),
-    (True, True): Recognition(3.0, 0.75, _CONDITIONS),
+    (True, True): Recognition(2.0, 0.65, _CONDITIONS),
 }
 
 
