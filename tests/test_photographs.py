@@ -63,7 +63,7 @@ def test_every_label_is_counted_where_it_belongs(recognised: Built, tmp_path: Pa
     said, asked = evaluate(recognised, listed(tmp_path, rows), "--strangers")
     assert said.startswith("Index of 13 faces, ")
     assert "\nModel local-dir:cards, " in said
-    assert "; hash weight 1.5; " in said
+    assert "; hash weight 2; " in said
     assert "PHOTOGRAPHS: as they are, among 13 rows; " in said
     counted, lost = line_of(said, "all")
     assert counted[1:5] == ["5", "5", "1/1 100.0 % [20.7, 100.0]", "1.000"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from helpers.about import VERSION
 from helpers.artifacts import IndexFolder
-from helpers.atomic_io import atomic_set, json_text, utc_timestamp
+from helpers.atomic_io import atomic_set, disk_errors_named, json_text, utc_timestamp
 from helpers.build.report import BuildReport
 from helpers.build.request import BuildRequest
 from helpers.build.rows import Found, assemble
@@ -71,8 +71,8 @@ def publish(
         with report.phase("checking"):
             check_index(StoredIndex(staged), cache, embedder)
         staged.manifest.write_bytes(json_text(replace(manifest, seconds=report.seconds)))  # now all of them
-    if not whitened:  # those of an earlier index belong to nothing now
-        for path in (folder.whitening, folder.whitened_index):
+    for path in () if whitened else (folder.whitening, folder.whitened_index):
+        with disk_errors_named(path):  # those of an earlier index belong to nothing now
             path.unlink(missing_ok=True)
     report.index = _in_words(request, raw, whitened)
 

@@ -47,6 +47,7 @@ def write_browser_files(stored: StoredIndex, target: IndexFolder) -> str:
             extra["dhash"] = {"file": staged.browser_hashes.name, **DHASH}
         if whitening is not None:
             extra["whitening"] = _write_whitened(rows, whitening, staged)
+            extra["whitening"]["recognition"] = stored.manifest.recognition_by(whitened=True)
         with open(staged.browser_metadata, "wb") as file:
             file.writelines(_metadata_json(stored, records, extra))
     gone = [target.browser_hashes] if hashes is None else []
@@ -84,7 +85,7 @@ def _write_whitened(rows: NDArray[np.float32], whitening: Whitening, staged: Ind
             "file": staged.browser_whitening.name,
             "dtype": "float32, little-endian",
             "layout": f"mean [{wide}], axes [{wide}, {narrow}] row-major",
-            "note": "whitened = (vector - mean) x axes, brought to norm 1; `recognition` is for whitened vectors",
+            "note": "whitened = (vector - mean) x axes, brought to norm 1",
         },
     }
 
@@ -112,7 +113,7 @@ def _metadata_json(stored: StoredIndex, records: Records, extra: dict[str, Any])
         "shape": [stored.count, stored.width],
         "model": _model(manifest),
         "preprocessing": _preprocessing(manifest),
-        "recognition": manifest.recognition,
+        "recognition": manifest.recognition_by(whitened=False),
         "built": manifest.timestamp,
         **extra,
     }

@@ -180,8 +180,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     whitening: Whitened | None = None  # None: built without, with too few rows, or by an earlier version
 
     def recognition_by(self, *, whitened: bool) -> Recognition:
-        """How to rank by whitened or raw vectors: `recognition` is for whitened ones, if there are any."""
-        if whitened == (self.whitening is not None):
+        """How to rank by whitened or raw vectors: `recognition` is for whitened ones, if there are any.
+
+        Earlier versions whitened when an index was loaded: what they recorded fits neither.
+        """
+        if self.parameters.whiten is not None and whitened == (self.whitening is not None):
             return self.recognition
         return Recognition.of(self.model, whitened=whitened)
 
