@@ -39,7 +39,7 @@ LIST_FLAGS = $(if $(KIND),--kind $(call quoted,$(KIND))) $(if $(filter-out file,
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # download, embed and export run in order, whatever -j says
 .PHONY: help env demo build refresh build-cpu build-cuda build-mps download embed export query validate serve tune \
-	card-encoder \
+	evaluate card-encoder \
 	conda-cpu conda-gpu conda-mps test test-slow docs lint prove-kill prove-download prove-list prove-checkpoint \
 	prove-embed-kill prove-incremental prove-tune bench-download bench-embed bench-index bench-tune \
 	bench-choices bench-validate bench-where clean clean-cache
@@ -116,6 +116,10 @@ query: $(if $(IMG),$(INSTALLED)) ## identify a card: make query IMG=photo.jpg (o
 		  exit 1; }
 	$(RUN) query_index.py $(IMAGES) --index $(call quoted,$(OUT)) --device $(call quoted,$(DEVICE)) $(ARGS)
 
+evaluate: $(INSTALLED) ## say how well OUT recognises its own cards, damaged (five minutes; ARGS="--minutes 30" asks more)
+	$(RUN) scripts/evaluate_index.py --index $(call quoted,$(OUT)) --device $(call quoted,$(DEVICE)) \
+		$(if $(filter-out file,$(origin CACHE)),--cache $(call quoted,$(CACHE))) $(ARGS)
+
 validate: $(INSTALLED) ## check that every picture in CACHE is whole (ARGS=--fix deletes those that are not)
 	$(RUN) scripts/validate_cache.py --cache $(call quoted,$(CACHE)) $(ARGS)
 
@@ -188,10 +192,10 @@ bench-index: $(INSTALLED) ## rows found by themselves beside up to 5,000 identic
 	$(RUN) -m tests.bench_index
 
 bench-tune: $(INSTALLED) ## recall on real cut-outs by minutes, number and variety of drawn cards, width (three hours; TABLES=minutes,... FOLDER=one model)
-	PYTHONPATH=scripts $(RUN) -m tests.bench_tune
+	$(RUN) -m tests.bench_tune
 
 bench-choices: $(INSTALLED) ## how to rank, prepare and search by what was measured (an hour; TABLES=ranking,... MODELS=folder,folder)
-	PYTHONPATH=scripts $(RUN) -m tests.bench_choices
+	$(RUN) -m tests.bench_choices
 
 bench-where: $(INSTALLED) ## search among 1 %, 0.1 % and 3 of 54,000 rows: time, recall against exact search (one minute)
 	$(RUN) -m tests.bench_where

@@ -86,8 +86,8 @@ def parse_args(argv: Sequence[str] | None) -> QueryArgs:
     )
     parser.option("--k", number(int, 1, suggest=K), None, "N", several)
     add_where_option(parser)
-    least = "leave out matches with a lower score, -3 to 1, and cards without any other"
-    parser.option("--min-score", number(float, -3, 1, suggest=0.5), None, "S", least)
+    least = "leave out matches with a lower score, -4 to 1, and cards without any other"
+    parser.option("--min-score", number(float, -4, 1, suggest=0.5), None, "S", least)
     parser.option(
         "--ef-search",
         number(int, 1, suggest=1),
@@ -129,7 +129,10 @@ def add_question_options(parser: Parser) -> None:
     parser.repeated_option("--text", weighted_words, "WORDS[:WEIGHT]", weighted)
     parser.option("--name", words, None, "NAME", "the card's faces in the index, each with those that look like it")
     parser.cross_rule(("image", "text", "name"), _one_question)
-    parser.cross_rule(("image", "text", "name", "detect", "ef_search", "html", "raw"), _flags_fit_the_question)
+    parser.cross_rule(
+        ("image", "text", "name", "detect", "vote", "ef_search", "html", "raw", "search", "sure_above"),
+        _flags_fit_the_question,
+    )
 
 
 def add_where_option(parser: Parser) -> None:
@@ -320,8 +323,9 @@ def _one_question(args: QueryArgs) -> Problem | None:
 def _flags_fit_the_question(args: QueryArgs) -> Problem | None:
     if args.image or not (args.text or args.name):
         return None
-    unfit = ("detect", "vote", "raw", "sure_above", *(() if args.text else ("ef_search", "html")))
-    given = [_flag(name) for name in unfit if getattr(args, name)]
+    unfit = ["detect", "vote", "raw", "sure_above", *([] if args.text else ["ef_search", "html"])]
+    given = [_flag(name) for name in unfit if getattr(args, name) not in (None, False)]
+    given += ["--search"] if args.name and args.search != SEARCH[0] else []
     if not given:
         return None
     asked = "--text" if args.text else "--name"

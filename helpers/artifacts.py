@@ -59,6 +59,16 @@ class IndexFolder:
         return self.root / "build_manifest.json"
 
     @property
+    def evaluation(self) -> Path:
+        """How good the index is, as evaluate_index.py found it; never needed."""
+        return self.root / "evaluation.json"
+
+    @property
+    def evaluation_page(self) -> Path:
+        """The same for people."""
+        return self.root / "evaluation.html"
+
+    @property
     def build_lock(self) -> Path:
         """Held by the build that writes here; exists only while one does."""
         return self.root / ".build.lock"

@@ -109,7 +109,7 @@ def one_of(choices: Sequence[str], *, suggest: str) -> Rule:
 
 
 def codes(choices: Sequence[str] | None) -> Rule:
-    """Comma-separated Scryfall codes, sorted, in lower case; from `choices`, if given."""
+    """Comma-separated codes, sorted, in lower case; from `choices`, if given."""
     allowed = one_of(choices, suggest=choices[0]) if choices else None
 
     def rule(flag: str, text: str) -> tuple[str, ...]:

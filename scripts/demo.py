@@ -5,7 +5,7 @@ Writes: demo/ - cards/, image_cache/, index_out/, photos/, report.html
 Next:   the same commands without --api-url and --model, for the real thing
 
 Each command is printed as a user would type it. The cards are drawn, served as Scryfall would serve them, downloaded,
-embedded and exported; then photographs of some are queried.
+embedded and exported; then photographs of some are queried, and the index is evaluated.
 
 Exit codes: 0 most cards were named; 1 too few were, or a step failed.
 """
@@ -43,6 +43,7 @@ ROOT = Path(__file__).resolve().parent.parent  # where the commands run, so that
 SHOWN_MATCHES = 4
 USUAL_PORT = 8765
 LOCK = ".demo.lock"
+PARAGRAPH = "\n\n"
 ENOUGH = 0.75  # of the cards named: with less, something is broken
 
 
@@ -52,6 +53,7 @@ class DemoArgs(argparse.Namespace):
     out: Path
     count: int
     photographs: int
+    minutes: float
 
 
 def parse_args(argv: Sequence[str] | None) -> DemoArgs:
@@ -60,6 +62,8 @@ def parse_args(argv: Sequence[str] | None) -> DemoArgs:
     parser.option("--out", path, ROOT / "demo", "DIR", "output directory")
     parser.option("--count", number(int, 1, 2000, suggest=300), 300, "N", "cards to draw")
     parser.option("--photographs", number(int, 1, 2000, suggest=20), 20, "N", "photographs to query")
+    minutes = "time for the evaluation of the index, which scripts/evaluate_index.py makes"
+    parser.option("--minutes", number(float, 0.01, 60, suggest=1), 1.0, "N", minutes)
     parser.cross_rule(("count", "photographs"), _enough_cards)
     args = parser.parse(argv, DemoArgs())
     args.out = args.out.absolute()
@@ -187,7 +191,10 @@ def run_demo(args: DemoArgs) -> int:
     found = ask(show, index, [photos / row["photo"] for row in truth])
     named = sum(map(is_right, found, truth))
     write_page(demo, truth, found, f"{named} of {len(truth)} named in the whole photograph.")
+    words = ("--index", index, "--minutes", f"{args.minutes:g}")
+    evaluation = show.run("evaluate", "scripts/evaluate_index.py", *words, quietly=True)
     sum_up(demo, show, named, len(truth))
+    print(f"\nHow good the index is: {index}/evaluation.html\n{evaluation.rpartition(PARAGRAPH)[2]}", end="")
     return ExitCode.OK if named >= ENOUGH * len(truth) else ExitCode.NOT_RECOGNISED
 
 

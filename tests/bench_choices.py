@@ -21,11 +21,11 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from _scores import aligned
 from numpy.typing import NDArray
 
 from helpers.embed.model_source import LOCAL_DIR, SHIPPED, find_model
 from helpers.embed.vectors import SCALE_FACTOR, quantize, unit_rows
+from helpers.evaluate.tables import aligned
 from helpers.index.whitening import NEAR, Whitening
 from helpers.machine_limits import usable_cores
 from helpers.recognise.evaluation import MAX_STRANGERS, Share, held_out, threshold

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from _scores import aligned
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -23,6 +22,7 @@ from helpers.embed.dhash import HASH_BITS, dhash
 from helpers.embed.embedder import Embedder
 from helpers.embed.model_source import find_model
 from helpers.embed.preprocess import Preparation
+from helpers.evaluate.tables import aligned
 from helpers.index.whitening import Whitening
 from helpers.recognise.evaluation import Share
 from helpers.tune.request import Recipe

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from _labelled import Labelled, read_photos, with_corner_error
 from PIL import Image
 
 from helpers.embed.preprocess import as_seen
+from helpers.evaluate.labelled import Labelled, read_photos, with_corner_error
 from helpers.recognise.camera import rectangle, view
 from helpers.recognise.regions import Photo, Region
 from helpers.validation import read_image

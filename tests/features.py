@@ -11,7 +11,6 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from helpers.embed.dhash import dhash
 from helpers.embed.embedder import Embedder
 from helpers.embed.model_source import find_model
 from helpers.embed.preprocess import Preparation
+from helpers.evaluate.phash import phash
 from helpers.talk import Progress
 from tests.conftest import ROOT
 from tests.cutouts import ERRORS, Cutout, RealCards, parts
@@ -166,20 +166,13 @@ def hashes_of(picture: Image.Image) -> dict[str, NDArray[np.uint8]]:
         "dHash 64": _difference_hash(picture, 8),
         "dHash 144": _difference_hash(picture, 12),
         "dHash 256": dhash(picture),
-        "pHash 256": _perceptual_hash(picture),
+        "pHash 256": phash(picture),
     }
 
 
 def _difference_hash(picture: Image.Image, side: int) -> NDArray[np.uint8]:
     grey = np.asarray(picture.convert("L").resize((side + 1, side), Image.Resampling.LANCZOS))
     return np.packbits(grey[:, 1:] > grey[:, :-1])
-
-
-def _perceptual_hash(picture: Image.Image) -> NDArray[np.uint8]:
-    """As `phash(picture, hash_size=16)` of the PyPI package imagehash: the lowest of 64 x 64 cosine coefficients."""
-    grey = np.asarray(picture.convert("L").resize((64, 64), Image.Resampling.LANCZOS), np.float32)
-    lowest = cv2.dct(grey)[:16, :16]
-    return np.packbits(lowest > np.median(lowest))
 
 
 def _keep_seen(name: str, cutouts: list[Cutout], hashes: list[dict[str, NDArray[np.uint8]]]) -> None:

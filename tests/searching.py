@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 
 import faiss
 import numpy as np
-from _scores import aligned
 from numpy.typing import NDArray
 
 from helpers.embed.vectors import unit_rows
-from helpers.index.faiss_index import CardIndex, exact_search, use_threads
+from helpers.evaluate.tables import aligned
+from helpers.index.faiss_index import TIE, CardIndex, exact_search, use_threads
 from helpers.index.whitening import Whitening
 from helpers.recognise.ranking import CANDIDATES
 from tests.features import Features, Rows
@@ -27,7 +27,6 @@ SIZES = tuple(int(size) for size in os.environ.get("SIZES", "10000,54000,117000"
 QUERIES, ROUNDS, REGIONS = 200, 5, 12
 MOST_PRINTINGS = 20
 LIKE_A_PHOTOGRAPH = 0.7  # centred cosine of a query with its row: the shipped encoder's median at strength 1.0
-TIE = 1e-6
 
 
 class Like:

@@ -10,7 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from helpers.recognise.camera import SCENE, Conditions, Photograph, Scene, card_mask, homography, photograph, scene
+from helpers.recognise.camera import (
+    CUT_OUT_PIXELS,
+    DISTORTIONS,
+    SCENE,
+    Conditions,
+    Photograph,
+    Scene,
+    card_mask,
+    distorted,
+    homography,
+    photograph,
+    scene,
+)
 
 PLAIN = Conditions(rotation_degrees=0, tilt_degrees=0, blur_pixels=0, light=0, glare=0, noise=0, jpeg_quality=95)
 SMALL = {"width": 240, "height": 320}  # pixels: for what does not depend on them
@@ -233,3 +245,54 @@ def test_a_card_has_round_corners() -> None:
     assert mask[0, 0] == mask[0, -1] == mask[-1, 0] == mask[-1, -1] == 0
     assert mask[140, 100] == mask[0, 100] == mask[140, 0] == 255
     assert 0.99 < (mask / 255).mean() < 1
+
+
+# -------------------------------------------------------------------------------------------- one kind of damage alone
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DISTORTIONS if kind not in ("exposure", "mixed")])
+def test_more_of_a_kind_of_damage_changes_more(kind: str) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (34, 24, 3), np.uint8)
+    card = Image.fromarray(noise).resize(CUT_OUT_PIXELS)
+    apart = []
+    for amount in DISTORTIONS[kind].amounts:
+        seen = [distorted(card, kind, amount, np.random.default_rng(seed)).resize(card.size) for seed in range(3)]
+        apart.append(np.mean([np.abs(pixels(each) - pixels(card)).mean() for each in seen]))
+    assert apart == sorted(apart)
+    assert apart[0] < apart[-1]
+
+
+def test_corners_that_are_not_off_leave_the_card_as_it_is_but_for_its_rounded_corners() -> None:
+    card = QUARTERS.resize(CUT_OUT_PIXELS)
+    seen = distorted(card, "corners", 0, np.random.default_rng(0))
+    inside = np.asarray(card_mask(card.size)) == 255
+    assert np.array_equal(np.asarray(seen)[inside], np.asarray(card)[inside])
+    assert not np.array_equal(np.asarray(seen), np.asarray(card))
+
+
+@given(st.sampled_from([0, 2, 4, 6, 15]), st.integers(0, 50))
+@settings(max_examples=8, deadline=None)
+def test_corners_are_off_by_so_much_at_most_and_a_turn_keeps_the_middle(percent: int, seed: int) -> None:
+    width, height = CUT_OUT_PIXELS
+    white = Image.new("RGB", CUT_OUT_PIXELS, (255, 0, 255))
+    seen = pixels(distorted(white, "corners", percent, np.random.default_rng(seed)))
+    down, across = (round(side * percent / 100) + 24 for side in (height, width))
+    assert (seen[down:-down, across:-across] == (255, 0, 255)).all()  # the table shows nowhere farther in
+    turned = pixels(distorted(white, "rotation", percent, np.random.default_rng(seed)))
+    assert (turned[height // 2, width // 2] == (255, 0, 255)).all()
+
+
+def test_amounts_are_what_they_say() -> None:
+    grey = Image.new("RGB", CUT_OUT_PIXELS, (60, 60, 60))
+    rng = np.random.default_rng(0)
+    assert pixels(distorted(grey, "exposure", 1, rng)).mean() == 120
+    assert pixels(distorted(grey, "exposure", -1, rng)).mean() == 30
+    assert distorted(grey, "height", 150, rng).size == (107, 150)
+    red, green, blue = pixels(distorted(grey, "colour cast", 35, rng))[0, 0]
+    assert (sorted((red, blue)), green) == ([39, 81], 60)
+    assert pixels(distorted(grey, "noise", 15, rng)).std() == pytest.approx(15, rel=0.02)
+    sleeved = pixels(distorted(grey, "sleeve", 6, rng))
+    assert (sleeved[340, 40:448] == 60).all()
+    assert not (sleeved[340, :25] == 60).all()
+    with pytest.raises(KeyError):
+        distorted(grey, "rain", 1, rng)

@@ -22,7 +22,6 @@ NEEDED = {  # to come as far as the flags
     "query_index.py": ["a.jpg"],
     "scripts/validate_cache.py": ["--cache", "."],
     "scripts/clear_cache.py": ["--cache", "."],
-    "scripts/evaluate_photos.py": ["--photos", "photos.csv"],
 }
 HEAVY = {"torch", "open_clip", "faiss", "torchvision", "timm"}
 
@@ -91,6 +90,8 @@ BUILD = {
     "--fit": ["stretch"],
     "--hnsw-m": ["3", "129"],
     "--hnsw-ef-construction": ["0", "2001", "31"],
+    "--whiten-dim": ["7", "4097"],
+    "--whiten-ridge": ["0", "1001"],
     "--checkpoint-frequency": ["99", "1", "-1", "x"],
     "--model": [" ", "local-dir:m\udcff"],
     "--pretrained": [""],
@@ -108,8 +109,10 @@ BAD_VALUES = {
         "--index": [""],
         "--k": ["0", "x"],
         "--where": ["set", "colour=W", "=", ""],
-        "--min-score": ["2", "-3.1", "nan", "x"],
+        "--min-score": ["2", "-4.1", "nan", "x"],
         "--ef-search": ["0"],
+        "--search": ["flat"],
+        "--sure-above": ["-1", "9"],
         "--device": ["gpu"],
         "--html": [""],
         "--cache": [""],
@@ -152,16 +155,20 @@ BAD_VALUES = {
         "--noise": ["x"],
         "--quality": ["0", "96"],
     },
-    "scripts/evaluate_photos.py": {
-        "--photos": [""],
+    "scripts/evaluate_index.py": {
         "--index": [""],
+        "--cache": [""],
+        "--sections": ["", "index,colours"],
+        "--minutes": ["0", "x", "nan"],
+        "--seed": ["-1", "0.5"],
+        "--out": [""],
+        "--photos": [""],
         "--turn": ["45", "none"],
         "--corner-error": ["-1", "31", "3,x", "", "3,", "nan"],
         "--seeds": ["0"],
         "--min-visible": ["1.1", "-1"],
         "--hash-weight": ["-1", "11", "nan"],
         "--html": [""],
-        "--json": [""],
         "--device": ["gpu"],
     },
     "scripts/make_offline_model.py": {"--out": [""]},
@@ -184,7 +191,7 @@ BAD_VALUES = {
         "--clean": ["-1", "2"],
     },
     "scripts/clear_cache.py": {"--cache": [""]},
-    "scripts/demo.py": {"--out": [""], "--count": ["0"], "--photographs": ["0"]},
+    "scripts/demo.py": {"--out": [""], "--count": ["0"], "--photographs": ["0"], "--minutes": ["0"]},
 }
 
 
@@ -313,6 +320,8 @@ def test_a_picture_must_be_named() -> None:
         (["a.jpg", "--text", "red"], "IMAGE and --text are mutually exclusive"),
         (["--text", "red", "--name", "Island"], "--text and --name are mutually exclusive"),
         (["--text", "red", "--vote"], "--vote can't be used with --text"),
+        (["--text", "red", "--sure-above", "0"], "--sure-above can't be used with --text"),
+        (["--name", "Island", "--search", "exact"], "--search can't be used with --name"),
         (["--name", "Island", "--detect", "all", "--ef-search", "9"], "--detect and --ef-search can't be used with"),
         (["--name", "Island", "--html", "a.html"], "--html can't be used with --name"),
         (["a.jpg", "--remote-images"], "--remote-images needs --html"),

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     folder = tmp_path_factory.mktemp("demo") / "a demo"
-    return run_well("scripts/demo.py", "--out", folder, "--count", CARDS, "--photographs", PHOTOGRAPHS), folder
+    words = ("--count", CARDS, "--photographs", PHOTOGRAPHS, "--minutes", 0.02)
+    return run_well("scripts/demo.py", "--out", folder, *words), folder
 
 
 def test_it_ends_with_how_many_were_right_how_long_it_took_what_is_where_and_what_is_next(
@@ -34,6 +35,9 @@ def test_it_ends_with_how_many_were_right_how_long_it_took_what_is_where_and_wha
         assert (folder / name).exists()
     assert len(re.findall(r"^  \S+\.?\w* ", written, re.MULTILINE)) == len(list(folder.iterdir()))
     assert "query_index.py PICTURE" in end
+    assert (folder / "index_out" / "evaluation.html").is_file()
+    assert re.search(r"^Named first among \d+ faces: \d+/\d+ .* with corners up to 6 % off$", end, re.MULTILINE)
+    assert said.endswith("]\n")  # of the headline's last share
     assert "build_mtg_faiss.py --limit 200" in end
 
 

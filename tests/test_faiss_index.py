@@ -162,12 +162,12 @@ def test_an_index_that_falls_short_says_what_it_reached(capsys: pytest.CaptureFi
     index = CardIndex.build(rows, m=4, ef_construction=4)
     ef, recall = list(index.tune_ef_search(rows).items())[-1]
     assert (ef, recall < TARGET_RECALL_AT_10) == (1024, True)
-    said = search_quality(ef, recall, FoundByItself(4000, 3990))
+    said = search_quality(ef, {ef: recall}, FoundByItself(4000, 3990))
     assert f"recall@10 {recall:.3f}, short of 0.999; 10 of 4,000 rows are not found by their own vector" in said
     warned = capsys.readouterr().err
     assert f"recall@10 is {recall:.3f}, short of 0.999" in warned
     assert "10 of 4,000 rows are not found by their own vector" in warned
-    assert search_quality(64, 1.0, FoundByItself(4000, 4000)) == "efSearch 64 (measured)"
+    assert search_quality(64, {64: 1.0}, FoundByItself(4000, 4000)) == "efSearch 64 (measured)"
     assert not capsys.readouterr().err
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import msgspec
 import pytest
 from referencing import Registry, Resource
 
 from helpers.artifacts import IndexFolder
 from helpers.cards.faces import CardFace
 from helpers.download.validate import Invalid, ValidationReport
+from helpers.evaluate.findings import Findings
 from helpers.index.browser_format import write_browser_files
 from helpers.index.manifest import Manifest
 from helpers.index.store import StoredIndex
@@ -102,6 +104,20 @@ def test_the_samples_fit() -> None:
 def test_the_table_names_every_field(heading: str, fields: Sequence[str]) -> None:
     rows = re.findall(r"^\| (`.*?`) \|", PAGE.partition(heading)[2].partition("\n## ")[0], re.MULTILINE)
     assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(fields)
+
+
+def without_descriptions(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [without_descriptions(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {name: part for name, part in schema.items() if not (name == "description" and isinstance(part, str))}
+    return {name: without_descriptions(part) for name, part in kept.items()}
+
+
+def test_the_schema_of_an_evaluation_is_what_its_structs_say() -> None:
+    found = {name: part for name, part in SCHEMAS["evaluation.json"].items() if name in ("$ref", "$defs")}
+    assert without_descriptions(found) == without_descriptions(json.loads(json.dumps(msgspec.json.schema(Findings))))
 
 
 def test_the_manifest_s_schema_names_what_its_record_has() -> None:

@@ -31,7 +31,7 @@ from tests.conftest import ROOT, Built, run_script, without_hashes
 from tests.pictures import HTML, claiming_to_be, encoded, write
 from tests.warm_python import WarmProcess
 
-CARD_FIELDS = ["quad", "orientation", "margin", "gap", "sure", "matches"]
+CARD_FIELDS = ["quad", "orientation", "margin", "gap", "sure", "matches", "printings"]
 MATCH_FIELDS = [
     *("rank", "score", "name", "set", "collector_number", "scryfall_id", "face_id", "image_url", "scryfall_uri"),
     *("card_name", "oracle_id", "illustration_id", "lang", "card_url", "artist"),
@@ -61,7 +61,7 @@ def test_an_image_asked_about_itself_is_first(built: Built) -> None:
 def test_json_has_the_form_of_the_contract(built: Built) -> None:
     done = ask(built, picture_of(built, 4), "--json")
     (answer,) = answers(done.stdout)
-    assert list(answer) == ["image", "metric", "ef_search", "cards"]
+    assert list(answer) == ["image", "metric", "ef_search", "search", "cards"]
     assert answer["image"] == str(picture_of(built, 4))
     assert answer["metric"] == "inner_product"
     assert answer["ef_search"] == built.manifest()["parameters"]["hnsw_ef_search"]
@@ -216,7 +216,7 @@ def test_pictures_of_one_card_vote_for_one_answer(built: Built, tmp_path: Path) 
     done = ask(built, tmp_path, "--vote", "--json", "--k", 2)
     assert done.returncode == 2
     (answer,) = answers(done.stdout)
-    assert list(answer) == ["images", "metric", "ef_search", "cards", "left_out"]
+    assert list(answer) == ["images", "metric", "ef_search", "search", "cards", "left_out"]
     assert answer["images"] == [*map(str, frames), str(broken)]
     assert [one["image"] for one in answer["left_out"]] == [str(broken)]
     assert answer["cards"][0]["matches"][0]["name"] == built.records()[3]["name"]
@@ -299,9 +299,10 @@ def test_words_are_added_up_with_their_weights(built: Built, tmp_path: Path, mon
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         assert query_index.main([*map(str, words), "--html", str(tmp_path / "page.html")]) == 0
-    assert asked == [({"Jace: a mind": 1.0, "red": 0.5}, 5, {"ef_search": None, "device": "auto", "where": None})]
+    how = {"ef_search": None, "device": "auto", "search": "auto", "where": None}
+    assert asked == [({"Jace: a mind": 1.0, "red": 0.5}, 5, how)]
     (line,) = answers(printed.getvalue())
-    assert list(line) == ["text", "metric", "ef_search", "cards"]
+    assert list(line) == ["text", "metric", "ef_search", "search", "cards"]
     assert face.name in (tmp_path / "page.html").read_text()
 
 

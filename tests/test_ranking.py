@@ -40,7 +40,9 @@ def ranker(
 ) -> Ranker:
     names = names or [f"Card {row}" for row in range(len(rows))]
     made = records_of(folder / "mtg_meta.jsonl", [face_with(name=name) for name in names])
-    return Ranker(CardIndex.build(rows, 16, 100), hashes, made, recognition or PLAIN, among=among)
+    whitening = Whitening.fit(rows, 1.0)
+    index = CardIndex.build(rows if whitening is None else whitening(rows), 16, 100)
+    return Ranker(index, hashes, made, recognition or PLAIN, whitening, among)
 
 
 def flipped(digest: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
@@ -177,7 +179,9 @@ def test_masked_rows_never_appear_and_the_others_are_ranked_as_if_they_were_not_
 
 def test_however_many_near_rows_are_masked_others_are_ranked(tmp_path: Path) -> None:
     rows = random_rows(500)
-    nearest = np.argsort(-rows @ rows[0])
+    whitening = Whitening.fit(rows, 1.0)
+    assert whitening is not None
+    nearest = np.argsort(-whitening(rows) @ whitening(rows[:1])[0])
     (ranking,) = ranker(tmp_path, rows, None).rank(rows[:1], random_hashes(1), nearest[:200])
     assert np.isin(nearest[200:220], ranking.rows).all()
 

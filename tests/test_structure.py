@@ -15,15 +15,16 @@ from tests.conftest import ROOT
 PRODUCT = sorted(path for glob in ("*.py", "helpers/**/*.py", "scripts/**/*.py") for path in ROOT.glob(glob))
 ROOMS = sorted(path.name for path in (ROOT / "helpers").iterdir() if (path / "__init__.py").is_file())
 GROUND = {
-    *("about", "artifacts", "atomic_io", "cli_validation", "ending", "errors", "interrupts", "locks", "lookahead"),
-    *("machine_limits", "options", "session", "tables", "talk", "validation"),
+    *("about", "artifacts", "atomic_io", "cli_validation", "ending", "errors", "html_page", "interrupts"),
+    *("locks", "lookahead", "machine_limits", "options", "session", "tables", "talk", "validation"),
 }
 MAX_LINES, MAX_LONGER = 40, 5
 HOMES = {  # what is heavy to import or easy to misuse -> the only modules that may
     "open_clip": {"helpers/embed/embedder.py", "helpers/embed/models.py", "scripts/make_offline_model.py"},
     "faiss": {"helpers/index/faiss_index.py"},
-    "cv2": {"helpers/recognise/finding.py", "helpers/recognise/camera.py"},
+    "cv2": {"helpers/recognise/finding.py", "helpers/recognise/camera.py", "helpers/evaluate/phash.py"},
     "requests": {"helpers/session.py", "helpers/net/probe.py"},
+    "matplotlib": {"helpers/evaluate/plots.py"},
     "argparse": {"helpers/cli_validation.py", "helpers/options.py"},  # and scripts, for their namespaces
 }
 
@@ -56,7 +57,7 @@ def place(module: str) -> str:
 
 def test_the_ground_holds_what_all_use_and_nothing_else() -> None:
     assert {path.stem for path in (ROOT / "helpers").glob("*.py")} - {"__init__"} == GROUND
-    assert ROOMS == ["build", "cards", "download", "embed", "index", "net", "recognise", "tune"]
+    assert ROOMS == ["build", "cards", "download", "embed", "evaluate", "index", "net", "recognise", "tune"]
     print(f"\nmodules in helpers/ itself: {len(GROUND)}")
 
 

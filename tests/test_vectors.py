@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from helpers.embed.vectors import QUANTIZATION, check_unit_rows, dequantize, quantize, unit_rows
+from helpers.embed.vectors import QUANTIZATION, best_scale, check_unit_rows, dequantize, quantize, unit_rows
 from helpers.errors import PipelineError
 
 components = hnp.arrays(
@@ -57,3 +57,20 @@ def test_a_row_that_is_no_unit_vector_is_named(bad: float) -> None:
     with pytest.raises(PipelineError, match=r"vectors\.npy") as caught:
         check_unit_rows(rows, "vectors.npy")
     assert "row 3" in caught.value.problems[0].details
+
+
+@pytest.mark.parametrize("tail", [1, 3, 30])  # of the values: normal, and ever more large ones
+def test_the_scale_that_is_chosen_keeps_cosines(tail: int) -> None:
+    rows = unit_rows((np.random.default_rng(tail).standard_normal((200, 64)) ** tail).astype(np.float32))
+    exact = rows @ rows.T
+    own = np.diag(exact)
+
+    def off(scale: float) -> float:
+        decoded = quantize(rows, scale) / np.float32(scale)
+        return float(np.abs(np.einsum("ij,ij->i", rows, decoded) - own).mean())
+
+    scale = best_scale(rows)
+    assert off(scale) <= 1.05 * off(127)
+    assert off(scale) < 0.005
+    if tail == 1:
+        assert scale > 200  # normal values fill but a part of -1..1

@@ -1,6 +1,6 @@
 """Rows -> a finished index: assemble, index, describe and check it, then replace the old one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from helpers.about import VERSION
 from helpers.artifacts import IndexFolder
-from helpers.atomic_io import atomic_set, json_text, utc_timestamp
+from helpers.atomic_io import atomic_set, disk_errors_named, json_text, utc_timestamp
 from helpers.build.report import BuildReport
 from helpers.build.request import BuildRequest
 from helpers.build.rows import Found, assemble
@@ -62,43 +62,63 @@ def publish(
                 file.writelines(faces.line(number) for number in found.there.tolist())
         if ranks > 1:
             use_threads(usable_cores())
-        rows: NDArray[np.float32] = np.load(staged.column("embeddings"), mmap_mode="r")
-        check_unit_rows(rows, str(embedder.source))
-        raw = _index(rows, staged.index, request, report)
-        whitened = _whitened(rows, staged, request, report)
-        model = model_of(embedder, rows.shape[1])
+        raw, whitened = _indexes(staged, request, embedder, report)
+        manifest = _manifest(request, card_list, embedder, workers, report, ranks, raw, whitened)
         files = [*(staged.column(name) for name in Rows.names()), staged.metadata, staged.index]
         files += [staged.whitening, staged.whitened_index] if whitened else []
-        manifest = Manifest(
-            version=MANIFEST_VERSION,
-            timestamp=utc_timestamp(),
-            parameters=request.parameters(raw.ef_search, workers.batch),
-            statistics=report.statistics(),
-            environment=Environment.here(TORCH_VERSION, FAISS_VERSION, embedder.source.display_name, embedder.device),
-            git_commit=git_commit(),
-            tool_version=VERSION,
-            model=model,
-            recognition=Recognition.of(model, whitened=whitened is not None),
-            card_list=card_list,
-            ef_search_recall_at_10=raw.recalls,
-            target_recall_at_10=TARGET_RECALL_AT_10,
-            found_by_itself=raw.found_by_itself,
-            whitening=whitened,
-            seconds=report.seconds,
-            images_per_second=report.images_per_second.get("embedding", 0.0),
-            sha256={path.name: sha256_of(path) for path in files},
-            embedding=report.embedding(ranks=ranks, loaders=workers.loaders, model_threads=workers.model_threads),
-        )
+        manifest = replace(manifest, sha256={path.name: sha256_of(path) for path in files})
         staged.manifest.write_bytes(json_text(manifest))
         with report.phase("checking"):
             check_index(StoredIndex(staged), cache, embedder)
         staged.manifest.write_bytes(json_text(replace(manifest, seconds=report.seconds)))  # now all of them
-    report.index = f"M {request.hnsw_m}, efConstruction {request.hnsw_ef_construction}, "
-    report.index += search_quality(raw.ef_search, raw.recalls[raw.ef_search], raw.found_by_itself)
-    if whitened:
-        reached = whitened.ef_search_recall_at_10[whitened.hnsw_ef_search]
-        report.index += f"; whitened to {whitened.dimensions} dimensions, "
-        report.index += search_quality(whitened.hnsw_ef_search, reached, whitened.found_by_itself)
+    for path in () if whitened else (folder.whitening, folder.whitened_index):
+        with disk_errors_named(path):  # those of an earlier index belong to nothing now
+            path.unlink(missing_ok=True)
+    report.index = _in_words(request, raw, whitened)
+
+
+def _in_words(request: BuildRequest, raw: "_Indexed", whitened: Whitened | None) -> str:
+    """The indexes, for the summary."""
+    quality = search_quality(raw.ef_search, raw.recalls, raw.found_by_itself)
+    words = f"M {request.hnsw_m}, efConstruction {request.hnsw_ef_construction}, {quality}"
+    if not whitened:
+        return words
+    quality = search_quality(whitened.hnsw_ef_search, whitened.ef_search_recall_at_10, whitened.found_by_itself)
+    return f"{words}; whitened to {whitened.dimensions} dimensions, {quality}"
+
+
+def _manifest(
+    request: BuildRequest,
+    card_list: str,
+    embedder: Embedder,
+    workers: WorkerPlan,
+    report: BuildReport,
+    ranks: int,
+    raw: "_Indexed",
+    whitened: Whitened | None,
+) -> Manifest:
+    """All that is known before the files are hashed and checked."""
+    model = model_of(embedder, raw.width)
+    return Manifest(
+        version=MANIFEST_VERSION,
+        timestamp=utc_timestamp(),
+        parameters=request.parameters(raw.ef_search, workers.batch),
+        statistics=report.statistics(),
+        environment=Environment.here(TORCH_VERSION, FAISS_VERSION, embedder.source.display_name, embedder.device),
+        git_commit=git_commit(),
+        tool_version=VERSION,
+        model=model,
+        recognition=Recognition.of(model, whitened=whitened is not None),
+        card_list=card_list,
+        ef_search_recall_at_10=raw.recalls,
+        target_recall_at_10=TARGET_RECALL_AT_10,
+        found_by_itself=raw.found_by_itself,
+        whitening=whitened,
+        seconds=report.seconds,
+        images_per_second=report.images_per_second.get("embedding", 0.0),
+        sha256={},
+        embedding=report.embedding(ranks=ranks, loaders=workers.loaders, model_threads=workers.model_threads),
+    )
 
 
 def model_of(embedder: Embedder, width: int) -> Model:
@@ -110,9 +130,19 @@ def model_of(embedder: Embedder, width: int) -> Model:
 class _Indexed:
     """How good an index is."""
 
+    width: int
     ef_search: int
     recalls: dict[int, float]  # recall@10, measured to choose efSearch
     found_by_itself: FoundByItself
+
+
+def _indexes(
+    staged: IndexFolder, request: BuildRequest, embedder: Embedder, report: BuildReport
+) -> tuple[_Indexed, Whitened | None]:
+    """Index the rows as they are, and whitened."""
+    rows: NDArray[np.float32] = np.load(staged.column("embeddings"), mmap_mode="r")
+    check_unit_rows(rows, str(embedder.source))
+    return _index(rows, staged.index, request, report), _whitened(rows, staged, request, report)
 
 
 def _index(
@@ -131,7 +161,7 @@ def _index(
     with report.phase("finding each row"):
         found_by_itself = index.link_unfound(rows)
     index.save(path, whitening)
-    return _Indexed(index.ef_search, recalls, found_by_itself)
+    return _Indexed(index.width, index.ef_search, recalls, found_by_itself)
 
 
 def _whitened(
@@ -157,8 +187,9 @@ def _whitened(
     )
 
 
-def search_quality(ef_search: int, recall: float, rows: FoundByItself) -> str:
+def search_quality(ef_search: int, recalls: Mapping[int, float], rows: FoundByItself) -> str:
     """The efSearch and what it reaches, for the summary; a warning where that is less than it should be."""
+    recall = recalls[ef_search]
     reached = f"efSearch {ef_search} (measured"
     remedy = "a larger --hnsw-m or --hnsw-ef-construction helps"
     if recall < TARGET_RECALL_AT_10:

@@ -1,6 +1,5 @@
 """The unit-row contract of embeddings, and their int8 form for the browser: both directions side by side."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from helpers.errors import Category, PipelineError
 METRIC = "inner_product"  # of unit rows: the cosine
 NORM_TOLERANCE = 1e-5
 SCALE_FACTOR = 127
-WHITENED_SPREADS = 4  # standard deviations of a whitened value that int8 can hold
+_SPREADS = (3, 4, 5, 6, 7, 8)  # standard deviations of a value that int8 may hold
 BROWSER_FORMAT_VERSION = "1.0"
 
 # The part of meta.json that says how embeddings.i8bin was made.
@@ -59,12 +58,24 @@ def quantize(rows: NDArray[np.float32], scale: float = SCALE_FACTOR) -> NDArray[
     return codes
 
 
-def whitened_scale(dimensions: int) -> float:
-    """The scale of whitened rows of so many dimensions that loses least, see docs/choices.md.
+def best_scale(rows: NDArray[np.float32]) -> float:
+    """The scale with which `quantize` loses least of unit rows float32 [B, D], B >= 1.
 
-    Their values spread by 1 / sqrt(K): 4 times that becomes 127, the few beyond are cut off.
+    What counts is the error of a row's cosines with itself and its nearest: a small scale rounds them, a large one cuts
+    off the largest values.
     """
-    return round(SCALE_FACTOR * math.sqrt(dimensions) / WHITENED_SPREADS, 4)
+    spread = float(np.sqrt(np.square(rows, dtype=np.float64).mean()))
+    largest = float(np.abs(rows).max())
+    limits = [*(spreads * spread for spreads in _SPREADS if spreads * spread < largest), largest]
+    exact = rows @ rows.T
+    nearest = np.argsort(-exact, axis=1)[:, :2]
+
+    def lost(scale: float) -> float:
+        off = rows @ (quantize(rows, scale) / np.float32(scale)).T - exact
+        return float(np.square(np.take_along_axis(off, nearest, axis=1)).mean())
+
+    least: float = min((SCALE_FACTOR / limit for limit in limits), key=lost)
+    return round(least, 4)
 
 
 def dequantize(codes: NDArray[np.int8]) -> NDArray[np.float32]:

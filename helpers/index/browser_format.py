@@ -18,13 +18,14 @@ from helpers.atomic_io import atomic_set, disk_errors_named
 from helpers.cards.faces import Records
 from helpers.embed.dhash import DHASH
 from helpers.embed.preprocess import BACKGROUND, INTERPOLATION
-from helpers.embed.vectors import BROWSER_FORMAT_VERSION, QUANTIZATION, check_unit_rows, quantize, whitened_scale
+from helpers.embed.vectors import BROWSER_FORMAT_VERSION, QUANTIZATION, best_scale, check_unit_rows, quantize
 from helpers.errors import BAD_JSON
 from helpers.index.manifest import Manifest
 from helpers.index.store import StoredIndex
 from helpers.index.whitening import Whitening
 from helpers.talk import human_bytes, warn
 
+_SAMPLE = 1000  # whitened rows that their scale is chosen for
 _MAX_HEADER = 1_000_000  # bytes of meta.json before the records
 
 
@@ -40,12 +41,15 @@ def write_browser_files(stored: StoredIndex, target: IndexFolder) -> str:
         with open(staged.browser_vectors, "wb") as file:
             for start in range(0, len(rows), 65536):
                 file.write(quantize(rows[start : start + 65536]).tobytes())
+        extra: dict[str, Any] = {}
         if hashes is not None:
             hashes.tofile(staged.browser_hashes)
+            extra["dhash"] = {"file": staged.browser_hashes.name, **DHASH}
         if whitening is not None:
-            _write_whitened(rows, whitening, staged)
+            extra["whitening"] = _write_whitened(rows, whitening, staged)
+            extra["whitening"]["recognition"] = stored.manifest.recognition_by(whitened=True)
         with open(staged.browser_metadata, "wb") as file:
-            file.writelines(_metadata_json(stored, records, whitening, hashed=hashes is not None))
+            file.writelines(_metadata_json(stored, records, extra))
     gone = [target.browser_hashes] if hashes is None else []
     gone += [target.browser_whitened, target.browser_whitening] if whitening is None else []
     for path in gone:  # those of an earlier export belong to nothing now
@@ -57,14 +61,33 @@ def write_browser_files(stored: StoredIndex, target: IndexFolder) -> str:
     return f"{len(rows):,} faces of width {rows.shape[1]}: {size}, written to {target.root}"
 
 
-def _write_whitened(rows: NDArray[np.float32], whitening: Whitening, staged: IndexFolder) -> None:
+def _write_whitened(rows: NDArray[np.float32], whitening: Whitening, staged: IndexFolder) -> dict[str, Any]:
+    """Write the whitened rows and their map; return where they are, and how they are read."""
+    sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(np.int64)]
+    scale = best_scale(whitening(sample))
     with open(staged.browser_whitened, "wb") as file:
         for start in range(0, len(rows), 65536):
-            whitened = whitening(rows[start : start + 65536])
-            file.write(quantize(whitened, whitened_scale(whitening.dimensions)).tobytes())
+            file.write(quantize(whitening(rows[start : start + 65536]), scale).tobytes())
     with open(staged.browser_whitening, "wb") as file:
         for part in (whitening.mean, whitening.axes):
             file.write(part.astype("<f4").tobytes())
+    wide, narrow = whitening.axes.shape
+    return {
+        "vectors": {
+            "file": staged.browser_whitened.name,
+            "dtype": "int8",
+            "shape": [len(rows), narrow],
+            "scale_factor": scale,
+            "note": "divide by scale_factor, do not normalise again; the dot product is the cosine but for rounding, "
+            "and but for the largest values, which may be cut off",
+        },
+        "transform": {
+            "file": staged.browser_whitening.name,
+            "dtype": "float32, little-endian",
+            "layout": f"mean [{wide}], axes [{wide}, {narrow}] row-major",
+            "note": "whitened = (vector - mean) x axes, brought to norm 1",
+        },
+    }
 
 
 def warn_of_old_export(folder: IndexFolder) -> None:
@@ -81,9 +104,7 @@ def warn_of_old_export(folder: IndexFolder) -> None:
         warn(f"the browser files in {folder.root} are of an earlier build: run export_for_browser.py to renew them")
 
 
-def _metadata_json(
-    stored: StoredIndex, records: Records, whitening: Whitening | None, *, hashed: bool
-) -> Iterator[bytes]:
+def _metadata_json(stored: StoredIndex, records: Records, extra: dict[str, Any]) -> Iterator[bytes]:
     """The pieces of meta.json: the records are streamed, never all in memory."""
     manifest = stored.manifest
     header: dict[str, Any] = {
@@ -92,37 +113,14 @@ def _metadata_json(
         "shape": [stored.count, stored.width],
         "model": _model(manifest),
         "preprocessing": _preprocessing(manifest),
-        "recognition": manifest.recognition,
+        "recognition": manifest.recognition_by(whitened=False),
         "built": manifest.timestamp,
+        **extra,
     }
-    if hashed:
-        header["dhash"] = {"file": stored.folder.browser_hashes.name, **DHASH}
-    if whitening is not None:
-        header["whitening"] = _whitening(stored, whitening)
     yield msgspec.json.encode(header)[:-1] + b',"records":[\n'
     for row, face in enumerate(records):
         yield (b",\n" if row else b"") + face.to_json()
     yield b"\n]}\n"
-
-
-def _whitening(stored: StoredIndex, whitening: Whitening) -> dict[str, Any]:
-    """Where the whitened rows and their map are, and how they are read."""
-    return {
-        "vectors": {
-            "file": stored.folder.browser_whitened.name,
-            "dtype": "int8",
-            "shape": [stored.count, whitening.dimensions],
-            "scale_factor": whitened_scale(whitening.dimensions),
-            "note": "divide by scale_factor, do not normalise again; the dot product is the cosine, "
-            "about, as the largest values are cut off",
-        },
-        "transform": {
-            "file": stored.folder.browser_whitening.name,
-            "dtype": "float32, little-endian",
-            "layout": f"mean [{len(whitening.mean)}], axes [{len(whitening.mean)}, {whitening.dimensions}] row-major",
-            "note": "whitened = (vector - mean) x axes, brought to norm 1; `recognition` is for whitened vectors",
-        },
-    }
 
 
 def _model(manifest: Manifest) -> dict[str, Any]:

@@ -40,7 +40,7 @@ if sys.platform == "darwin":
 _CHUNK = 32768  # rows copied at a time
 _LINK_EF_SEARCH = 128  # to find rows to link a lost one to
 _ROUNDS = 3  # of linking what is not found
-_TIE = 1e-6  # scores closer than this are equal: identical twins may come in either order
+TIE = 1e-6  # scores closer than this are equal: identical twins may come in either order
 
 
 def use_threads(count: int) -> None:
@@ -164,20 +164,15 @@ class CardIndex:
         all rows, float32 [N, D]. What counts is the score, as equal ones come in any order, and which twin of a row
         that belongs to the ten was found. With few rows recall@10 means little, and the smallest efSearch will do.
         """
-        rng = np.random.default_rng(0)
         first = first_twins(rows)
-        distinct = np.flatnonzero(first == np.arange(len(rows)))
-        picked = rows[distinct[rng.choice(len(distinct), min(SAMPLE_QUERIES, len(distinct)), replace=False)]]
-        noise = unit_rows(rng.standard_normal(picked.shape, dtype=np.float32))
-        queries = unit_rows(QUERY_COSINE * picked + np.float32(np.sqrt(1 - QUERY_COSINE**2)) * noise)
+        _, queries = moved_rows(rows, first, SAMPLE_QUERIES)
         k = min(10, len(rows))
         exact, nearest = exact_search(queries, rows, k)
         measured: dict[int, float] = {}
         for ef in EF_SEARCH_LADDER:
             self.ef_search = ef
             scores, found = self.search(queries, k)
-            is_twin = (first[found][:, :, None] == first[nearest][:, None, :]).any(axis=2) & (found >= 0)
-            measured[ef] = float(np.mean((scores >= exact[:, -1:] - _TIE) | is_twin))
+            measured[ef] = float(np.mean(is_found(scores, found, exact, nearest, first)))
             if measured[ef] >= TARGET_RECALL_AT_10 or ef >= len(rows):
                 break
         return measured
@@ -218,7 +213,7 @@ class CardIndex:
     def _finds(self, queries: NDArray[np.float32], ef_search: int) -> NDArray[np.bool_]:
         """Which rows of the index, float32 [Q, D], come first (or tie) when they are asked for."""
         scores, _ = self._search(queries, 1, ef_search)
-        return np.asarray(scores[:, 0] >= np.einsum("ij,ij->i", queries, queries) - _TIE)
+        return np.asarray(scores[:, 0] >= np.einsum("ij,ij->i", queries, queries) - TIE)
 
     def _link_unreachable(self, rows: NDArray[np.float32]) -> None:
         reached = self._reached()
@@ -281,6 +276,36 @@ def exact_search(
     """
     scores, ids = faiss.knn(queries, rows, k, metric=faiss.METRIC_INNER_PRODUCT)
     return scores, ids
+
+
+def moved_rows(
+    rows: NDArray[np.float32], first: NDArray[np.int64], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Up to `count` of the distinct rows, and queries [Q, D] made of them: moved to cosine 0.85 by seeded noise.
+
+    `first` [N] as `first_twins` returns it for `rows` float32 [N, D].
+    """
+    rng = np.random.default_rng(0)
+    distinct = np.flatnonzero(first == np.arange(len(rows)))
+    numbers = distinct[rng.choice(len(distinct), min(count, len(distinct)), replace=False)]
+    picked = rows[numbers]
+    noise = unit_rows(rng.standard_normal(picked.shape, dtype=np.float32))
+    return numbers, unit_rows(QUERY_COSINE * picked + np.float32(np.sqrt(1 - QUERY_COSINE**2)) * noise)
+
+
+def is_found(
+    scores: NDArray[np.float32],
+    found: NDArray[np.int64],
+    exact: NDArray[np.float32],
+    nearest: NDArray[np.int64],
+    first: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """Which of the rows `found` [Q, k] with `scores` belong to the k `nearest` with `exact` scores, bool [Q, k].
+
+    A tie with the last of them does, too, and a twin of one of them; `first` [N] as `first_twins` returns it.
+    """
+    is_twin = (first[found][:, :, None] == first[nearest][:, None, :]).any(axis=2) & (found >= 0)
+    return np.asarray((scores >= exact[:, -1:] - TIE) | is_twin)
 
 
 class HashIndex:

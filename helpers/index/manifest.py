@@ -131,11 +131,12 @@ class Recognition(msgspec.Struct, frozen=True):
         return _MEASURED[bool(model.tuning), whitened]
 
 
+_CONDITIONS = "7,350 simulated cut-outs of 1,050 real cards, 25 scenes of 1 to 8 of them; see docs/choices.md"
 _MEASURED = {  # whether the model was tuned to cards, and whether the vectors are whitened
-    (False, False): Recognition(1.5, 0.5, "TODO"),
-    (False, True): Recognition(1.5, 0.5, "TODO"),
-    (True, False): Recognition(1.5, 0.6, "TODO"),
-    (True, True): Recognition(1.5, 0.6, "TODO"),
+    (False, False): Recognition(2.0, 0.4, _CONDITIONS),
+    (False, True): Recognition(3.0, 0.7, _CONDITIONS),
+    (True, False): Recognition(2.0, 0.6, _CONDITIONS),
+    (True, True): Recognition(2.0, 0.65, _CONDITIONS),
 }
 
 
@@ -179,8 +180,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     whitening: Whitened | None = None  # None: built without, with too few rows, or by an earlier version
 
     def recognition_by(self, *, whitened: bool) -> Recognition:
-        """How to rank by whitened or raw vectors: `recognition` is for whitened ones, if there are any."""
-        if whitened == (self.whitening is not None):
+        """How to rank by whitened or raw vectors: `recognition` is for whitened ones, if there are any.
+
+        Earlier versions whitened when an index was loaded: what they recorded fits neither.
+        """
+        if self.parameters.whiten is not None and whitened == (self.whitening is not None):
             return self.recognition
         return Recognition.of(self.model, whitened=whitened)
 

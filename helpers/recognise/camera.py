@@ -7,13 +7,15 @@ table tilted away from the camera, unevenly lit, with a reflection, out of focus
 their corners end up is known, and how much of each is seen.
 
 `view`: a card as it was cut out of such a photograph, with imperfect corners; small and quick, for many of them.
+
+`distorted`: a cut-out with one kind of damage at a known amount, see DISTORTIONS: to measure what it costs.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -33,6 +35,8 @@ MAX_COVERED = 1 / 3  # of a card in a scene, by those that lie on it
 _FULL = 0.88  # share of the frame at which a card is as near as FOCAL_LENGTHS; smaller, it is as much farther away
 # points [P, 2] all over a card whose corners are (0, 0) and (1, 1)
 _GRID = np.stack(np.meshgrid(np.arange(0.5, 22) / 22, np.arange(0.5, 30) / 30), axis=-1).reshape(-1, 2)
+_SHRUNK = Image.Resampling.BOX  # each pixel of a sensor has all the light of its square
+_TILT_DISTANCE = 2.0  # card heights from which a tilted cut-out is seen
 _FINE = 2  # the card is projected at this multiple of the photograph's pixels, then downsampled: no jagged edges
 
 Quad = tuple[tuple[float, float], ...]  # top left, top right, bottom right, bottom left; pixels of the photograph
@@ -316,13 +320,24 @@ def _lit(pixels: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
 
 def _with_glare(pixels: Pixels, quad: Quad, rng: np.random.Generator, strength: float) -> Pixels:
     """A lamp's reflection somewhere on the card: a soft ellipse that washes out what is under it."""
-    height, width = pixels.shape[:2]
+    lamp = _lamp(pixels.shape[:2], quad, rng)
+    return _washed_out(pixels, strength * rng.random() * lamp)
+
+
+def _lamp(shape: tuple[int, ...], quad: Quad, rng: np.random.Generator) -> NDArray[np.floating[Any]]:
+    """How bright a reflection on the card is, 0..1, for each pixel of `shape` (height, width)."""
+    height, width = shape
     y, x = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)
     at = np.average(np.array(quad), axis=0, weights=rng.dirichlet(np.ones(4)))
     angle, long, short = rng.uniform(0, math.pi), rng.uniform(0.15, 0.35) * height, rng.uniform(0.04, 0.12) * height
     along = (x - at[0]) * math.cos(angle) + (y - at[1]) * math.sin(angle)
     across = (y - at[1]) * math.cos(angle) - (x - at[0]) * math.sin(angle)
-    share = strength * rng.random() * np.exp(-((along / long) ** 2) - (across / short) ** 2)[..., None]
+    return np.asarray(np.exp(-((along / long) ** 2) - (across / short) ** 2))
+
+
+def _washed_out(pixels: Pixels, light: NDArray[np.floating[Any]]) -> Pixels:
+    """Mixed with white by `light` 0..1, [height, width]."""
+    share = light[..., None]
     return np.asarray(pixels * (1 - share) + 255 * share, dtype=np.float32)
 
 
@@ -356,9 +371,7 @@ def view(
     for _ in range(rng.integers(3)):
         pixels = _with_glare(pixels, rectangle(*size), rng, 0.9 * strength)
     pixels += strength * rng.uniform(0, 12) * rng.standard_normal(pixels.shape, dtype=np.float32)
-    file = BytesIO()
-    _image(pixels).save(file, "JPEG", quality=int(rng.uniform(95 - 70 * strength, 96)))
-    return Image.open(file).convert("RGB")
+    return _as_jpeg(_image(pixels), int(rng.uniform(95 - 70 * strength, 96)))
 
 
 def view_size(height: int) -> tuple[int, int]:
@@ -373,33 +386,44 @@ def _cut_badly(
 
     A third of that is common to all corners: too tight or too loose all around, as finders often are.
     """
-    import cv2
-
     worst = strength * rng.uniform(0, 0.09)
     outwards = np.sign(np.array(rectangle(1, 1)) - 0.5)
     off = (2 * rng.uniform(-worst, worst, (4, 2)) + outwards * rng.uniform(-worst, worst)) / 3
     corners = np.array(rectangle(*size)) + off * size
     seen = _table(rng, size) if behind is None else behind.convert("RGB").resize(size)
     if rng.random() < 0.3 * strength:
-        middle = corners.mean(axis=0)
-        sleeve = (corners - middle) * (1 + rng.uniform(0.02, 0.1)) + middle
-        ImageDraw.Draw(seen).polygon(
-            [tuple(point) for point in sleeve.tolist()], fill=tuple(int(c) for c in rng.uniform(0, 255, 3))
-        )
+        _put_sleeve(seen, corners, rng.uniform(0.02, 0.1), rng)
+    _put_card(seen, card, corners)
+    if rng.random() < 0.2 * strength:
+        angle, thickness = rng.uniform(0, 2 * math.pi), size[0] * rng.uniform(0.1, 0.22)
+        _put_finger(seen, angle, thickness, rng)
+    return seen
+
+
+def _put_sleeve(seen: Image.Image, corners: NDArray[np.float64], border: float, rng: np.random.Generator) -> None:
+    """The back of a sleeve, of one colour, larger than a card with `corners` [4, 2] by a share of `border`."""
+    middle = corners.mean(axis=0)
+    sleeve = (corners - middle) * (1 + border) + middle
+    ImageDraw.Draw(seen).polygon(
+        [tuple(point) for point in sleeve.tolist()], fill=tuple(int(c) for c in rng.uniform(0, 255, 3))
+    )
+
+
+def _put_card(seen: Image.Image, card: Image.Image, corners: NDArray[np.float64]) -> None:
+    """The card, so that its corners come to lie at `corners` [4, 2]."""
+    import cv2
+
+    size = seen.size
     flat = card.convert("RGB").resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
     flat.putalpha(card_mask(size))
     placed = cv2.getPerspectiveTransform(np.array(rectangle(*size), np.float32), corners.astype(np.float32))
     laid = Image.fromarray(cv2.warpPerspective(np.asarray(flat), placed, size, flags=cv2.INTER_LINEAR))
     seen.paste(laid.convert("RGB"), (0, 0), laid.getchannel("A"))
-    if rng.random() < 0.2 * strength:
-        _put_finger(seen, rng)
-    return seen
 
 
-def _put_finger(seen: Image.Image, rng: np.random.Generator) -> None:
-    """A finger that comes in from an edge of the picture."""
+def _put_finger(seen: Image.Image, angle: float, thickness: float, rng: np.random.Generator) -> None:
+    """A finger of `thickness` pixels that comes in from an edge of the picture."""
     width, height = seen.size
-    angle, thickness = rng.uniform(0, 2 * math.pi), width * rng.uniform(0.1, 0.22)
     out = np.array((math.cos(angle), math.sin(angle)))
     tip = np.array((width, height)) / 2 * (1 + out * rng.uniform(0.6, 0.95))
     red = rng.uniform(70, 240)
@@ -411,10 +435,14 @@ def _put_finger(seen: Image.Image, rng: np.random.Generator) -> None:
 
 def _moved(pixels: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
     """Blurred along a line, as by a hand that moves: by up to 3 % of the height."""
+    steps = 1 + int(strength * rng.uniform(0, 0.03) * pixels.shape[0])
+    return _streaked(pixels, steps, rng.uniform(0, math.pi))
+
+
+def _streaked(pixels: Pixels, steps: int, angle: float) -> Pixels:
+    """Blurred along a line of `steps` pixels."""
     import cv2
 
-    steps = 1 + int(strength * rng.uniform(0, 0.03) * pixels.shape[0])
-    angle = rng.uniform(0, math.pi)
     line = np.zeros((2 * steps + 1, 2 * steps + 1), np.float32)
     for step in range(steps):
         line[steps + round(step * math.sin(angle)), steps + round(step * math.cos(angle))] = 1 / steps
@@ -435,3 +463,127 @@ def _exposed(pixels: Pixels, rng: np.random.Generator, strength: float) -> Pixel
 
 def _image(pixels: Pixels) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8), "RGB")
+
+
+def _as_jpeg(image: Image.Image, quality: int) -> Image.Image:
+    """What is left of it after JPEG."""
+    file = BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return Image.open(file).convert("RGB")
+
+
+# ------------------------------------------------------------------------------------------------- one kind at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Distortion:
+    """A kind of damage: amounts of it, their unit, and what does it to a card of CUT_OUT_PIXELS."""
+
+    amounts: tuple[float, ...]
+    unit: str
+    apply: Callable[[Image.Image, float, np.random.Generator], Image.Image]
+
+
+def distorted(card: Image.Image, kind: str, amount: float, rng: np.random.Generator) -> Image.Image:
+    """Return `card` (upright, any mode and size) as a cut-out with one kind of damage, a key of DISTORTIONS: RGB.
+
+    The amount is exact; where there is a direction, a place or a colour, `rng` draws it. The same card and state of
+    `rng` give the same picture. KeyError for an unknown kind.
+    """
+    apply = DISTORTIONS[kind].apply
+    return apply(card.convert("RGB").resize(CUT_OUT_PIXELS, Image.Resampling.BICUBIC, reducing_gap=2.0), amount, rng)
+
+
+def _cut_at(card: Image.Image, corners: NDArray[np.float64], rng: np.random.Generator) -> Image.Image:
+    """On a table, with its corners at `corners` [4, 2] of a picture of the same size."""
+    seen = _table(rng, card.size)
+    _put_card(seen, card, corners)
+    return seen
+
+
+def _corners_off(card: Image.Image, percent: float, rng: np.random.Generator) -> Image.Image:
+    """Each corner off by up to so much of the card's width and height; 0: only what is behind its corners differs."""
+    off = rng.uniform(-percent / 100, percent / 100, (4, 2)) * card.size
+    return _cut_at(card, np.array(rectangle(*card.size)) + off, rng)
+
+
+def _turned(card: Image.Image, degrees: float, rng: np.random.Generator) -> Image.Image:
+    """Turned in its plane, one way or the other, and cut out upright."""
+    angle = math.radians(degrees) * rng.choice((-1, 1))
+    middle = np.array(card.size) / 2
+    turn = _turn(np.array([0.0, 0.0, 1.0]), angle)[:2, :2]
+    return _cut_at(card, (np.array(rectangle(*card.size)) - middle) @ turn.T + middle, rng)
+
+
+def _tilted(card: Image.Image, degrees: float, rng: np.random.Generator) -> Image.Image:
+    """Tilted about a random axis, and cut out by the upright rectangle around it."""
+    axis, middle = rng.uniform(0, 2 * math.pi), np.array(card.size) / 2
+    flat = np.column_stack([np.array(rectangle(*card.size)) - middle, np.zeros(4)]) / card.height
+    x, y, z = (flat @ _turn(np.array([math.cos(axis), math.sin(axis), 0.0]), math.radians(degrees)).T).T
+    seen = np.stack([x, y], axis=1) / (1 + z / _TILT_DISTANCE)[:, None]
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    scale = (np.array(card.size) / (high - low)).min()
+    return _cut_at(card, (seen - (low + high) / 2) * scale + middle, rng)
+
+
+def _sleeved(card: Image.Image, percent: float, rng: np.random.Generator) -> Image.Image:
+    """Cut out along the edge of a sleeve, whose border of one colour takes so much of the width at each side."""
+    border = percent / 100 * card.width
+    seen = Image.new("RGB", card.size, tuple(int(c) for c in rng.uniform(0, 255, 3)))
+    inwards = np.sign(0.5 - np.array(rectangle(1, 1)))
+    _put_card(seen, card, np.array(rectangle(*card.size)) + border * inwards)
+    return seen
+
+
+def _held(card: Image.Image, percent: float, rng: np.random.Generator) -> Image.Image:
+    """With a finger on it, as thick as so much of the card's width."""
+    _put_finger(card, rng.uniform(0, 2 * math.pi), percent / 100 * card.width, rng)
+    return card
+
+
+def _out_of_focus(card: Image.Image, sigma: float, rng: np.random.Generator) -> Image.Image:
+    import cv2
+
+    return Image.fromarray(cv2.GaussianBlur(np.asarray(card), (0, 0), sigma))
+
+
+def _shaken(card: Image.Image, steps: float, rng: np.random.Generator) -> Image.Image:
+    return _image(_streaked(np.asarray(card, np.float32), round(steps), rng.uniform(0, math.pi)))
+
+
+def _over_exposed(card: Image.Image, stops: float, rng: np.random.Generator) -> Image.Image:
+    return _image(np.asarray(card, np.float32) * 2**stops)
+
+
+def _tinted(card: Image.Image, percent: float, rng: np.random.Generator) -> Image.Image:
+    """Red up and blue down by so much, or the other way round."""
+    warmth = percent / 100 * float(rng.choice((-1, 1)))
+    return _image(np.asarray(card, np.float32) * (1 + warmth * np.array((1, 0, -1), np.float32)))
+
+
+def _reflecting(card: Image.Image, percent: float, rng: np.random.Generator) -> Image.Image:
+    lamp = _lamp(card.size[::-1], rectangle(*card.size), rng)
+    return _image(_washed_out(np.asarray(card, np.float32), (percent / 100 * lamp).astype(np.float32)))
+
+
+def _noisy(card: Image.Image, sigma: float, rng: np.random.Generator) -> Image.Image:
+    pixels = np.asarray(card, np.float32)
+    return _image(pixels + sigma * rng.standard_normal(pixels.shape, dtype=np.float32))
+
+
+DISTORTIONS = {  # of a card of 680 pixels' height, where there are pixels
+    "corners": Distortion((0, 2, 4, 6), "% off", _corners_off),
+    "rotation": Distortion((3, 8), "degrees", _turned),
+    "perspective": Distortion((15, 30), "degrees", _tilted),
+    "blur": Distortion((2, 4, 8), "px sigma", _out_of_focus),
+    "motion": Distortion((10, 25), "px", _shaken),
+    "exposure": Distortion((-1.5, 1), "stops", _over_exposed),
+    "colour cast": Distortion((15, 35), "%", _tinted),
+    "glare": Distortion((60, 95), "% white", _reflecting),
+    "noise": Distortion((15, 40), "of 255, sigma", _noisy),
+    "jpeg": Distortion((30, 10), "quality", lambda card, quality, rng: _as_jpeg(card, round(quality))),
+    "height": Distortion((150, 90), "px", lambda card, pixels, rng: card.resize(view_size(round(pixels)), _SHRUNK)),
+    "sleeve": Distortion((3, 6), "% border", _sleeved),
+    "finger": Distortion((12, 22), "% of the width", _held),
+    "mixed": Distortion((0.5, 1), "strength", lambda card, strength, rng: view(card, rng, strength)),
+}

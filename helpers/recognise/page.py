@@ -5,12 +5,10 @@ Without scripts, and nothing is fetched (but for `remote` pictures): all picture
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from html import escape
-from io import BytesIO
 from pathlib import Path
 from typing import TextIO, TypeGuard
 
@@ -20,38 +18,30 @@ from helpers.atomic_io import atomic_path, require_replaceable, writable_folder
 from helpers.cards.faces import CardFace
 from helpers.cards.image_cache import ImageCache
 from helpers.embed.preprocess import as_seen
+from helpers.html_page import END, as_address, drawn_on, escaped, head, polygon
 from helpers.recognise.query import Answer, Card, Match, straightened
 from helpers.recognise.showing import Asked, how_sure, where
-from helpers.talk import printable, text_of
+from helpers.talk import text_of
 from helpers.validation import BrokenImage, read_image, read_photo
 
 PICTURE_SIDE = 1000  # pixels of the longer side of a picture that was asked, at most
 CARD_HEIGHT = 340  # pixels
 _KEPT = 256  # pictures of cards, 25 KB each: several pictures often show the same card
 
-_HEAD = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src {sources}; style-src 'unsafe-inline'">
-<title>MTG Image DB: which cards are these?</title>
-<style>
-body {{ font: 16px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #222;
-  background: #fff; }}
-h2 {{ font-size: 1.1rem; border-top: 1px solid #ccc; padding-top: 1rem; overflow-wrap: anywhere; }}
-h3 {{ font-size: .95rem; margin: 1.2rem 0 .4rem; font-weight: 600; }} h3 small {{ color: #666; font-weight: 400; }}
-svg {{ display: block; max-width: 100%; max-height: 85vh; }}
-polygon {{ fill: none; stroke-width: 3; vector-effect: non-scaling-stroke; stroke-linejoin: round; }}
-text {{ font-weight: 700; text-anchor: middle; dominant-baseline: central; fill: #fff; stroke: #000;
-  stroke-width: .15em; paint-order: stroke; }}
-.sure polygon {{ stroke: #19c24a; }} .unsure polygon {{ stroke: #ff9d00; stroke-dasharray: 9 5; }}
-h3.sure b {{ color: #137d32; }} h3.unsure b {{ color: #a35f00; }} .error {{ color: #b3261e; }}
-.row {{ display: flex; flex-wrap: wrap; gap: .8rem; align-items: flex-start; }}
-figure {{ margin: 0; width: 10.5rem; }} figure.asked {{ padding-right: .8rem; border-right: 2px solid #ccc; }}
-figure img {{ display: block; max-width: 100%; max-height: 15rem; width: auto; height: auto; border-radius: .5rem; }}
-.placeholder {{ display: flex; align-items: center; justify-content: center; text-align: center; aspect-ratio: 63 / 88;
-  padding: .5rem; box-sizing: border-box; border: 1px dashed #888; border-radius: .5rem; color: #555; }}
-figcaption {{ font-size: .8rem; margin-top: .3rem; overflow-wrap: anywhere; }}
-</style></head><body>
-<h1>Which cards are these?</h1>
+_STYLE = """
+h2 { font-size: 1.1rem; border-top: 1px solid var(--line); padding-top: 1rem; overflow-wrap: anywhere; }
+h3 { font-size: .95rem; margin: 1.2rem 0 .4rem; font-weight: 600; } h3 small { color: var(--soft); font-weight: 400; }
+svg { display: block; max-width: 100%; max-height: 85vh; }
+text { font-weight: 700; text-anchor: middle; dominant-baseline: central; fill: #fff; stroke: #000;
+  stroke-width: .15em; paint-order: stroke; }
+.sure polygon { stroke: #19c24a; } .unsure polygon { stroke: #ff9d00; stroke-dasharray: 9 5; }
+h3.sure b { color: var(--right); } h3.unsure b { color: var(--doubt); } .error { color: var(--wrong); }
+.row { display: flex; flex-wrap: wrap; gap: .8rem; align-items: flex-start; }
+figure { margin: 0; width: 10.5rem; } figure.asked { padding-right: .8rem; border-right: 2px solid var(--line); }
+figure img { display: block; max-width: 100%; max-height: 15rem; width: auto; height: auto; border-radius: .5rem; }
+.placeholder { display: flex; align-items: center; justify-content: center; text-align: center; aspect-ratio: 63 / 88;
+  padding: .5rem; box-sizing: border-box; border: 1px dashed var(--soft); border-radius: .5rem; color: var(--soft); }
+figcaption { font-size: .8rem; margin-top: .3rem; overflow-wrap: anywhere; }
 """
 
 
@@ -75,19 +65,20 @@ class Page:
     def __init__(self, file: TextIO, cache: ImageCache, *, remote: bool) -> None:
         """`cache` has the matched cards' pictures; `remote`: link to those that it lacks, as the index names them."""
         self._file, self._cache, self._remote = file, cache, remote
-        file.write(_HEAD.format(sources="data: https: http:" if remote else "data:"))
+        sources = "data: https: http:" if remote else "data:"
+        file.write(head("which cards are these?", _STYLE, sources) + "<h1>Which cards are these?</h1>\n")
 
     def end(self) -> None:
         """Write the page's end."""
-        self._file.write("</body></html>\n")
+        self._file.write(END)
 
     def add(self, asked: Asked, answer: Answer) -> None:
         """What was asked, and the answer."""
-        self._file.write(f"<section><h2>{_text(asked.title)}</h2>\n")
+        self._file.write(f"<section><h2>{escaped(asked.title)}</h2>\n")
         for one in (answer, *answer.left_out):
             if one.error is not None:
                 self._file.write(
-                    f'<p class="error">{_text(": ".join(filter(None, (text_of(one.image), one.error))))}</p>\n'
+                    f'<p class="error">{escaped(": ".join(filter(None, (text_of(one.image), one.error))))}</p>\n'
                 )
         if answer.error is None:
             self._file.write(self._answered(asked, answer))
@@ -114,14 +105,14 @@ class Page:
     def _figure(self, match: Match) -> str:
         face = match.face
         printing = _linked(face.printing, face.scryfall_uri)
-        caption = f"{match.rank}. {match.score:.4f}<br>{_text(face.name)}<br>{printing}"
+        caption = f"{match.rank}. {match.score:.4f}<br>{escaped(face.name)}<br>{printing}"
         return f"<figure>{self._picture(face)}<figcaption>{caption}</figcaption></figure>\n"
 
     def _picture(self, face: CardFace) -> str:
         data = _cached_as_data(self._cache.path_for(face.image_url))
         if data is None and self._remote and _is_web(face.card_url):
             data = face.card_url
-        return _img(data, face.name) if data else f'<div class="placeholder">{_text(face.name)}</div>'
+        return _img(data, face.name) if data else f'<div class="placeholder">{escaped(face.name)}</div>'
 
 
 def _outlined(picture: Image.Image, cards: Sequence[Card]) -> str:
@@ -130,13 +121,11 @@ def _outlined(picture: Image.Image, cards: Sequence[Card]) -> str:
     outlines = []
     for number, card in enumerate(cards, 1):
         if card.quad is not None:
-            points = " ".join(f"{x:.1f},{y:.1f}" for x, y in card.quad)
             x, y = (sum(corner[axis] for corner in card.quad) / 4 for axis in (0, 1))
             number_at = f'<text x="{x:.1f}" y="{y:.1f}" font-size="{max(width, height) / 25:.1f}">{number}</text>'
-            outlines.append(f'<g class="{_class(card)}"><polygon points="{points}"/>{number_at}</g>')
-    image = f'<image href="{_as_data(picture, PICTURE_SIDE)}" width="{width}" height="{height}"/>'
-    shown_width = min(width, PICTURE_SIDE)
-    return f'<svg viewBox="0 0 {width} {height}" width="{shown_width}" role="img">{image}{"".join(outlines)}</svg>\n'
+            outlines.append(f'<g class="{_class(card)}">{polygon(card.quad)}{number_at}</g>')
+    address = as_address(picture, PICTURE_SIDE)
+    return drawn_on(address, picture.size, "".join(outlines), "the picture that was asked", PICTURE_SIDE) + "\n"
 
 
 def _read(path: str) -> Image.Image | None:
@@ -148,7 +137,7 @@ def _read(path: str) -> Image.Image | None:
 
 
 def _asked_figure(picture: Image.Image) -> str:
-    return f'<figure class="asked">{_img(_as_data(picture, CARD_HEIGHT), "as it was asked")}</figure>\n'
+    return f'<figure class="asked">{_img(as_address(picture, CARD_HEIGHT), "as it was asked")}</figure>\n'
 
 
 def _heading(number: int, asked: Asked, card: Card) -> str:
@@ -162,12 +151,8 @@ def _class(card: Card) -> str:
     return "sure" if card.sure else "unsure"
 
 
-def _text(text: str) -> str:
-    return escape(printable(text))
-
-
 def _linked(text: str, address: str | None) -> str:
-    return f'<a href="{escape(address)}" rel="noreferrer">{_text(text)}</a>' if _is_web(address) else _text(text)
+    return f'<a href="{escape(address)}" rel="noreferrer">{escaped(text)}</a>' if _is_web(address) else escaped(text)
 
 
 def _is_web(address: str | None) -> TypeGuard[str]:
@@ -176,22 +161,13 @@ def _is_web(address: str | None) -> TypeGuard[str]:
 
 
 def _img(address: str, alt: str) -> str:
-    return f'<img src="{escape(address)}" alt="{_text(alt)}" loading="lazy" referrerpolicy="no-referrer">'
+    return f'<img src="{escape(address)}" alt="{escaped(alt)}" loading="lazy" referrerpolicy="no-referrer">'
 
 
 @lru_cache(_KEPT)
 def _cached_as_data(path: Path) -> str | None:
     """The card's picture at `path` as an address; None if there is none."""
     try:
-        return _as_data(as_seen(read_image(path)), CARD_HEIGHT)
+        return as_address(as_seen(read_image(path)), CARD_HEIGHT)
     except (BrokenImage, FileNotFoundError):
         return None
-
-
-def _as_data(picture: Image.Image, side: int) -> str:
-    """A picture, reduced to `side` pixels at most, as an address that holds it."""
-    small = picture.copy()
-    small.thumbnail((side, side))
-    file = BytesIO()
-    small.save(file, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{b64encode(file.getvalue()).decode()}"

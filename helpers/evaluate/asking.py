@@ -10,11 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from _labelled import TURNED, Label, Labelled, Quad, turned, with_corner_error
 from PIL import Image
 
 from helpers.embed.preprocess import as_seen
 from helpers.errors import Category, PipelineError
+from helpers.evaluate.labelled import TURNED, Label, Labelled, Quad, turned, with_corner_error
 from helpers.recognise.evaluation import lost_at, served
 from helpers.recognise.query import QueryEngine, Seen, View
 from helpers.validation import BrokenImage, read_photo
@@ -39,7 +39,7 @@ class Named:
     name: str
     quad: Points | None  # in the photograph as it is on the disk; None: the whole picture
     sure: bool
-    clear: float  # margin + gap; -inf if there is none, or the picture has not the shape of a card
+    clear: float | None  # margin + gap; None if there is none, or the picture has not the shape of a card
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ class Asker:
 
     def _named(self, seen: Seen, size: tuple[int, int], turn: int) -> Named:
         region, ranking = seen.region, seen.ranking
-        clear = -math.inf
+        clear = None
         if region.card_shaped and ranking.margin is not None and ranking.gap is not None:
             clear = ranking.margin + ranking.gap
         quad = None if region.whole else _points(turned(region.quad, size, -turn % 360))
@@ -202,7 +202,7 @@ class Asker:
 
 
 def opened(path: Path) -> Image.Image:
-    """The picture, upright; PipelineError if there is none."""
+    """The picture, upright; PipelineError if it can't be read."""
     try:
         return as_seen(read_photo(path))
     except (FileNotFoundError, BrokenImage) as error:
@@ -227,4 +227,7 @@ def _points(quad: Quad) -> Points:
 
 def names_of(cards: Collection[Named]) -> str:
     """The cards in words."""
-    return ", ".join(f"{card.name} ({card.clear:.2f}{', sure' if card.sure else ''})" for card in cards)
+    clear = ["-inf" if card.clear is None else f"{card.clear:.2f}" for card in cards]
+    return ", ".join(
+        f"{card.name} ({value}{', sure' if card.sure else ''})" for card, value in zip(cards, clear, strict=True)
+    )

@@ -1,4 +1,4 @@
-"""evaluate_photos.py: known answers on pictures of the index, then photographs, drawn and real."""
+"""evaluate_index.py --photos: known answers on pictures of the index, then photographs, drawn and real."""
 
 import csv
 import json
@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from _labelled import TURNED, read_photos, turned, with_corner_error
+from evaluate_index import parse_args
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from helpers.cards.image_cache import ImageCache
 from helpers.errors import PipelineError
+from helpers.evaluate.labelled import TURNED, read_photos, turned, with_corner_error
+from helpers.evaluate.request import SECTIONS
 from helpers.recognise.camera import scene
 from tests.conftest import Built, run_script, run_well
 
@@ -25,9 +27,11 @@ ALL_OF_IT = "0,0 488,0 488,680 0,680"
 
 def evaluate(built: Built, table: Path, *more: object) -> tuple[str, list[dict[str, Any]]]:
     out = table.parent / "out"
-    words = ("--photos", table, "--index", built.index, "--json", out / "all.json", "--html", out / "page.html")
-    said = run_well("scripts/evaluate_photos.py", *words, *more)
-    return said, json.loads((out / "all.json").read_text(encoding="utf-8"))
+    words = ("--photos", table, "--index", built.index, "--sections", "photographs", "--out", out)
+    said = run_well("scripts/evaluate_index.py", *words, *more)
+    found = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
+    assert [name for name in ("search", "camera", "baselines", "strangers", "size") if found[name]] == []
+    return said, found["photographs"]["answers"]
 
 
 def listed(folder: Path, rows: list[dict[str, object]]) -> Path:
@@ -57,7 +61,10 @@ def test_every_label_is_counted_where_it_belongs(recognised: Built, tmp_path: Pa
         {"photo": pictures[7], "name": names[7], "visible": 0.3, "source": "drawer"},
     ]
     said, asked = evaluate(recognised, listed(tmp_path, rows), "--strangers")
-    assert "Index of 13 faces, model local-dir:cards, hash weight 1.5\n" in said
+    assert said.startswith("Index of 13 faces, ")
+    assert "\nModel local-dir:cards, " in said
+    assert "; hash weight 2; " in said
+    assert "PHOTOGRAPHS: as they are, among 13 rows; " in said
     counted, lost = line_of(said, "all")
     assert counted[1:5] == ["5", "5", "1/1 100.0 % [20.7, 100.0]", "1.000"]
     assert counted[5].startswith("4/5 80.0 % [")
@@ -69,8 +76,8 @@ def test_every_label_is_counted_where_it_belongs(recognised: Built, tmp_path: Pa
     assert line_of(said, "known cards, masked")[0][1].startswith("1/6 ")  # the one labelled wrong
     assert [one["kind"] for one in asked] == ["one card"] * 5 + ["unknown cards", "no card", "one card"]
     assert [label["lost"] for one in asked for label in one["scored"]][:4] == [None] * 4
-    page = unescape((tmp_path / "out" / "page.html").read_text(encoding="utf-8"))
-    assert "3 of 8 pictures" in page
+    page = unescape((tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8"))
+    assert "What was missed on photographs: 3 of 8 pictures" in page
     assert f"{names[9]}, lost: " in page
 
 
@@ -124,7 +131,7 @@ def test_what_can_not_be_read_is_named(recognised: Built, tmp_path: Path) -> Non
         ({"photo": "none.jpg"}, "has no column name"),
     ):
         table = listed(tmp_path, [row])  # type: ignore[list-item]
-        done = run_script("scripts/evaluate_photos.py", "--photos", table, "--index", recognised.index)
+        done = run_script("scripts/evaluate_index.py", "--photos", table, "--index", recognised.index)
         assert (done.returncode, done.stdout) == (1, "")
         assert words in done.stderr
         assert "ERROR: Validation Error: " in done.stderr
@@ -187,3 +194,24 @@ def test_corners_are_off_by_so_much_at_most(share: float, seed: int) -> None:
     off = np.abs(with_corner_error(card, share, np.random.default_rng(seed)) - card)
     assert (off <= np.array([63, 88]) * share + 1e-9).all()
     assert off.any() == (share > 1e-15) or share < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--sections photographs", "--sections photographs needs --photos"),
+        ("--crops", "--crops needs --photos"),
+        ("--sections index --photos photos.csv", "--photos needs the section photographs"),
+        ("--sections index,paint", "--sections must be one of index, camera, strangers, size, photographs"),
+    ],
+)
+def test_flags_that_would_do_nothing_are_bad_arguments(flags: str, words: str) -> None:
+    with pytest.raises(PipelineError) as caught:
+        parse_args(flags.split())
+    assert caught.value.render().startswith(f"ERROR: Invalid Arguments: {words}\n")
+
+
+def test_only_what_can_be_asked_is_asked_by_default() -> None:
+    assert set(parse_args([]).sections) == set(SECTIONS)
+    assert set(parse_args(["--photos", "photos.csv"]).sections) == set(SECTIONS)
+    assert parse_args(["--photos", "photos.csv", "--turn", "all"]).options.turns == (0, 90, 180, 270)

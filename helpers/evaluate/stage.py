@@ -1,0 +1,286 @@
+"""Index and pictures -> findings: damaged pictures are asked, in as large a sample as the time allows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from helpers.about import VERSION
+from helpers.artifacts import IndexFolder
+from helpers.atomic_io import utc_timestamp
+from helpers.cards.faces import Records
+from helpers.cards.image_cache import ImageCache
+from helpers.embed.embedder import Embedder
+from helpers.embed.stage import plan_workers
+from helpers.errors import Category, PipelineError
+from helpers.evaluate.answers import Answers, Catalogue, answers
+from helpers.evaluate.cameras import baselines, camera, misses
+from helpers.evaluate.dense import Dense, Way
+from helpers.evaluate.findings import Baselines, Conditions, Findings, Whitened
+from helpers.evaluate.phash import phash
+from helpers.evaluate.photographs import measure as photographs
+from helpers.evaluate.queries import CONDITIONS, ROUNDS, Asked, Source, picture_of
+from helpers.evaluate.request import Request
+from helpers.evaluate.search import Searched, search_quality
+from helpers.evaluate.size import size
+from helpers.evaluate.strangers import strangers
+from helpers.index.faiss_index import CardIndex
+from helpers.index.store import StoredIndex
+from helpers.lookahead import in_order
+from helpers.recognise.query import QueryEngine, embedder_of, find_model_of, how_searched, open_ranker
+from helpers.recognise.ranking import Ranker
+from helpers.talk import Progress, say
+from helpers.validation import BrokenImage
+
+MOST_PHASHED = 5_000  # rows: the baseline needs all their pictures, 5 ms each
+FOR_QUERIES = 0.7  # of the time that is left after the first cards; the rest is for what is not sized
+FOR_SEARCH = 0.15  # of all the time
+
+
+@dataclass(slots=True)
+class _Clock:
+    """How much time is left, and where it went."""
+
+    minutes: float
+    started: float = field(default_factory=time.monotonic)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """Time a section."""
+        before = time.monotonic()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - before, 2)
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return 60 * self.minutes - (time.monotonic() - self.started)
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """A loaded index, and its model."""
+
+    stored: StoredIndex
+    records: Records
+    catalogue: Catalogue
+    ranker: Ranker
+    embedder: Embedder
+    left_out: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """What it takes to ask an index about its own cards."""
+
+    subject: _Subject
+    source: Source
+    rows: NDArray[np.float32]  # [N, D]
+    dense: Dense
+
+
+def evaluate(request: Request) -> Findings:
+    """Measure how good an index is; PipelineError if it or its pictures can't be read."""
+    clock = _Clock(request.minutes)
+    with clock.section("loading"):
+        subject = _load(request)
+    found = _of_own_cards(request, subject, clock) if request.damages else Findings(conditions=_none(request, subject))
+    if request.photos:
+        with clock.section("photographs"):
+            engine = QueryEngine(subject.stored, subject.ranker, subject.embedder)
+            found = replace(found, photographs=photographs(engine, request.photos, request.options))
+    return replace(found, conditions=replace(found.conditions, seconds=clock.seconds))
+
+
+def _of_own_cards(request: Request, subject: _Subject, clock: _Clock) -> Findings:
+    with clock.section("loading"):
+        own = _own(request, subject)
+    asked, compared, given = _ask(own, clock)
+    catalogue, left_out = subject.catalogue, list[str]()
+    unknown = by_size = searched = None
+    if "strangers" in request.sections:
+        with clock.section("strangers"):
+            unknown = strangers(subject.ranker, asked, given, catalogue)
+    if "size" in request.sections:
+        with clock.section("size"):
+            by_size = size(own.dense, _product_s_way(own.dense), asked, catalogue, request.seed)
+    if "index" in request.sections:
+        with clock.section("search"):
+            searched, left_out = search_quality(_searched(own), asked, own.rows, FOR_SEARCH * 60 * request.minutes)
+    has_camera = "camera" in request.sections
+    return Findings(
+        conditions=_conditions(request, subject, asked, clock, left_out),
+        search=searched,
+        camera=camera(asked, given, catalogue) if has_camera else None,
+        baselines=compared if has_camera else None,
+        strangers=unknown,
+        size=by_size,
+        misses=misses(asked, given, catalogue) if has_camera else (),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ loading
+
+
+def _load(request: Request) -> _Subject:
+    stored = StoredIndex(IndexFolder(request.index))
+    find_model_of(stored)
+    say(f"Loading the model {stored.manifest.source} and {stored.count:,} rows")
+    stored.hash_ahead(whitened=stored.manifest.whitening is not None)
+    embedder = embedder_of(stored, request.device)
+    records = stored.records()
+    ranker = open_ranker(stored, records, None)
+    if request.hash_weight is not None:
+        ranker.settings = replace(ranker.settings, hash_weight=request.hash_weight)
+    return _Subject(stored, records, Catalogue.of(records), ranker, embedder, [])
+
+
+def _own(request: Request, subject: _Subject) -> _Own:
+    stored, left_out = subject.stored, subject.left_out
+    cache = ImageCache(_pictures(stored, request.cache))
+    rows = np.ascontiguousarray(stored.vectors())
+    workers = plan_workers(subject.embedder)
+    source = Source(subject.records, cache, subject.embedder, workers, request.seed, stored.width)
+    whitening, dhashes = stored.whitening(), stored.hashes()
+    if whitening is None:
+        left_out.append("whitened vectors: the index has no whitening")
+    hashes = {"pHash": _phashes(source, left_out) if "camera" in request.sections else None, "dHash": dhashes}
+    if dhashes is None:
+        left_out.append("difference hashes: the index has none")
+    there = {name: np.asarray(each) for name, each in hashes.items() if each is not None}
+    return _Own(subject, source, rows, Dense.of(rows, whitening, there, subject.ranker.settings.hash_weight))
+
+
+def _pictures(stored: StoredIndex, cache: Path | None) -> Path:
+    """Where the pictures of an index are: in `cache`, or where it says; PipelineError if there is no such directory."""
+    folder = cache or stored.pictures
+    if folder is None or not folder.is_dir():
+        raise PipelineError.of(
+            Category.CONFIGURATION,
+            "the pictures of the index were not found",
+            details=f"there is no directory {folder}" if folder else "the index does not say where they are",
+            suggestion="name the directory that it was built from: --cache DIR",
+        )
+    return folder
+
+
+def _phashes(source: Source, left_out: list[str]) -> NDArray[np.uint8] | None:
+    """The perceptual hash of every row's picture, uint8 [N, 32]; None, and the reason, if that can't be had."""
+    count = len(source.records)
+    if count > MOST_PHASHED:
+        left_out.append(f"pHash: it needs every row's picture, and is left out above {MOST_PHASHED:,} rows")
+        return None
+
+    def hashed(row: int) -> NDArray[np.uint8]:
+        return phash(picture_of(source.records[row], source.cache))
+
+    found = []
+    workers = source.workers.loaders
+    with (
+        Progress("Hashing", count, "pictures") as progress,
+        closing(in_order(hashed, range(count), workers=workers, ahead=4 * workers)) as coming,
+    ):
+        for row, future in coming:
+            try:
+                found.append(future.result())
+            except (FileNotFoundError, BrokenImage):
+                name = source.records[row].name
+                left_out.append(f"pHash: it needs every row's picture, and that of row {row:,} ({name}) can't be read")
+                return None
+            progress.advance()
+    return np.stack(found)
+
+
+# ------------------------------------------------------------------------------------------------------------- asking
+
+
+def _ask(own: _Own, clock: _Clock) -> tuple[Asked, Baselines, Answers]:
+    """Ask a card of each round first, then as many more as there is time for, and compare all the answers."""
+    before = clock.left
+    first = _asked(own, slice(0, 1), clock)
+    if not len(first):
+        raise PipelineError.of(
+            Category.VALIDATION,
+            "the pictures of the index can't be read",
+            details=f"none of {ROUNDS} that were tried is in {own.source.cache.root}",
+            suggestion="name the directory that it was built from: --cache DIR",
+        )
+    _answered(own, first, clock)
+    each = before - clock.left
+    more = min(int(FOR_QUERIES * clock.left / each), own.subject.stored.count - 1)
+    parts = [first]
+    if more > 0:
+        parts.append(_asked(own, slice(1, 1 + more), clock))
+    asked = Asked.joined(parts)
+    return asked, *_answered(own, asked, clock)
+
+
+def _asked(own: _Own, cards: slice, clock: _Clock) -> Asked:
+    each = cards.stop - cards.start
+    count = each * ROUNDS * len(CONDITIONS)
+    say(f"Asking {count:,} pictures: {ROUNDS} rounds of {each} cards under {len(CONDITIONS)} conditions")
+    with clock.section("asking"), Progress("Asking", count, "pictures") as progress:
+        return own.source.ask(cards, progress)
+
+
+def _answered(own: _Own, asked: Asked, clock: _Clock) -> tuple[Baselines, Answers]:
+    with clock.section("answering"):
+        given = answers(own.subject.ranker, asked, own.subject.catalogue)
+    with clock.section("comparing"):
+        return baselines(own.dense, asked, given, own.subject.catalogue), given
+
+
+def _product_s_way(dense: Dense) -> Way:
+    """What the product's answer comes down to, if every row is a candidate."""
+    return Way("whitened" if "whitened" in dense.vectors else "raw", "dHash" if "dHash" in dense.hashes else None)
+
+
+def _searched(own: _Own) -> Searched:
+    whitening = own.dense.whitening
+    index = CardIndex.of(own.subject.stored, whitening)
+    rows = own.rows if whitening is None else own.dense.vectors["whitened"]
+    return Searched(index, rows, whitening, own.subject.catalogue.names)
+
+
+def _none(request: Request, subject: _Subject) -> Conditions:
+    """The conditions where none of the index's own cards was asked."""
+    return _conditions(request, subject, Asked.none(subject.stored.width), _Clock(request.minutes), [])
+
+
+def _conditions(request: Request, subject: _Subject, asked: Asked, clock: _Clock, left_out: list[str]) -> Conditions:
+    stored, catalogue, embedder = subject.stored, subject.catalogue, subject.embedder
+    manifest = stored.manifest
+    has = manifest.whitening
+    how, ef_search = how_searched(stored, "auto", None, whitened=has is not None)
+    readable = len(asked) // len(CONDITIONS)
+    return Conditions(
+        timestamp=utc_timestamp(),
+        tool_version=VERSION,
+        built=manifest.timestamp,
+        rows=stored.count,
+        names=catalogue.names.count,
+        illustrations=catalogue.illustrations.count,
+        width=stored.width,
+        model=str(manifest.source),
+        whitened=Whitened(has.dimensions, has.ridge) if has else None,
+        hashes=subject.ranker.has_hashes,
+        recognition=subject.ranker.settings,
+        search="exact" if how == "exact" else f"HNSW, efSearch {ef_search}",
+        seed=request.seed,
+        rounds=ROUNDS,
+        cards=round(readable / ROUNDS),
+        minutes=request.minutes,
+        device=embedder.device,
+        precision=embedder.precision,
+        pictures_per_second=round(len(asked) / max(clock.seconds.get("asking", 0.0), 0.01), 1),
+        seconds={},  # at the end
+        left_out=(*subject.left_out, *left_out),
+    )

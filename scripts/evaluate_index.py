@@ -1,0 +1,163 @@
+"""How good is an index? Damaged pictures of its own cards are asked, and photographs with labels.
+
+Reads:  index_out/, and the pictures that it was built from; with --photos a CSV of photographs, in the format of
+        take_photographs.py's photos.csv, and its pictures
+Writes: tables to stdout; evaluation.json and evaluation.html, beside the index or in --out, which nothing needs
+
+Index: HNSW against exact search, int8 against float, near-identical rows. Camera: recall by name and by illustration
+under each kind of damage; the same queries by pHash, dHash, raw, centred and whitened vectors. Strangers: the same with
+each card's own rows masked. Size: recall by the number of rows. The sample is as large as --minutes allow.
+
+Photographs: a card counts as named if an answered card that lies where it does has its name; one answered card serves
+one label. Where that fails, the table says where the card was lost: no region of the picture fits it (detection); one
+does, but was not embedded (not asked); one ranks the right name first, but another was chosen (choice); none does
+(recognition). Those of which the index knows no card, and with --strangers all others asked once more as if the index
+lacked their cards, must not be sure of anything. A threshold is chosen so that 2 % of them pass, on other photographs
+than it is then measured on.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import _path  # noqa: F401  # must come before helpers
+
+from helpers.artifacts import IndexFolder
+from helpers.atomic_io import atomic_write_bytes, atomic_write_json, require_replaceable, writable_folder
+from helpers.cli_validation import Parser, codes, number, numbers, one_of, path
+from helpers.ending import run
+from helpers.errors import ExitCode, Problem
+from helpers.evaluate.labelled import read_photos
+from helpers.evaluate.request import SECTIONS, Options, Request
+from helpers.index.store import StoredIndex
+from helpers.options import add_device_option
+
+TURNS = {"0": (0,), "90": (90,), "180": (180,), "270": (270,), "all": (0, 90, 180, 270)}
+OF_PHOTOS = ("turn", "crops", "corner_error", "seeds", "strangers", "min_visible")
+
+
+class EvaluateArgs(argparse.Namespace):
+    """The command line."""
+
+    index: Path
+    cache: Path | None
+    sections: tuple[str, ...]
+    minutes: float
+    seed: int
+    hash_weight: float | None
+    device: str
+    out: Path | None
+    html: Path | None
+    photos: Path | None
+    turn: str
+    crops: bool
+    corner_error: tuple[float, ...]
+    seeds: int
+    strangers: bool
+    min_visible: float
+    given: frozenset[str]
+
+    @property
+    def options(self) -> Options:
+        """In which ways photographs are asked."""
+        return Options(
+            turns=TURNS[self.turn],
+            crops=self.crops,
+            corner_error=self.corner_error,
+            seeds=self.seeds,
+            strangers=self.strangers,
+            min_visible=self.min_visible,
+        )
+
+
+def parse_args(argv: Sequence[str] | None) -> EvaluateArgs:
+    """Read the command line."""
+    parser = Parser(__doc__)
+    parser.option("--index", path, Path("index_out"), "DIR", "index directory")
+    parser.option("--cache", path, None, "DIR", "directory of its pictures (default: where the index says)")
+    sections = f"what to measure: {','.join(SECTIONS)} (default: all; photographs only with --photos)"
+    parser.option("--sections", codes(SECTIONS), SECTIONS, "NAME,...", sections)
+    parser.option("--minutes", number(float, 0.01, 1440, suggest=4), 4.0, "MINUTES", "time that sizes the sample")
+    parser.option("--seed", number(int, 0, 2**32 - 1, suggest=0), 0, "N", "other cards, other damage")
+    weight = "weight of the hash in a score (default: the index's); 0: by the vectors alone"
+    parser.option("--hash-weight", number(float, 0, 10, suggest=1.5), None, "W", weight)
+    add_device_option(parser)
+    parser.option("--out", path, None, "DIR", "directory of evaluation.json (default: the index directory)")
+    parser.option("--html", path, None, "FILE", "the page (default: evaluation.html beside evaluation.json)")
+    _add_photo_options(parser)
+    return parser.parse(argv, EvaluateArgs())
+
+
+def _add_photo_options(parser: Parser) -> None:
+    parser.section("photographs")
+    parser.option("--photos", path, None, "CSV", "labelled photographs")
+    turn = f"degrees by which photographs are turned clockwise before they are asked: {', '.join(TURNS)}"
+    parser.option("--turn", one_of([*TURNS], suggest="all"), "0", "DEGREES", turn)
+    parser.flag("--crops", "ask each card cut out, too")
+    error = "how far the corners of cut-outs are off, at most, in percent of the card's width and height: 0,3,6"
+    parser.option("--corner-error", numbers(float, 0, 30, suggest="0,3,6"), (0.0,), "PERCENT,...", error)
+    parser.option("--seeds", number(int, 1, 100, suggest=5), 1, "N", "cut-outs of each card, where corners are off")
+    parser.flag("--strangers", "ask everything once more as if the index lacked the cards that are on it")
+    visible = "least visible share of a card that counts (column `visible`)"
+    parser.option("--min-visible", number(float, 0, 1, suggest=0.6), 0.6, "SHARE", visible)
+    parser.cross_rule(("photos", "sections", *OF_PHOTOS), _photographs_are_named)
+
+
+def _photographs_are_named(args: EvaluateArgs) -> Problem | None:
+    """Photographs are asked if there are any, and flags about them need some."""
+    wanted = "photographs" in args.sections
+    if args.photos is not None:
+        problem = Problem(
+            "--photos needs the section photographs",
+            f"received --sections {','.join(args.sections)}",
+            "add photographs to --sections, or leave --photos out",
+        )
+        return None if wanted else problem
+    flags = [f"--{name.replace('_', '-')}" for name in OF_PHOTOS if name in args.given]
+    if flags or ("sections" in args.given and wanted):
+        what = flags[0] if flags else "--sections photographs"
+        return Problem(f"{what} needs --photos", f"received {what} without it", "add --photos CSV")
+    return None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, write, print."""
+    args = parse_args(argv)
+    photos = () if args.photos is None else tuple(read_photos(args.photos))
+    file, html = output_files(args)
+    from helpers.evaluate.page import page_of  # numpy and all that it needs
+    from helpers.evaluate.report import headline, report
+    from helpers.evaluate.stage import evaluate  # torch: seconds
+
+    findings = evaluate(
+        Request(
+            index=args.index,
+            cache=args.cache,
+            minutes=args.minutes,
+            seed=args.seed,
+            device=args.device,
+            hash_weight=args.hash_weight,
+            sections=args.sections,
+            photos=photos,
+            options=args.options,
+        )
+    )
+    atomic_write_json(file, findings)
+    atomic_write_bytes(html, page_of(findings, StoredIndex(IndexFolder(args.index)), args.cache).encode())
+    print("\n\n".join(filter(None, (report(findings), headline(findings)))))
+    return ExitCode.OK
+
+
+def output_files(args: EvaluateArgs) -> tuple[Path, Path]:
+    """Where evaluation.json and the page go; PipelineError if there is no index, or they could not be written later."""
+    StoredIndex(IndexFolder(args.index))
+    folder = IndexFolder(writable_folder(args.out or args.index, "--out"))
+    require_replaceable(folder.evaluation, "evaluation.json", "pass another directory: --out DIR")
+    html = args.html or folder.evaluation_page
+    writable_folder(html.parent, "--html")
+    require_replaceable(html, "the --html file", "pass a file, new or existing: --html FILE")
+    return folder.evaluation, html
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))
