@@ -42,7 +42,7 @@ LIST_FLAGS = $(if $(KIND),--kind $(call quoted,$(KIND))) $(if $(filter-out file,
 	evaluate card-encoder \
 	conda-cpu conda-gpu conda-mps test test-slow docs lint prove-kill prove-download prove-list prove-checkpoint \
 	prove-embed-kill prove-incremental prove-tune bench-download bench-embed bench-index bench-tune \
-	bench-validate bench-where clean clean-cache
+	bench-choices bench-validate bench-where clean clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -193,6 +193,9 @@ bench-index: $(INSTALLED) ## rows found by themselves beside up to 5,000 identic
 
 bench-tune: $(INSTALLED) ## recall on real cut-outs by minutes, number and variety of drawn cards, width (three hours; TABLES=minutes,... FOLDER=one model)
 	$(RUN) -m tests.bench_tune
+
+bench-choices: $(INSTALLED) ## how to rank, prepare and search by what was measured (an hour; TABLES=ranking,... MODELS=folder,folder)
+	$(RUN) -m tests.bench_choices
 
 bench-where: $(INSTALLED) ## search among 1 %, 0.1 % and 3 of 54,000 rows: time, recall against exact search (one minute)
 	$(RUN) -m tests.bench_where

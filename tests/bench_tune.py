@@ -11,7 +11,7 @@ import csv
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,55 +21,44 @@ from PIL import Image
 from helpers.embed.dhash import HASH_BITS, dhash
 from helpers.embed.embedder import Embedder
 from helpers.embed.model_source import find_model
-from helpers.embed.preprocess import Preparation, as_seen
-from helpers.evaluate.labelled import Labelled, read_photos, with_corner_error
+from helpers.embed.preprocess import Preparation
 from helpers.evaluate.tables import aligned
 from helpers.index.whitening import Whitening
-from helpers.recognise.camera import view
 from helpers.recognise.evaluation import Share
-from helpers.recognise.regions import Photo, Region
 from helpers.tune.request import Recipe
 from tests.conftest import REAL, ROOT
+from tests.cutouts import ERRORS, Cutout, RealCards, parts, read
 
 ENCODER = ROOT / "encoder"
 KEPT = ENCODER / "bench"
 TABLES = os.environ.get("TABLES", "steps,cards,variety,width").split(",")
 STEPS, COUNT = int(os.environ.get("STEPS", "400")), int(os.environ.get("COUNT", "5000"))
 HELD_OUT = 4  # percent
-SIMULATED = 1.0  # in place of a corner error: a view at full strength, one of each picture
-ERRORS, SEEDS = (0.0, 0.03, 0.06, SIMULATED), 5
+SIMULATED = 1.0  # strength of the simulated photographs
 WEIGHT, RIDGE = 1.0, 1.0  # of the hash, of the whitening
 OLD_FRAMES = {"1993", "1997", "2003", "2015"}
 
 Rows = NDArray[np.float32]
 
 
-class Cutouts:
-    """The real cards' clean pictures and the cut-outs of photographs of them, with difference hashes."""
+class Asked:
+    """Cut-outs of photographs of the real cards and simulated photographs, with difference hashes."""
 
     def __init__(self) -> None:
-        table = read(REAL / "cards.csv")
-        self.clean = [as_seen(Image.open(REAL / row["file"])) for row in table]
-        self.names = np.array([row["name"] for row in table])
+        self.cards = RealCards()
         self.pictures: list[Image.Image] = []
-        self.labels: list[tuple[str, str, float]] = []  # photograph, name, corner error
-        known = set(self.names.tolist())
-        for photo in read_photos(REAL / "photos.csv"):
-            for picture, name, error in _cut(photo):
-                if name in known:
-                    self.pictures.append(picture)
-                    self.labels.append((photo.path.name, name, error))
-        for number, name in enumerate(self.names.tolist()):
-            self.pictures.append(view(self.clean[number], np.random.default_rng(number), 1.0))
-            self.labels.append((str(number), name, SIMULATED))
+        self.seen: list[Cutout] = []
+        for picture, cutout in (*self.cards.photographed(), *self.cards.simulated(SIMULATED)):
+            self.pictures.append(picture)
+            self.seen.append(cutout)
         self.hashes = np.stack([dhash(picture) for picture in self.pictures])
-        self.clean_hashes = np.stack([dhash(picture) for picture in self.clean])
+        self.clean_hashes = np.stack([dhash(picture) for picture in self.cards.clean])
 
     def measure(self, model: str) -> list[list[str]]:
         """A line for each way to compare: recall@1 by name at each corner error."""
         embedder = Embedder.load(find_model(model, "openai"), Preparation(384, "pad"), "auto")
-        clean, asked = (np.concatenate([embedder.embed(part) for part in _parts(all_)])
-                        for all_ in (self.clean, self.pictures))  # fmt: skip
+        clean, asked = (np.concatenate([embedder.embed(part) for part in parts(all_)])
+                        for all_ in (self.cards.clean, self.pictures))  # fmt: skip
         whitening = Whitening.fit(clean, RIDGE)
         assert whitening is not None
         bits = [(self.clean_hashes ^ one) for one in self.hashes]
@@ -82,30 +71,14 @@ class Cutouts:
         }
         scores["with the hash"] = scores["vector"] - WEIGHT * differing
         scores["whitened, with the hash"] = scores["vector, whitened"] - WEIGHT * differing
-        return [[way, *(str(self._share(found, error)) for error in ERRORS)] for way, found in scores.items()]
+        errors = (*ERRORS, SIMULATED)
+        return [[way, *(str(self._share(found, error)) for error in errors)] for way, found in scores.items()]
 
     def _share(self, scores: Rows, error: float) -> Share:
-        which = [i for i, label in enumerate(self.labels) if label[2] == error]
-        first = self.names[scores[which].argmax(axis=1)]
-        hits = [found == self.labels[i][1] for i, found in zip(which, first.tolist(), strict=True)]
-        return Share.of([self.labels[i][0] for i in which], hits)
-
-
-def _cut(photo: Labelled) -> Iterable[tuple[Image.Image, str, float]]:
-    whole = Photo(as_seen(Image.open(photo.path)))
-    for number, label in enumerate(photo.labels):
-        if label.crop:
-            yield as_seen(Image.open(label.crop)), label.name, 0.0
-        if label.quad is None:
-            continue
-        for error in ERRORS[1:-1]:
-            for seed in range(SEEDS):
-                quad = with_corner_error(label.quad, error, np.random.default_rng((seed, number)))
-                yield whole.cut_out(Region(quad), 680), label.name, error
-
-
-def _parts(pictures: Sequence[Image.Image]) -> Iterable[Sequence[Image.Image]]:
-    return (pictures[start : start + 64] for start in range(0, len(pictures), 64))
+        which = [i for i, cutout in enumerate(self.seen) if cutout.error == error]
+        first = self.cards.names[scores[which].argmax(axis=1)]
+        hits = [found == self.seen[i].name for i, found in zip(which, first.tolist(), strict=True)]
+        return Share.of([self.seen[i].photo for i in which], hits)
 
 
 def tuned(name: str, steps: int, *flags: object, table: Path = ENCODER / "cards" / "pictures.csv") -> str:
@@ -122,12 +95,6 @@ def tuned(name: str, steps: int, *flags: object, table: Path = ENCODER / "cards"
 def _run(script: str, *words: object) -> None:
     if code := subprocess.run([sys.executable, str(ROOT / script), *map(str, words)], check=False).returncode:
         sys.exit(code)
-
-
-def read(table: Path) -> list[dict[str, str]]:
-    """The rows of a table."""
-    with open(table, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def some_cards(name: str, wanted: Callable[[dict[str, str]], bool], count: int) -> Path:
@@ -169,22 +136,22 @@ def main() -> None:
     if not (REAL / "cards.csv").is_file():
         sys.exit(f"no real cards at {REAL}; set MTG_REAL_DATA to the folder that has them")
     if folder := os.environ.get("FOLDER"):
-        show(Cutouts(), {folder: f"local-dir:{folder}"})
+        show(Asked(), {folder: f"local-dir:{folder}"})
         return
     if not (ENCODER / "cards" / "pictures.csv").exists():
         _run("scripts/draw_cards.py", "--out", ENCODER / "cards", "--count", COUNT, "--seed", 5)
     _run("scripts/make_offline_model.py", "--out", ENCODER / "model")
-    cutouts = Cutouts()
+    cutouts = Asked()
     show(cutouts, {"before": f"local-dir:{ENCODER / 'model'}"})
     for table in TABLES:
         show(cutouts, models(table))
 
 
-def show(cutouts: Cutouts, found: dict[str, str]) -> None:
+def show(cutouts: Asked, found: dict[str, str]) -> None:
     """Print a table."""
     head = ["", "", "corners as they are", "3 % off", "6 % off", "simulated photographs"]
     rows = [[name, *line] for name, model in found.items() for line in cutouts.measure(model)]
-    print(aligned([head, *rows]), f"\nindex of {len(cutouts.clean):,} faces\n", flush=True)
+    print(aligned([head, *rows]), f"\nindex of {len(cutouts.cards.clean):,} faces\n", flush=True)
 
 
 if __name__ == "__main__":
