@@ -191,7 +191,7 @@ bench-embed: $(INSTALLED) ## embedding compared with the model alone, upstream a
 bench-index: $(INSTALLED) ## rows found by themselves beside up to 5,000 identical ones, compared with FAISS alone (one minute)
 	$(RUN) -m tests.bench_index
 
-bench-tune: $(INSTALLED) ## recall on real cut-outs by minutes, number and variety of drawn cards, width (three hours; TABLES=minutes,... FOLDER=one model)
+bench-tune: $(INSTALLED) ## recall on real cut-outs by steps, number and variety of drawn cards, width (three hours; TABLES=steps,... FOLDER=one model)
 	$(RUN) -m tests.bench_tune
 
 bench-choices: $(INSTALLED) ## how to rank, prepare and search by what was measured (an hour; TABLES=ranking,... MODELS=folder,folder)

@@ -2,7 +2,7 @@
 
 1,000 distinct rows of width 512 beside one group of rows, in an index of FAISS's own making (plain) and in ours. For
 each: rows whose own vector finds them (by score, so that of a twin will do), recall@10 of the distinct rows moved to a
-cosine of 0.85, the efSearch chosen, and seconds, in ours for all that a build does. In recall@10 a row is right where
+cosine of 0.75, the efSearch chosen, and seconds, in ours for all that a build does. In recall@10 a row is right where
 its score is among the ten best, or where it belongs to the group and one of the true ten does: twins show one picture,
 and which of a thousand come first says nothing. At the end the seconds of 20,000 ordinary rows, half of them twins.
 """

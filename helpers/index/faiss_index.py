@@ -34,7 +34,7 @@ EF_SEARCH_LADDER = (32, 64, 128, 256, 512, 1024)
 TARGET_RECALL_AT_10 = 0.999
 CHECKED = 20_000  # rows that are asked for after a build
 SAMPLE_QUERIES = 256
-QUERY_COSINE = 0.85  # of a tuning query with the row it was made from: about that of a photograph
+QUERY_COSINE = 0.75  # of a tuning query with the row it was made from: about that of a poor photograph
 if sys.platform == "darwin":
     faiss.omp_set_num_threads(1)
 _CHUNK = 32768  # rows copied at a time
@@ -160,7 +160,7 @@ class CardIndex:
     def tune_ef_search(self, rows: NDArray[np.float32]) -> dict[int, float]:
         """Set efSearch to the smallest of the ladder that reaches the target recall; return recall@10 of each tried.
 
-        The queries are distinct rows, moved to a cosine of 0.85 by seeded noise; the ground truth is exact search over
+        The queries are distinct rows, moved to a cosine of 0.75 by seeded noise; the ground truth is exact search over
         all rows, float32 [N, D]. What counts is the score, as equal ones come in any order, and which twin of a row
         that belongs to the ten was found. With few rows recall@10 means little, and the smallest efSearch will do.
         """
@@ -281,7 +281,7 @@ def exact_search(
 def moved_rows(
     rows: NDArray[np.float32], first: NDArray[np.int64], count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Up to `count` of the distinct rows, and queries [Q, D] made of them: moved to cosine 0.85 by seeded noise.
+    """Up to `count` of the distinct rows, and queries [Q, D] made of them: moved to QUERY_COSINE by seeded noise.
 
     `first` [N] as `first_twins` returns it for `rows` float32 [N, D].
     """

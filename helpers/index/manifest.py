@@ -169,7 +169,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     tool_version: str
     model: Model
     card_list: str  # file name of the list in the image cache, which carries its version; of the table or directory
-    ef_search_recall_at_10: dict[int, float]  # on this index's own rows, moved to cosine 0.85
+    ef_search_recall_at_10: dict[int, float]  # on this index's own rows, moved by noise
     target_recall_at_10: float | None = None  # the smallest efSearch that reaches it was chosen; older indexes lack it
     found_by_itself: FoundByItself | None = None  # older indexes lack it
     seconds: dict[str, float]  # by phase

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 DETECT = ("auto", "off", "all")  # which cards to look for in a picture, see `ask`
 SEARCH = ("auto", "exact", "hnsw")  # how the rows nearest to a vector are found; auto: exact where that is quick
-EXACT_UP_TO = 150_000_000  # values of all rows, see docs/choices.md
+EXACT_UP_TO = 64_000_000  # values of all rows: 250,000 of 256 dimensions; see docs/choices.md
 ROUND = 12  # regions that are embedded at a time, the most promising first
 MAX_IDLE_ROUNDS = 3  # without another sure card: then the rest of the regions are no cards
 MAX_EMBEDDED = 240  # regions of a picture
