@@ -98,7 +98,8 @@ def _at(index: CardIndex, ef_search: int, queries: _Queries) -> AtEfSearch:
     index.ef_search = ef_search
     scores, found = index.search(queries.vectors, queries.nearest.shape[1])
     first, all_of_them = _hits(scores[:, :1], found[:, :1], queries), _hits(scores, found, queries)
-    return AtEfSearch(ef_search, _share(first), _share(all_of_them), *_latency(index.search, queries.vectors))
+    shares = _share(first, queries.row), _share(all_of_them, queries.row)
+    return AtEfSearch(ef_search, *shares, *_latency(index.search, queries.vectors))
 
 
 def _hits(scores: NDArray[np.float32], found: NDArray[np.int64], queries: _Queries) -> NDArray[np.bool_]:
@@ -106,9 +107,9 @@ def _hits(scores: NDArray[np.float32], found: NDArray[np.int64], queries: _Queri
     return is_found(scores, found, queries.exact[:, :k], queries.nearest[:, :k], queries.first)
 
 
-def _share(hits: NDArray[np.bool_]) -> Share:
-    """Of rows [Q, k] that should be found; the interval is by query."""
-    return Share.of(np.repeat(np.arange(len(hits)), hits.shape[1]).astype(str).tolist(), hits.ravel().tolist())
+def _share(hits: NDArray[np.bool_], row: NDArray[np.int64]) -> Share:
+    """Of rows [Q, k] that should be found; the interval is by `row` [Q], which queries were made of."""
+    return Share.of(np.repeat(row, hits.shape[1]).astype(str).tolist(), hits.ravel().tolist())
 
 
 def _latency(search: Callable[[NDArray[np.float32], int], object], vectors: NDArray[np.float32]) -> tuple[float, float]:
@@ -148,7 +149,7 @@ def _int8(searched: Searched, queries: _Queries) -> Int8:
     _, found = exact_search(queries.vectors, coarse, queries.nearest.shape[1])
     scores = np.einsum("qd,qkd->qk", queries.vectors, rows[found])  # float ones of what int8 found
     same = searched.names.of[found[:, 0]] == searched.names.of[queries.nearest[:, 0]]
-    return Int8(_share(same[:, None]), _share(_hits(scores, found, queries)))
+    return Int8(_share(same[:, None], queries.row), _share(_hits(scores, found, queries), queries.row))
 
 
 def _clusters(
@@ -160,14 +161,15 @@ def _clusters(
     _ = centred[:_CHUNK] @ centred.T
     needed = (time.perf_counter() - started) * (len(raw) / min(_CHUNK, len(raw))) * 2
     if needed > seconds:
-        return None, [f"clusters of near-identical rows: to compare each with each would take {needed:.0f} s"]
+        return None, [f"clusters of near-identical rows: to compare each with each would take {needed:.1f} s"]
     cluster = clusters_of(centred, NEAR)
     sizes = np.bincount(cluster)
     inside = sizes[cluster[queries.row]] > 1
     hits = _hits(*searched.index.search(queries.vectors, queries.nearest.shape[1]), queries)
     many = sizes[sizes > 1]
     counts = (len(many), int(many.sum()), int(many.max(initial=0)))
-    return Clusters(NEAR, *counts, _share(hits[inside]), _share(hits[~inside])), []
+    shares = (_share(hits[some], queries.row[some]) for some in (inside, ~inside))
+    return Clusters(NEAR, *counts, *shares), []
 
 
 def clusters_of(rows: NDArray[np.float32], near: float) -> NDArray[np.int64]:
