@@ -22,6 +22,7 @@ from helpers.validation import BrokenImage, read_photo
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from helpers.recognise.ranking import Ranking
     from helpers.recognise.regions import Region
 
 FIRST = 5  # matches among which a name is looked for
@@ -191,14 +192,17 @@ class Asker:
 
     def _named(self, seen: Seen, size: tuple[int, int], turn: int) -> Named:
         region, ranking = seen.region, seen.ranking
-        clear = None
-        if region.card_shaped and ranking.margin is not None and ranking.gap is not None:
-            clear = ranking.margin + ranking.gap
+        clear = clearness(ranking) if region.card_shaped else None
         quad = None if region.whole else _points(turned(region.quad, size, -turn % 360))
         return Named(self._first_name(seen), quad, bool(seen.sure), clear)
 
     def _first_name(self, seen: Seen) -> str:
         return self._engine.card(seen, 1).matches[0].face.name
+
+
+def clearness(ranking: Ranking) -> float | None:
+    """Give margin + gap, which says how clear the best name is; None if there is no other."""
+    return None if ranking.margin is None or ranking.gap is None else ranking.margin + ranking.gap
 
 
 def opened(path: Path) -> Image.Image:

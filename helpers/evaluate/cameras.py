@@ -7,13 +7,12 @@ from numpy.typing import NDArray
 
 from helpers.evaluate.answers import Answers, Catalogue
 from helpers.evaluate.dense import Dense
-from helpers.evaluate.findings import Baselines, Camera, Distorted, Miss, Variant
+from helpers.evaluate.findings import MOST_MISSES, Baselines, Camera, Distorted, Miss, Variant
 from helpers.evaluate.metrics import ranks, recall
 from helpers.evaluate.queries import CONDITIONS, ROUNDS, Asked
 from helpers.recognise.evaluation import Share
 
 PRODUCT = "the product's answer"
-MOST_MISSES = 24
 
 
 def camera(asked: Asked, given: Answers, catalogue: Catalogue) -> Camera:
@@ -28,16 +27,17 @@ def camera(asked: Asked, given: Answers, catalogue: Catalogue) -> Camera:
 
 
 def baselines(dense: Dense, asked: Asked, given: Answers, catalogue: Catalogue) -> Baselines:
-    """The same queries ranked in other ways."""
+    """The same queries ranked in other ways, where a tie counts as right."""
     names, ways = catalogue.names, dense.ways
     first = {str(way): np.zeros(len(asked), bool) for way in ways}
     for part, scores in dense.scored(asked, ways):
         for way in ways:
             first[str(way)][part] = ranks(scores[way], names, names.of[asked.row[part]]) == 1
+    weights = {str(way): dense.weight(way) for way in ways}
     variants = []
     for name, right in {PRODUCT: given.right, **first}.items():
         each = tuple(_share(catalogue, asked[asked.under(i)], right[asked.under(i)]) for i in range(len(CONDITIONS)))
-        variants.append(Variant(name, each, _share(catalogue, asked, right)))
+        variants.append(Variant(name, each, _share(catalogue, asked, right), weights.get(name)))
     return Baselines(len(catalogue.keys), CONDITIONS, tuple(variants))
 
 

@@ -37,7 +37,7 @@ class Dense:
     mean: NDArray[np.float32]  # [D], of all rows
     vectors: dict[str, NDArray[np.float32]]  # [N, D] or [N, K], unit rows
     hashes: dict[str, NDArray[np.float32]]  # [N, 256], each bit as -1 or 1
-    hash_weight: float
+    hash_weights: dict[str, float]  # of the hash beside each form, as in `vectors`
 
     @classmethod
     def of(
@@ -45,14 +45,21 @@ class Dense:
         rows: NDArray[np.float32],
         whitening: Whitening | None,
         hashes: dict[str, NDArray[np.uint8]],
-        hash_weight: float,
+        hash_weights: dict[str, float],
     ) -> Dense:
-        """Of unit rows float32 [N, D] and their hashes uint8 [N, 32], by name."""
+        """Of unit rows float32 [N, D] and their hashes uint8 [N, 32], by name.
+
+        A weight that is good for whitened vectors is too large for raw ones: `hash_weights` has one for each form.
+        """
         mean = np.asarray(rows.mean(axis=0), np.float32)
         vectors = {"raw": rows, "centred": unit_rows(rows - mean)}
         if whitening is not None:
             vectors["whitened"] = whitening(rows)
-        return cls(whitening, mean, vectors, {name: signs(each) for name, each in hashes.items()}, hash_weight)
+        return cls(whitening, mean, vectors, {name: signs(each) for name, each in hashes.items()}, hash_weights)
+
+    def weight(self, way: Way) -> float | None:
+        """Of the hash in a way's score; None if it ranks by one of both alone."""
+        return None if way.vectors is None or way.hash is None else self.hash_weights[way.vectors]
 
     @property
     def ways(self) -> list[Way]:
@@ -78,7 +85,7 @@ class Dense:
             elif way.hash is None:
                 scores[way] = cosines[way.vectors]
             else:
-                scores[way] = cosines[way.vectors] - np.float32(self.hash_weight) * shares[way.hash]
+                scores[way] = cosines[way.vectors] - np.float32(self.hash_weights[way.vectors]) * shares[way.hash]
         return scores
 
     def _mapped(self, name: str, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
