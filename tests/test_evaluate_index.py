@@ -30,9 +30,9 @@ from helpers.evaluate.page import page, page_of
 from helpers.evaluate.phash import phash
 from helpers.evaluate.plots import lowest_shown
 from helpers.evaluate.plots import size as size_plot
-from helpers.evaluate.queries import CONDITIONS, ROUNDS, Asked, render, rows_of_round
+from helpers.evaluate.queries import CONDITIONS, ROUNDS, Queries, render, rows_of_round
 from helpers.evaluate.report import headline, report
-from helpers.evaluate.search import Searched, clusters_of, search_quality
+from helpers.evaluate.search import SearchedIndex, clusters_of, measured_search
 from helpers.evaluate.size import CONDITION, fitted_tail, size
 from helpers.evaluate.strangers import strangers
 from helpers.index.faiss_index import CardIndex
@@ -70,10 +70,10 @@ def test_a_rank_among_candidates_counts_the_other_names_that_are_shown_before(na
 
 def queries_of(
     vectors: NDArray[np.float32], row: Sequence[int], condition: int = 0, round: Sequence[int] | int = 0
-) -> Asked:
+) -> Queries:
     hashes, count = np.zeros((len(row), 32), np.uint8), len(row)
     turns = np.broadcast_to(np.asarray(round, np.int64), count)
-    return Asked(np.asarray(row, np.int64), np.full(count, condition), turns, vectors, hashes, hashes)
+    return Queries(np.asarray(row, np.int64), np.full(count, condition), turns, vectors, hashes, hashes)
 
 
 def catalogue_of(names: Sequence[str]) -> Catalogue:
@@ -136,8 +136,8 @@ def test_the_plot_of_sizes_shows_no_extrapolation_where_there_is_none() -> None:
 def test_what_a_row_is_asked_under_many_conditions_counts_once_for_intervals() -> None:
     rows = random_rows(12)
     index, asked = CardIndex.build(rows, 16, 100), np.arange(300) % 12
-    searched = Searched(index, rows, None, Groups.by([*map(str, range(12))]))
-    found, _ = search_quality(searched, queries_of(rows[asked], asked.tolist()), rows, 60)
+    searched = SearchedIndex(index, rows, None, Groups.by([*map(str, range(12))]))
+    found, _ = measured_search(searched, queries_of(rows[asked], asked.tolist()), rows, 60)
     low = wilson(12, 12)[0]
     assert found.clusters
     for share in (*(at.recall_at_10 for at in found.at), found.int8.recall_at_10, found.clusters.recall_at_10_outside):
@@ -231,7 +231,7 @@ def test_comparing_with_all_rows_gives_the_product_s_scores(seed: int, weight: f
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     hashes, numbers = rng.integers(0, 256, (5, 32)).astype(np.uint8), np.arange(5)
     dense = Dense.of(rows, None, {"dHash": hashes}, {"raw": weight, "centred": weight + 1})
-    asked = Asked(numbers, numbers, numbers, rows[::-1].copy(), hashes[::-1].copy(), hashes)
+    asked = Queries(numbers, numbers, numbers, rows[::-1].copy(), hashes[::-1].copy(), hashes)
     ((_, scores),) = dense.scored(asked, dense.ways)
     differing = np.unpackbits(hashes[::-1][:, None] ^ hashes, axis=2).sum(axis=2)
     assert scores[Way("raw", "dHash")] == pytest.approx(rows[::-1] @ rows.T - weight * differing / 256, abs=1e-4)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from helpers.cards.faces import Records
 from helpers.evaluate.asking import clearness
 from helpers.evaluate.metrics import Groups, rank_among
-from helpers.evaluate.queries import Asked
+from helpers.evaluate.queries import Queries
 from helpers.recognise.ranking import Ranker, Ranking
 
 
@@ -32,7 +32,7 @@ class Catalogue:
             arts.append(face.illustration_id or face.name)
         return cls(keys, Groups.by(keys), Groups.by(arts))
 
-    def cards(self, asked: Asked) -> list[str]:
+    def cards(self, asked: Queries) -> list[str]:
         """The name of each query's card."""
         return [self.keys[row] for row in asked.row.tolist()]
 
@@ -53,7 +53,7 @@ class Answers:
         return np.asarray(self.rank == 1)
 
 
-def answers(ranker: Ranker, asked: Asked, catalogue: Catalogue) -> Answers:
+def answers(ranker: Ranker, asked: Queries, catalogue: Catalogue) -> Answers:
     """What the product says, as if each query were a card that was cut out of a photograph."""
     rankings = ranker.answer(asked.vectors, asked.dhashes)
     names, arts = catalogue.names.of, catalogue.illustrations.of
@@ -64,7 +64,7 @@ def answers(ranker: Ranker, asked: Asked, catalogue: Catalogue) -> Answers:
     return Answers(np.array(rank, np.int64), np.array(art, np.int64), clear, sure, rankings)
 
 
-def of_strangers(ranker: Ranker, asked: Asked, catalogue: Catalogue) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def of_strangers(ranker: Ranker, asked: Queries, catalogue: Catalogue) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Give margin + gap [Q], and whether that is sure [Q], with all rows of each query's card masked."""
     clear, sure = np.full(len(asked), -np.inf), np.zeros(len(asked), bool)
     for place, row in enumerate(asked.row.tolist()):

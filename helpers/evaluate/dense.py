@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from helpers.embed.dhash import HASH_BITS
 from helpers.embed.vectors import unit_rows
-from helpers.evaluate.queries import Asked
+from helpers.evaluate.queries import Queries
 from helpers.index.whitening import Whitening
 
 MOST_SCORES = 1 << 24  # in memory at a time, of each way
@@ -67,14 +67,14 @@ class Dense:
         both = (None, "dHash") if "dHash" in self.hashes else (None,)
         return [Way(None, name) for name in self.hashes] + [Way(name, hash) for name in self.vectors for hash in both]
 
-    def scored(self, asked: Asked, ways: Sequence[Way]) -> Iterator[tuple[slice, dict[Way, Scores]]]:
+    def scored(self, asked: Queries, ways: Sequence[Way]) -> Iterator[tuple[slice, dict[Way, Scores]]]:
         """The scores of some queries after the others, for each of the ways: of which queries, and float32 [Q, N]."""
         step = max(1, MOST_SCORES // len(self.vectors["raw"]))
         for start in range(0, len(asked), step):
             part = slice(start, start + step)
             yield part, self._scores(asked[part], ways)
 
-    def _scores(self, asked: Asked, ways: Sequence[Way]) -> dict[Way, Scores]:
+    def _scores(self, asked: Queries, ways: Sequence[Way]) -> dict[Way, Scores]:
         cosines = {name: self._mapped(name, asked.vectors) @ self.vectors[name].T for name in self.vectors}
         digests = {"dHash": asked.dhashes, "pHash": asked.phashes}
         shares = {name: (1 - signs(digests[name]) @ each.T / HASH_BITS) / 2 for name, each in self.hashes.items()}

@@ -12,7 +12,7 @@ from PIL import Image
 from helpers.cards.image_cache import ImageCache
 from helpers.errors import PipelineError
 from helpers.evaluate import plots
-from helpers.evaluate.asking import FIRST, Asked, names_of, opened
+from helpers.evaluate.asking import FIRST, AskedPhoto, names_of, opened
 from helpers.evaluate.findings import (
     MOST_MISSES,
     Baselines,
@@ -356,7 +356,7 @@ def _way(way: Way, found: Photographs) -> Iterator[str]:
 # ------------------------------------------------------------------------------------------------------------- misses
 
 
-def _missed_photographs(answers: Sequence[Asked], pictures: _Pictures) -> Iterator[str]:
+def _missed_photographs(answers: Sequence[AskedPhoto], pictures: _Pictures) -> Iterator[str]:
     """The pictures with a card that was not named first, or a sure card too many."""
     missed = [(one, said) for one in answers if (said := list(_wrong_with(one)))]
     yield f"<h3>What was missed on photographs: {len(missed)} of {len(answers)} pictures</h3>"
@@ -372,7 +372,7 @@ def _missed_photographs(answers: Sequence[Asked], pictures: _Pictures) -> Iterat
         yield _figure(shown, f"{escaped(title)}. Answered: {escaped(names_of(one.cards) or 'nothing')}")
 
 
-def _wrong_with(one: Asked) -> Iterator[str]:
+def _wrong_with(one: AskedPhoto) -> Iterator[str]:
     wrong = [one.cards[card] for card in one.extra if one.cards[card].sure and one.scored]
     strangers = [card for card in one.strangers or () if card.sure]
     yield from (f"{label.name}, lost: {label.lost}" for label in one.scored if label.lost)
@@ -382,7 +382,7 @@ def _wrong_with(one: Asked) -> Iterator[str]:
         yield f"sure of a stranger: {names_of(strangers)}"
 
 
-def _outlined(one: Asked, pictures: _Pictures) -> str:
+def _outlined(one: AskedPhoto, pictures: _Pictures) -> str:
     try:
         picture = opened(Path(one.photo))
     except PipelineError:

@@ -11,7 +11,7 @@ from helpers.evaluate.answers import Catalogue
 from helpers.evaluate.dense import Dense, Way
 from helpers.evaluate.findings import AtSize, Predicted, Size, Tail
 from helpers.evaluate.metrics import best_of
-from helpers.evaluate.queries import CONDITIONS, ROUNDS, Asked, condition_of
+from helpers.evaluate.queries import CONDITIONS, ROUNDS, Queries, condition_of
 from helpers.recognise.evaluation import Share
 
 CONDITION = condition_of("mixed", 1)  # hard enough to have errors
@@ -21,7 +21,7 @@ FORMULA = "share of wrong answers = a * rows ** b"
 _LEAST_SIZES = 3  # that have errors, for a line through them
 
 
-def size(dense: Dense, way: Way, asked: Asked, catalogue: Catalogue, seed: int) -> Size:
+def size(dense: Dense, way: Way, asked: Queries, catalogue: Catalogue, seed: int) -> Size:
     """Recall@1 of a way to rank among some of the names, all rows of each; the asked card's own is always one of them.
 
     In each round the names come in another random order, and a size has the first of the others: smaller samples are
@@ -38,7 +38,7 @@ def size(dense: Dense, way: Way, asked: Asked, catalogue: Catalogue, seed: int) 
     return Size(CONDITIONS[CONDITION], f"{way}, compared with every row", at, fitted_tail(at))
 
 
-def _beaten_at(dense: Dense, way: Way, asked: Asked, catalogue: Catalogue, seed: int) -> NDArray[np.int64]:
+def _beaten_at(dense: Dense, way: Way, asked: Queries, catalogue: Catalogue, seed: int) -> NDArray[np.int64]:
     """How many other names, in a query's order, come before the first [Q] that scores higher than its own.
 
     All of them, names.count - 1, if none does.

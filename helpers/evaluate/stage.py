@@ -26,9 +26,9 @@ from helpers.evaluate.dense import Dense, Way
 from helpers.evaluate.findings import Baselines, Conditions, Findings, Whitened
 from helpers.evaluate.phash import phash
 from helpers.evaluate.photographs import measure as photographs
-from helpers.evaluate.queries import CONDITIONS, ROUNDS, Asked, Source, picture_of
+from helpers.evaluate.queries import CONDITIONS, ROUNDS, Queries, Source, picture_of
 from helpers.evaluate.request import Request
-from helpers.evaluate.search import Searched, search_quality
+from helpers.evaluate.search import SearchedIndex, measured_search
 from helpers.evaluate.size import size
 from helpers.evaluate.strangers import strangers
 from helpers.index.faiss_index import CardIndex
@@ -119,7 +119,7 @@ def _of_own_cards(request: Request, subject: _Subject, clock: _Clock) -> Finding
             by_size = size(own.dense, _product_s_way(own.dense), asked, catalogue, request.seed)
     if "index" in sections:
         with clock.section("search"):
-            searched, more = search_quality(_searched(own), asked, own.rows, FOR_SEARCH * 60 * request.minutes)
+            searched, more = measured_search(_searched(own), asked, own.rows, FOR_SEARCH * 60 * request.minutes)
         left_out += more
     has_camera = "camera" in sections
     return Findings(
@@ -227,10 +227,10 @@ def _phashes(source: Source, left_out: list[str]) -> NDArray[np.uint8] | None:
 # ------------------------------------------------------------------------------------------------------------- asking
 
 
-def _ask(own: _Own, request: Request, clock: _Clock) -> tuple[Asked, list[str]]:
+def _ask(own: _Own, request: Request, clock: _Clock) -> tuple[Queries, list[str]]:
     """Ask a card of each round first, then as many more as there is time for to answer; and what was left out."""
     if own.source is None:
-        return Asked.none(own.subject.stored.width), []
+        return Queries.none(own.subject.stored.width), []
     before = clock.left
     first = _asked(own.source, slice(0, 1), clock)
     if not len(first) and request.cache is None and not request.needs_pictures:
@@ -248,13 +248,13 @@ def _ask(own: _Own, request: Request, clock: _Clock) -> tuple[Asked, list[str]]:
     parts = [first]
     if more > 0:
         parts.append(_asked(own.source, slice(1, 1 + more), clock))
-    asked = Asked.joined(parts)
+    asked = Queries.joined(parts)
     planned = ROUNDS * (1 + max(0, more))
     unread = planned - len(asked) // len(CONDITIONS)
     return asked, [f"{unread:,} of {planned:,} cards: their pictures can't be read"] if unread else []
 
 
-def _asked(source: Source, cards: slice, clock: _Clock) -> Asked:
+def _asked(source: Source, cards: slice, clock: _Clock) -> Queries:
     each = cards.stop - cards.start
     count = each * ROUNDS * len(CONDITIONS)
     say(f"Asking {count:,} pictures: {ROUNDS} rounds of {each} cards under {len(CONDITIONS)} conditions")
@@ -262,7 +262,7 @@ def _asked(source: Source, cards: slice, clock: _Clock) -> Asked:
         return source.ask(cards, progress)
 
 
-def _answered(own: _Own, request: Request, asked: Asked, clock: _Clock) -> tuple[Baselines | None, Answers]:
+def _answered(own: _Own, request: Request, asked: Queries, clock: _Clock) -> tuple[Baselines | None, Answers]:
     """The product's answers, and for the section camera those of other ways to rank."""
     catalogue = own.subject.catalogue
     with clock.section("answering"):
@@ -278,20 +278,20 @@ def _product_s_way(dense: Dense) -> Way:
     return Way("whitened" if "whitened" in dense.vectors else "raw", "dHash" if "dHash" in dense.hashes else None)
 
 
-def _searched(own: _Own) -> Searched:
+def _searched(own: _Own) -> SearchedIndex:
     whitening = own.dense.whitening
     index = CardIndex.of(own.subject.stored, whitening)
     rows = own.rows if whitening is None else own.dense.vectors["whitened"]
-    return Searched(index, rows, whitening, own.subject.catalogue.names)
+    return SearchedIndex(index, rows, whitening, own.subject.catalogue.names)
 
 
 def _none(request: Request, subject: _Subject) -> Conditions:
     """The conditions where none of the index's own cards was asked."""
-    return _conditions(request, subject, Asked.none(subject.stored.width), _Clock(request.minutes), [])
+    return _conditions(request, subject, Queries.none(subject.stored.width), _Clock(request.minutes), [])
 
 
 def _conditions(
-    request: Request, subject: _Subject, asked: Asked, clock: _Clock, left_out: Sequence[str]
+    request: Request, subject: _Subject, asked: Queries, clock: _Clock, left_out: Sequence[str]
 ) -> Conditions:
     stored, catalogue, embedder = subject.stored, subject.catalogue, subject.embedder
     manifest = stored.manifest

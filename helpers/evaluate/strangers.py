@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from helpers.evaluate.answers import Answers, Catalogue, of_strangers
 from helpers.evaluate.findings import Condition, Samples, Strangers, StrangersAt
-from helpers.evaluate.queries import CONDITIONS, Asked, condition_of
+from helpers.evaluate.queries import CONDITIONS, Queries, condition_of
 from helpers.recognise.evaluation import MAX_STRANGERS, Share, held_out, threshold
 from helpers.recognise.ranking import Ranker
 
@@ -19,7 +19,7 @@ MOST_SAMPLES = 500
 ALL = Condition("all", len(CONDITIONS_ASKED), "conditions")
 
 
-def strangers(ranker: Ranker, asked: Asked, given: Answers, catalogue: Catalogue, *, suggests: bool) -> Strangers:
+def strangers(ranker: Ranker, asked: Queries, given: Answers, catalogue: Catalogue, *, suggests: bool) -> Strangers:
     """Ask the queries of CONDITIONS_ASKED as if the index lacked their cards; `given` are the answers of `asked`.
 
     `suggests`: whether queries rank as `ranker` does, so that a threshold for them can be suggested.
