@@ -121,7 +121,7 @@ def _photographs_are_named(args: EvaluateArgs) -> Problem | None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, write, print."""
+    """Measure, print, write."""
     args = parse_args(argv)
     photos = () if args.photos is None else tuple(read_photos(args.photos))
     file, html = output_files(args)
@@ -142,9 +142,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             options=args.options,
         )
     )
+    print("\n\n".join(filter(None, (report(findings), headline(findings)))))  # first: minutes of work must not be lost
     atomic_write_json(file, findings)
     atomic_write_bytes(html, page_of(findings, StoredIndex(IndexFolder(args.index)), args.cache).encode())
-    print("\n\n".join(filter(None, (report(findings), headline(findings)))))
     return ExitCode.OK
 
 

@@ -21,6 +21,7 @@ from tests.warm_python import run_warm
 ROOT = Path(__file__).resolve().parent.parent
 REAL = Path(os.environ.get("MTG_REAL_DATA", ROOT.parent / "shared" / "real"))
 DRAWN_COUNT = 12
+WHITENED_COUNT = 150
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for child processes in /proc")
 
@@ -203,6 +204,14 @@ def reading(built: Built, share: Share) -> Built:
     model = share("reading_model", lambda folder: make_tiny_model(folder, reads=True))
     words = ("--cache", built.cache, "--model", f"local-dir:{model}", "--offline", "--out")
     return Built(built.cache, share("reading", lambda out: run_well("build_embeddings.py", *words, out)), model)
+
+
+@pytest.fixture(scope="session")
+def whitened(many: Path, tiny: Path, share: Share) -> Built:
+    """An index with enough rows to whiten. Not to be changed."""
+    words = ("--pictures", many.parent, "--table", many, "--limit", WHITENED_COUNT, "--model", f"local-dir:{tiny}")
+    index = share("whitened", lambda out: run_well("build_embeddings.py", *words, "--out", out))
+    return Built(many.parent, index, tiny)
 
 
 @pytest.fixture(scope="session")

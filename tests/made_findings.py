@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from helpers.evaluate.asking import WHOLE, Asked, Named, Scored
+from helpers.evaluate.asking import WHOLE, AskedPhoto, Named, Scored
 from helpers.evaluate.findings import (
     AtEfSearch,
     AtSize,
@@ -154,7 +154,7 @@ def _photographs(photo: str) -> Photographs:
         label = Scored("Island", QUAD, 0.95, rank, 0 if rank else None, None if rank else "recognition")
         card = Named("Island" if rank else HOSTILE, QUAD, True, 0.9)
         answers.append(
-            Asked(
+            AskedPhoto(
                 photo=photo if not rank else f"other{number}.jpg",
                 source="made up",
                 kind="one card",

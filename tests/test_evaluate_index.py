@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import shutil
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -10,23 +12,37 @@ from pathlib import Path
 import imagehash
 import numpy as np
 import pytest
+from evaluate_index import main
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
+from numpy.typing import NDArray
 from PIL import Image
 
+from helpers.artifacts import IndexFolder
 from helpers.cards.image_cache import ImageCache
+from helpers.embed.vectors import unit_rows
+from helpers.evaluate.answers import Catalogue, answers, of_strangers
 from helpers.evaluate.dense import Dense, Way, signs
-from helpers.evaluate.findings import AtSize, Condition, Findings, read_findings
+from helpers.evaluate.findings import AtSize, Condition, Findings, Predicted, read_findings
 from helpers.evaluate.metrics import Groups, mean, rank_among, ranks, recall
+from helpers.evaluate.page import page, page_of
 from helpers.evaluate.phash import phash
-from helpers.evaluate.queries import CONDITIONS, ROUNDS, Asked, render, rows_of_round
-from helpers.evaluate.report import headline
-from helpers.evaluate.search import clusters_of
-from helpers.evaluate.size import fitted_tail
-from helpers.recognise.evaluation import Share
-from tests.conftest import Built, run_script
+from helpers.evaluate.plots import lowest_shown
+from helpers.evaluate.plots import size as size_plot
+from helpers.evaluate.queries import CONDITIONS, ROUNDS, Queries, render, rows_of_round
+from helpers.evaluate.report import headline, report
+from helpers.evaluate.search import SearchedIndex, clusters_of, measured_search
+from helpers.evaluate.size import CONDITION, fitted_tail, size
+from helpers.evaluate.strangers import strangers
+from helpers.index.faiss_index import CardIndex
+from helpers.index.store import StoredIndex
+from helpers.recognise.evaluation import Share, threshold, wilson
+from tests.conftest import Built, run_script, run_well, without_hashes
+from tests.made_findings import made_findings
 from tests.pictures import encoded
 from tests.test_formats import check
+from tests.test_ranking import random_rows, ranker
 
 NAMES = st.lists(st.sampled_from("abcd"), min_size=1, max_size=8)
 
@@ -43,8 +59,113 @@ def test_a_rank_counts_the_other_names_that_score_higher(names: list[str], data:
         best = {other: max(s for n, s in zip(names, each, strict=True) if n == other) for other in names}
         expected.append(1 + sum(value > best[name] for value in best.values()))
     assert ranks(scores, groups, right).tolist() == expected
-    assert [rank_among(groups.of, each, group) for each, group in zip(scores, right, strict=True)] == expected
-    assert rank_among(groups.of, scores[0], groups.count) == 0  # a name that is no candidate
+
+
+@given(NAMES, st.sampled_from("abcd"))
+def test_a_rank_among_candidates_counts_the_other_names_that_are_shown_before(names: list[str], right: str) -> None:
+    labels = np.array([ord(name) for name in names])
+    ahead = set(names[: names.index(right)]) if right in names else None
+    assert rank_among(labels, ord(right)) == (0 if ahead is None else 1 + len(ahead))
+
+
+def queries_of(
+    vectors: NDArray[np.float32], row: Sequence[int], condition: int = 0, round: Sequence[int] | int = 0
+) -> Queries:
+    hashes, count = np.zeros((len(row), 32), np.uint8), len(row)
+    turns = np.broadcast_to(np.asarray(round, np.int64), count)
+    return Queries(np.asarray(row, np.int64), np.full(count, condition), turns, vectors, hashes, hashes)
+
+
+def catalogue_of(names: Sequence[str]) -> Catalogue:
+    return Catalogue(names, Groups.by(names), Groups.by(names))
+
+
+def test_of_two_names_with_one_picture_the_one_that_is_shown_is_answered(tmp_path: Path) -> None:
+    names, rows = ["Ox", "Yak", "Elk"], np.eye(3, 8, dtype=np.float32)[[0, 0, 1]]
+    given = answers(ranker(tmp_path, rows, None, names), queries_of(rows, [0, 1, 2]), catalogue_of(names))
+    shown = [names[int(ranking.rows[0])] for ranking in given.rankings]
+    assert shown[0] == shown[1] != shown[2]
+    assert given.right.tolist() == [one == name for one, name in zip(shown, names, strict=True)]
+    assert sorted(given.rank.tolist()) == sorted(given.illustration_rank.tolist()) == [1, 1, 2]
+
+
+@pytest.mark.parametrize("suggests", [True, False])
+def test_a_suggested_threshold_lets_no_more_pass_than_it_says(tmp_path: Path, suggests: bool) -> None:
+    rows = random_rows(60)
+    names = [f"Card {row}" for row in range(60)]
+    asked, catalogue = queries_of(rows, range(60)), catalogue_of(names)
+    made = ranker(tmp_path, rows, None, names)
+    given = answers(made, asked, catalogue)
+    found = strangers(made, asked, given, catalogue, suggests=suggests)
+    if not suggests:
+        assert found.suggested is None
+        return
+    clear, _ = of_strangers(made, asked, catalogue)
+    assert found.suggested is not None
+    assert float(f"{found.suggested:.3f}") == found.suggested >= threshold(clear) > found.suggested - 0.0011
+    assert (clear >= found.suggested).sum() <= 1  # 2 % of 60
+
+
+def test_where_no_threshold_was_chosen_none_is_printed() -> None:
+    found = made_findings()
+    assert found.strangers
+    unknown = replace(found.strangers, thresholds=(), suggested=None)
+    text = report(Findings(conditions=found.conditions, strangers=unknown))
+    assert "reach: none (of the folds: none)" in text
+    html = page(Findings(conditions=found.conditions, strangers=unknown), asked=lambda _: None, card=lambda _: None)
+    assert "(0 folds: none)" in html
+
+
+def test_the_scale_of_the_damage_begins_at_nothing_or_above() -> None:
+    found = made_findings()
+    assert found.camera
+    first = found.camera.at[0]
+    low = replace(first, by_name=replace(first.by_name, at_1=Share(0, 9, 0.0, 0.3)))
+    assert lowest_shown([low]) == 0
+    assert lowest_shown(found.camera.at) > 0
+
+
+def test_the_plot_of_sizes_shows_no_extrapolation_where_there_is_none() -> None:
+    found = made_findings().size
+    assert found and found.tail
+    assert "extrapolated, not measured" in size_plot(found)
+    measured = replace(found.tail, predicted=(Predicted(100, 0.9, extrapolated=False),))
+    assert "extrapolated" not in size_plot(replace(found, tail=measured))
+
+
+def test_what_a_row_is_asked_under_many_conditions_counts_once_for_intervals() -> None:
+    rows = random_rows(12)
+    index, asked = CardIndex.build(rows, 16, 100), np.arange(300) % 12
+    searched = SearchedIndex(index, rows, None, Groups.by([*map(str, range(12))]))
+    found, _ = measured_search(searched, queries_of(rows[asked], asked.tolist()), rows, 60)
+    low = wilson(12, 12)[0]
+    assert found.clusters
+    for share in (*(at.recall_at_10 for at in found.at), found.int8.recall_at_10, found.clusters.recall_at_10_outside):
+        assert (share.hits, share.total, share.low) == (3000, 3000, low)
+    assert {at.recall_at_1.low for at in found.at} == {low} == {found.int8.same_first_name.low}
+
+
+@given(st.integers(0, 200))
+@settings(max_examples=20, deadline=None)
+def test_a_size_counts_so_many_names_with_the_right_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = unit_rows(rng.standard_normal((40, 3)).astype(np.float32))
+    names = [f"Card {row % 32}" for row in range(40)]
+    catalogue, weights = catalogue_of(names), {"raw": 1.0}
+    row, round = rng.permutation(40)[:10].tolist(), (np.arange(10) % ROUNDS).tolist()
+    asked = queries_of(unit_rows(rng.standard_normal((10, 3)).astype(np.float32)), row, CONDITION, round)
+    found = size(Dense.of(rows, None, {}, weights), Way("raw", None), asked, catalogue, seed)
+    assert [at.names for at in found.at] == [1, 2, 4, 8, 16, 32]
+    scores = asked.vectors @ rows.T
+    for at in found.at:
+        hits = 0
+        for each, own, turn in zip(scores, catalogue.names.of[row], round, strict=True):
+            place = np.random.default_rng((seed, turn)).permutation(32)
+            others = [name for name in np.argsort(place).tolist() if name != own]
+            among = [own, *others[: at.names - 1]]  # as many names as it says
+            best = [each[catalogue.names.rows(name)].max() for name in among]
+            hits += best[0] == max(best)
+        assert at.recall_at_1.hits == hits
 
 
 def test_recall_and_its_mean_count_what_is_not_found_as_nothing() -> None:
@@ -109,11 +230,14 @@ def test_comparing_with_all_rows_gives_the_product_s_scores(seed: int, weight: f
     rows = rng.standard_normal((5, 8)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     hashes, numbers = rng.integers(0, 256, (5, 32)).astype(np.uint8), np.arange(5)
-    dense = Dense.of(rows, None, {"dHash": hashes}, weight)
-    asked = Asked(numbers, numbers, numbers, rows[::-1].copy(), hashes[::-1].copy(), hashes)
+    dense = Dense.of(rows, None, {"dHash": hashes}, {"raw": weight, "centred": weight + 1})
+    asked = Queries(numbers, numbers, numbers, rows[::-1].copy(), hashes[::-1].copy(), hashes)
     ((_, scores),) = dense.scored(asked, dense.ways)
     differing = np.unpackbits(hashes[::-1][:, None] ^ hashes, axis=2).sum(axis=2)
     assert scores[Way("raw", "dHash")] == pytest.approx(rows[::-1] @ rows.T - weight * differing / 256, abs=1e-4)
+    assert scores[Way("centred", "dHash")] == pytest.approx(
+        scores[Way("centred", None)] - (weight + 1) * differing / 256, abs=1e-4
+    )
     assert scores[Way(None, "dHash")] == pytest.approx(differing / -256, abs=1e-5)
     assert (signs(hashes) @ signs(hashes).T).diagonal().tolist() == [256] * 5
 
@@ -182,15 +306,128 @@ def test_every_way_to_rank_has_a_row(evaluated: tuple[str, Findings, Path]) -> N
         assert sum(share.hits for share in variant.recall_at_1) == variant.overall.hits
 
 
-def test_a_miss_can_be_looked_at_again(built: Built, evaluated: tuple[str, Findings, Path]) -> None:
-    _, found, _ = evaluated
-    records = built.records()
+def test_a_miss_can_be_looked_at_again(whitened: Built, of_whitened: tuple[str, Findings]) -> None:
+    _, found = of_whitened
+    records = whitened.records()
+    assert found.misses
     for miss in found.misses:
         assert (records[miss.row]["name"], records[miss.answered_row]["name"]) == (miss.name, miss.answered_name)
         assert miss.name != miss.answered_name
         assert miss.score is None or miss.score <= miss.answered_score
-        with Image.open(ImageCache(built.cache).path_for(records[miss.row]["image_url"])) as card:
+        with Image.open(whitened.cache / records[miss.row]["image_url"]) as card:
             assert render(card, miss.condition, found.conditions.seed, miss.round, miss.row).mode == "RGB"
+
+
+def shortly(index: Path, out: Path, *more: object) -> tuple[str, Findings]:
+    """What is said and found of an index in the least time."""
+    done = run_script("scripts/evaluate_index.py", "--index", index, "--minutes", 0.01, "--out", out, *more)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, read_findings(out / "evaluation.json")
+
+
+@pytest.fixture(scope="module")
+def of_whitened(whitened: Built, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Findings]:
+    return shortly(whitened.index, tmp_path_factory.mktemp("of_whitened"), "--cache", whitened.cache)
+
+
+def test_each_form_of_vectors_has_the_hash_weight_that_fits_it(
+    whitened: Built, of_whitened: tuple[str, Findings]
+) -> None:
+    said, found = of_whitened
+    assert found.baselines and found.conditions.whitened
+    manifest = StoredIndex(IndexFolder(whitened.index)).manifest
+    own, raw = manifest.recognition.hash_weight, manifest.recognition_by(whitened=False).hash_weight
+    weights = {variant.name: variant.hash_weight for variant in found.baselines.variants}
+    assert own != raw
+    assert weights == {
+        **dict.fromkeys(("the product's answer", "pHash alone", "dHash alone", "raw", "centred", "whitened")),
+        **{"raw + dHash": raw, "centred + dHash": raw, "whitened + dHash": own},
+    }
+    assert re.search(rf"^raw \+ dHash +{raw:g} ", said, re.MULTILINE)
+    assert not [sentence for sentence in found.conditions.left_out if "cluster" not in sentence]
+
+
+@pytest.mark.parametrize("rows", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_one_row_and_two_names_without_hashes_work(built: Built, many: Path, tmp_path: Path, rows: int) -> None:
+    words = ("--pictures", many.parent, "--table", many, "--model", f"local-dir:{built.model}", "--no-whiten")
+    run_well("build_embeddings.py", *words, "--limit", rows, "--out", tmp_path / "index")
+    if rows == 2:
+        without_hashes(tmp_path / "index")
+    said, found = shortly(tmp_path / "index", tmp_path / "out", "--cache", many.parent)
+    assert found.camera and found.strangers and found.size and found.baselines
+    assert (found.camera.rows, found.size.at[-1].names) == (rows, rows)
+    assert (found.strangers.thresholds, found.strangers.suggested) == ((), None)  # no stranger has a second name
+    assert "reach: none (of the folds: none)" in said
+    assert max(map(len, said.split())) < 60
+    hashes = [] if rows == 2 else ["dHash alone", "raw + dHash", "centred + dHash"]
+    names = {"the product's answer", "pHash alone", "raw", "centred", *hashes}
+    assert {one.name for one in found.baselines.variants} == names
+    assert ("difference hashes: the index has none" in found.conditions.left_out) is (rows == 2)
+
+
+def test_cards_whose_pictures_are_gone_are_counted(built: Built, tmp_path: Path) -> None:
+    cache = Path(shutil.copytree(built.cache, tmp_path / "cache"))
+    records = built.records()
+    gone = records[int(rows_of_round(0, 2, len(records))[0])]["image_url"]
+    ImageCache(cache).path_for(gone).unlink()
+    asked = [records[int(rows_of_round(0, round, len(records))[0])]["image_url"] for round in range(ROUNDS)]
+    words = ("--cache", cache, "--sections", "strangers", "--hash-weight", 0.5)
+    said, found = shortly(built.index, tmp_path / "out", *words)
+    sentence = f"{asked.count(gone)} of 5 cards: their pictures can't be read"
+    assert sentence in found.conditions.left_out
+    assert f"Left out: {sentence}" in said
+    assert found.baselines is None  # nobody asked for them
+    assert "comparing" not in found.conditions.seconds
+    assert found.strangers
+    assert found.strangers.suggested is None  # queries rank by another weight
+    assert any("--hash-weight" in sentence for sentence in found.conditions.left_out)
+
+
+def test_the_search_is_measured_without_pictures(built: Built, tmp_path: Path) -> None:
+    index = Path(shutil.copytree(built.index, tmp_path / "index"))
+    manifest = json.loads((index / "build_manifest.json").read_text())
+    manifest["parameters"]["cache"] = str(tmp_path / "gone")
+    (index / "build_manifest.json").write_text(json.dumps(manifest))
+    _, found = shortly(index, tmp_path / "out", "--sections", "index")
+    assert found.search
+    assert found.search.made_of == "rows moved to cosine 0.85 by noise"
+    assert "distorted pictures as queries of the search: the pictures of the index were not found" in (
+        found.conditions.left_out
+    )
+    done = run_script("scripts/evaluate_index.py", "--index", index, "--sections", "index,size", "--out", tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no directory" in done.stderr
+
+
+def test_what_was_measured_is_printed_before_it_is_written(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> str:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("helpers.evaluate.stage.evaluate", lambda _: made_findings())
+    monkeypatch.setattr("helpers.evaluate.page.page_of", full)
+    with pytest.raises(OSError, match="No space"):
+        main(["--index", str(built.index), "--out", str(tmp_path)])
+    assert "Named first among" in capsys.readouterr().out
+    assert (tmp_path / "evaluation.json").is_file()
+
+
+def test_a_page_has_no_pictures_of_an_index_that_was_built_anew(
+    built: Built, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored, found = StoredIndex(IndexFolder(built.index)), made_findings()
+    misses = tuple(replace(miss, row=0, answered_row=1) for miss in found.misses)
+    of_another = Findings(conditions=found.conditions, misses=misses)
+    conditions = replace(found.conditions, built=stored.manifest.timestamp)
+    pictured, bare = (
+        page_of(replace(of_another, conditions=conditions), stored, None),
+        page_of(of_another, stored, None),
+    )
+    assert (pictured.count("<img "), pictured.count("no picture")) == (3 * len(misses), 0)
+    assert bare.count("no picture") == 3 * len(misses)
+    assert "<img " not in bare
+    assert "built anew meanwhile" in capsys.readouterr().err
 
 
 def test_pictures_that_are_not_there_are_named(built: Built, tmp_path: Path) -> None:

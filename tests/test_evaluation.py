@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from helpers.recognise.evaluation import (
     FOLDS,
     LOST,
+    MOST_DRAWN,
     SAME_CARD,
     Share,
     folds,
     held_out,
     interval,
     lost_at,
+    ratio_interval,
     served,
     threshold,
     wilson,
@@ -117,6 +119,19 @@ def test_cards_of_one_photograph_count_less_than_as_many_photographs() -> None:
     assert interval(np.array([40]), np.array([40]))[0] == pytest.approx(wilson(1, 1)[0])  # all, but of one photograph
 
 
+def test_many_clusters_have_the_interval_of_few_without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    counts = rng.integers(1, 10, MOST_DRAWN)
+    sums = rng.binomial(counts, rng.beta(2, 1, MOST_DRAWN)).astype(float)
+    drawn = ratio_interval(sums, counts)
+    monkeypatch.setattr("helpers.recognise.evaluation.MOST_DRAWN", MOST_DRAWN - 1)
+    monkeypatch.setattr(np.random, "default_rng", None)
+    found = ratio_interval(sums, counts)
+    assert found == pytest.approx(drawn, abs=0.05 * (drawn[1] - drawn[0]))
+    assert found != drawn
+    assert ratio_interval(np.ones(MOST_DRAWN), np.ones(MOST_DRAWN, np.int64)) == (1, 1)
+
+
 def test_a_share_is_written_with_its_numbers() -> None:
     photos = [str(i) for i in range(50)]
     assert str(Share.of(photos, [i < 45 for i in range(50)])) == "45/50 90.0 % [78.6, 95.7]"
@@ -133,6 +148,8 @@ def test_a_threshold_lets_two_percent_of_the_strangers_pass() -> None:
     assert (fifty >= threshold(fifty)).sum() == 1
     assert (fifty[:49] >= threshold(fifty[:49])).sum() == 0
     assert threshold(np.empty(0)) == -math.inf
+    assert threshold(np.full(60, -math.inf)) == -math.inf  # none was answered with a second name: all pass
+    assert threshold(np.array([0.5, *[-math.inf] * 59])) == -math.inf
 
 
 @given(st.lists(st.floats(0, 2), max_size=300), st.floats(0, 1))

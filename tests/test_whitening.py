@@ -10,17 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.conftest import Built, Share, run_script, run_well
+from tests.conftest import WHITENED_COUNT, Built, run_script, run_well
 
-ROWS = 150
-
-
-@pytest.fixture(scope="module")
-def whitened(many: Path, tiny: Path, share: Share) -> Built:
-    """An index with enough rows to whiten. Not to be changed."""
-    words = ("--pictures", many.parent, "--table", many, "--limit", ROWS, "--model", f"local-dir:{tiny}", "--out")
-    index = share("whitened", lambda out: run_well("build_embeddings.py", *words, out))
-    return Built(many.parent, index, tiny)
+ROWS = WHITENED_COUNT
 
 
 def rows_of(built: Built) -> NDArray[np.float32]:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.cards.faces import Records
+from helpers.evaluate.asking import clearness
 from helpers.evaluate.metrics import Groups, rank_among
-from helpers.evaluate.queries import Asked
+from helpers.evaluate.queries import Queries
 from helpers.recognise.ranking import Ranker, Ranking
 
 
@@ -31,7 +32,7 @@ class Catalogue:
             arts.append(face.illustration_id or face.name)
         return cls(keys, Groups.by(keys), Groups.by(arts))
 
-    def cards(self, asked: Asked) -> list[str]:
+    def cards(self, asked: Queries) -> list[str]:
         """The name of each query's card."""
         return [self.keys[row] for row in asked.row.tolist()]
 
@@ -48,22 +49,22 @@ class Answers:
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """Which named the right card."""
+        """Which named the right card: the name of the row that is shown first."""
         return np.asarray(self.rank == 1)
 
 
-def answers(ranker: Ranker, asked: Asked, catalogue: Catalogue) -> Answers:
+def answers(ranker: Ranker, asked: Queries, catalogue: Catalogue) -> Answers:
     """What the product says, as if each query were a card that was cut out of a photograph."""
     rankings = ranker.answer(asked.vectors, asked.dhashes)
     names, arts = catalogue.names.of, catalogue.illustrations.of
-    rank = [rank_among(names[r.rows], r.scores, names[row]) for r, row in zip(rankings, asked.row, strict=True)]
-    art = [rank_among(arts[r.rows], r.scores, arts[row]) for r, row in zip(rankings, asked.row, strict=True)]
-    clear = np.array([clearness(ranking) for ranking in rankings], np.float64)
+    rank = [rank_among(names[r.rows], names[row]) for r, row in zip(rankings, asked.row, strict=True)]
+    art = [rank_among(arts[r.rows], arts[row]) for r, row in zip(rankings, asked.row, strict=True)]
+    clear = np.array([_clear(ranking) for ranking in rankings], np.float64)
     sure = np.array([bool(ranking.sure) for ranking in rankings], bool)
     return Answers(np.array(rank, np.int64), np.array(art, np.int64), clear, sure, rankings)
 
 
-def of_strangers(ranker: Ranker, asked: Asked, catalogue: Catalogue) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def of_strangers(ranker: Ranker, asked: Queries, catalogue: Catalogue) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Give margin + gap [Q], and whether that is sure [Q], with all rows of each query's card masked."""
     clear, sure = np.full(len(asked), -np.inf), np.zeros(len(asked), bool)
     for place, row in enumerate(asked.row.tolist()):
@@ -72,10 +73,10 @@ def of_strangers(ranker: Ranker, asked: Asked, catalogue: Catalogue) -> tuple[ND
         if ranker.leaves_none(masked):
             continue
         (ranking,) = ranker.answer(asked.vectors[one], asked.dhashes[one], masked)
-        clear[place], sure[place] = clearness(ranking), bool(ranking.sure)
+        clear[place], sure[place] = _clear(ranking), bool(ranking.sure)
     return clear, sure
 
 
-def clearness(ranking: Ranking) -> float:
-    """Give margin + gap; -inf if there is no other name."""
-    return -np.inf if ranking.margin is None or ranking.gap is None else ranking.margin + ranking.gap
+def _clear(ranking: Ranking) -> float:
+    clear = clearness(ranking)
+    return -np.inf if clear is None else clear

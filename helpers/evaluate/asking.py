@@ -22,6 +22,7 @@ from helpers.validation import BrokenImage, read_photo
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from helpers.recognise.ranking import Ranking
     from helpers.recognise.regions import Region
 
 FIRST = 5  # matches among which a name is looked for
@@ -55,7 +56,7 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedPhoto:
     """A picture that was asked, and with `strangers` once more without the cards on it."""
 
     photo: str
@@ -104,7 +105,7 @@ class Asker:
         count = len(photo.labels)
         return "one card" if count == 1 else "several cards" if count <= 10 else "more than 10 cards"
 
-    def whole(self, photo: Labelled, turn: int) -> Asked:
+    def whole(self, photo: Labelled, turn: int) -> AskedPhoto:
         """Ask the photograph, turned clockwise."""
         started = time.monotonic()
         picture = opened(photo.path)
@@ -115,7 +116,7 @@ class Asker:
         quads = [None if label.quad is None else turned(label.quad, size, turn) for label in photo.labels]
         return self._ask(_Shot(photo, WHOLE, turn, size, picture, photo.labels, quads, read))
 
-    def cut_outs(self, photo: Labelled, percent: float, seed: int) -> list[Asked]:
+    def cut_outs(self, photo: Labelled, percent: float, seed: int) -> list[AskedPhoto]:
         """Ask each card cut out, its corners off by up to `percent` of its width and height.
 
         Without an error that is its own crop, where there is one.
@@ -136,7 +137,7 @@ class Asker:
             asked.append(self._ask(_Shot(photo, way, 0, whole.picture.size, cut, [label], [None])))
         return asked
 
-    def _ask(self, shot: _Shot) -> Asked:
+    def _ask(self, shot: _Shot) -> AskedPhoto:
         detect = "auto" if shot.way == WHOLE else "off"
         view = self._engine.look(shot.picture, detect=detect)
         cards = view.cards(detect)
@@ -149,7 +150,7 @@ class Asker:
         scored, extra = self._score(shot, view, cards)
         took = asdict(view.seconds)
         took["read"] += shot.read
-        return Asked(
+        return AskedPhoto(
             photo=str(shot.photo.path),
             source=shot.photo.source,
             kind=kind,
@@ -191,14 +192,17 @@ class Asker:
 
     def _named(self, seen: Seen, size: tuple[int, int], turn: int) -> Named:
         region, ranking = seen.region, seen.ranking
-        clear = None
-        if region.card_shaped and ranking.margin is not None and ranking.gap is not None:
-            clear = ranking.margin + ranking.gap
+        clear = clearness(ranking) if region.card_shaped else None
         quad = None if region.whole else _points(turned(region.quad, size, -turn % 360))
         return Named(self._first_name(seen), quad, bool(seen.sure), clear)
 
     def _first_name(self, seen: Seen) -> str:
         return self._engine.card(seen, 1).matches[0].face.name
+
+
+def clearness(ranking: Ranking) -> float | None:
+    """Give margin + gap, which says how clear the best name is; None if there is no other."""
+    return None if ranking.margin is None or ranking.gap is None else ranking.margin + ranking.gap
 
 
 def opened(path: Path) -> Image.Image:

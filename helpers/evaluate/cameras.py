@@ -7,16 +7,15 @@ from numpy.typing import NDArray
 
 from helpers.evaluate.answers import Answers, Catalogue
 from helpers.evaluate.dense import Dense
-from helpers.evaluate.findings import Baselines, Camera, Distorted, Miss, Variant
+from helpers.evaluate.findings import MOST_MISSES, Baselines, Camera, Distorted, Miss, Variant
 from helpers.evaluate.metrics import ranks, recall
-from helpers.evaluate.queries import CONDITIONS, ROUNDS, Asked
+from helpers.evaluate.queries import CONDITIONS, ROUNDS, Queries
 from helpers.recognise.evaluation import Share
 
 PRODUCT = "the product's answer"
-MOST_MISSES = 24
 
 
-def camera(asked: Asked, given: Answers, catalogue: Catalogue) -> Camera:
+def camera(asked: Queries, given: Answers, catalogue: Catalogue) -> Camera:
     """The product's answers, condition by condition."""
     at = []
     for number, condition in enumerate(CONDITIONS):
@@ -27,32 +26,33 @@ def camera(asked: Asked, given: Answers, catalogue: Catalogue) -> Camera:
     return Camera(len(catalogue.keys), len(asked), tuple(at))
 
 
-def baselines(dense: Dense, asked: Asked, given: Answers, catalogue: Catalogue) -> Baselines:
-    """The same queries ranked in other ways."""
+def baselines(dense: Dense, asked: Queries, given: Answers, catalogue: Catalogue) -> Baselines:
+    """The same queries ranked in other ways, where a tie counts as right."""
     names, ways = catalogue.names, dense.ways
     first = {str(way): np.zeros(len(asked), bool) for way in ways}
     for part, scores in dense.scored(asked, ways):
         for way in ways:
             first[str(way)][part] = ranks(scores[way], names, names.of[asked.row[part]]) == 1
+    weights = {str(way): dense.weight(way) for way in ways}
     variants = []
     for name, right in {PRODUCT: given.right, **first}.items():
         each = tuple(_share(catalogue, asked[asked.under(i)], right[asked.under(i)]) for i in range(len(CONDITIONS)))
-        variants.append(Variant(name, each, _share(catalogue, asked, right)))
+        variants.append(Variant(name, each, _share(catalogue, asked, right), weights.get(name)))
     return Baselines(len(catalogue.keys), CONDITIONS, tuple(variants))
 
 
-def _share(catalogue: Catalogue, asked: Asked, hits: NDArray[np.bool_]) -> Share:
+def _share(catalogue: Catalogue, asked: Queries, hits: NDArray[np.bool_]) -> Share:
     return Share.of(catalogue.cards(asked), hits.tolist())
 
 
-def misses(asked: Asked, given: Answers, catalogue: Catalogue) -> tuple[Miss, ...]:
+def misses(asked: Queries, given: Answers, catalogue: Catalogue) -> tuple[Miss, ...]:
     """The worst of the wrong answers: those that were sure, then those that stood clearest."""
     wrong = np.flatnonzero(~given.right)
     worst = wrong[np.lexsort((-given.clear[wrong], ~given.sure[wrong]))][:MOST_MISSES]
     return tuple(_miss(place, asked, given, catalogue) for place in worst.tolist())
 
 
-def _miss(place: int, asked: Asked, given: Answers, catalogue: Catalogue) -> Miss:
+def _miss(place: int, asked: Queries, given: Answers, catalogue: Catalogue) -> Miss:
     ranking, row = given.rankings[place], int(asked.row[place])
     own = ranking.scores[catalogue.names.of[ranking.rows] == catalogue.names.of[row]]
     answered = int(ranking.rows[0])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from helpers.embed.dhash import HASH_BITS
 from helpers.embed.vectors import unit_rows
-from helpers.evaluate.queries import Asked
+from helpers.evaluate.queries import Queries
 from helpers.index.whitening import Whitening
 
 MOST_SCORES = 1 << 24  # in memory at a time, of each way
@@ -37,7 +37,7 @@ class Dense:
     mean: NDArray[np.float32]  # [D], of all rows
     vectors: dict[str, NDArray[np.float32]]  # [N, D] or [N, K], unit rows
     hashes: dict[str, NDArray[np.float32]]  # [N, 256], each bit as -1 or 1
-    hash_weight: float
+    hash_weights: dict[str, float]  # of the hash beside each form, as in `vectors`
 
     @classmethod
     def of(
@@ -45,14 +45,21 @@ class Dense:
         rows: NDArray[np.float32],
         whitening: Whitening | None,
         hashes: dict[str, NDArray[np.uint8]],
-        hash_weight: float,
+        hash_weights: dict[str, float],
     ) -> Dense:
-        """Of unit rows float32 [N, D] and their hashes uint8 [N, 32], by name."""
+        """Of unit rows float32 [N, D] and their hashes uint8 [N, 32], by name.
+
+        A weight that is good for whitened vectors is too large for raw ones: `hash_weights` has one for each form.
+        """
         mean = np.asarray(rows.mean(axis=0), np.float32)
         vectors = {"raw": rows, "centred": unit_rows(rows - mean)}
         if whitening is not None:
             vectors["whitened"] = whitening(rows)
-        return cls(whitening, mean, vectors, {name: signs(each) for name, each in hashes.items()}, hash_weight)
+        return cls(whitening, mean, vectors, {name: signs(each) for name, each in hashes.items()}, hash_weights)
+
+    def weight(self, way: Way) -> float | None:
+        """Of the hash in a way's score; None if it ranks by one of both alone."""
+        return None if way.vectors is None or way.hash is None else self.hash_weights[way.vectors]
 
     @property
     def ways(self) -> list[Way]:
@@ -60,14 +67,14 @@ class Dense:
         both = (None, "dHash") if "dHash" in self.hashes else (None,)
         return [Way(None, name) for name in self.hashes] + [Way(name, hash) for name in self.vectors for hash in both]
 
-    def scored(self, asked: Asked, ways: Sequence[Way]) -> Iterator[tuple[slice, dict[Way, Scores]]]:
+    def scored(self, asked: Queries, ways: Sequence[Way]) -> Iterator[tuple[slice, dict[Way, Scores]]]:
         """The scores of some queries after the others, for each of the ways: of which queries, and float32 [Q, N]."""
         step = max(1, MOST_SCORES // len(self.vectors["raw"]))
         for start in range(0, len(asked), step):
             part = slice(start, start + step)
             yield part, self._scores(asked[part], ways)
 
-    def _scores(self, asked: Asked, ways: Sequence[Way]) -> dict[Way, Scores]:
+    def _scores(self, asked: Queries, ways: Sequence[Way]) -> dict[Way, Scores]:
         cosines = {name: self._mapped(name, asked.vectors) @ self.vectors[name].T for name in self.vectors}
         digests = {"dHash": asked.dhashes, "pHash": asked.phashes}
         shares = {name: (1 - signs(digests[name]) @ each.T / HASH_BITS) / 2 for name, each in self.hashes.items()}
@@ -78,7 +85,7 @@ class Dense:
             elif way.hash is None:
                 scores[way] = cosines[way.vectors]
             else:
-                scores[way] = cosines[way.vectors] - np.float32(self.hash_weight) * shares[way.hash]
+                scores[way] = cosines[way.vectors] - np.float32(self.hash_weights[way.vectors]) * shares[way.hash]
         return scores
 
     def _mapped(self, name: str, vectors: NDArray[np.float32]) -> NDArray[np.float32]:

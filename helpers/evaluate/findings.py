@@ -1,7 +1,8 @@
 """What was found out about an index: all that evaluation.json holds.
 
 Each section is None where it was not measured; `Conditions.left_out` says why. Every share has its counts and a 95 %
-interval, by card: what shows the same card is not independent. Every section says how many rows the index had.
+interval, by card: what shows the same card is not independent; of photographs, by photograph. Every section says how
+many rows the index had.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from helpers.index.manifest import Recognition
 from helpers.recognise.evaluation import Share
 
 EVALUATION_VERSION = "1.0.0"
+MOST_MISSES = 24  # that are kept, and shown of each kind
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -47,7 +49,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     illustrations: int  # different ones; a row without an illustration_id counts as its name
     width: int  # D
     model: str
-    whitened: Whitened | None  # None: queries rank by vectors that are whitened when the index is loaded, or raw
+    whitened: Whitened | None  # None: queries rank by raw vectors
     hashes: bool  # whether the index has difference hashes
     recognition: Recognition  # how the product's own answer ranks, and when it is sure
     search: str  # how the candidates were found, in words
@@ -66,11 +68,14 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AtEfSearch(msgspec.Struct, frozen=True):
-    """HNSW at one efSearch against exact search. A row that ties with the true one counts as found."""
+    """HNSW at one efSearch against exact search. A row that ties with the true one counts as found.
+
+    Intervals are by the row that queries were made of: one may be asked under every condition.
+    """
 
     ef_search: int
     recall_at_1: Share
-    recall_at_10: Share  # of 10 rows for each query; the interval is by query
+    recall_at_10: Share  # of 10 rows for each query
     ms: float  # median of one query at a time
     ms_of_12: float  # median of a batch of 12, a query
 
@@ -123,7 +128,7 @@ class Search(msgspec.Struct, frozen=True):
 
 
 class Mean(msgspec.Struct, frozen=True):
-    """A mean with its 95 % bootstrap interval, by card; 0 to 1."""
+    """A mean with its 95 % interval, by card; 0 to 1."""
 
     value: float
     low: float
@@ -132,7 +137,7 @@ class Mean(msgspec.Struct, frozen=True):
 
 
 class Recall(msgspec.Struct, frozen=True):
-    """How far up the right answer is. Its rank is 1 + how many others score higher."""
+    """How far up the right answer is. Its rank is 1 + how many others are shown before it."""
 
     at_1: Share
     at_5: Share
@@ -162,12 +167,14 @@ class Variant(msgspec.Struct, frozen=True):
     name: str
     recall_at_1: tuple[Share, ...]  # in the order of `Baselines.conditions`
     overall: Share  # all conditions, the same number of queries each
+    hash_weight: float | None = None  # of the hash beside vectors, by their form; None: the product's, or no such sum
 
 
 class Baselines(msgspec.Struct, frozen=True):
     """The same queries ranked in other ways, by comparison with every row: what is each part worth?
 
-    The first variant is the product's own answer.
+    The first variant is the product's own answer, which is right if the name that it shows first is. In the others a
+    name that ties with the right one counts as behind it: that favours hashes, which have few different scores.
     """
 
     rows: int
@@ -208,7 +215,9 @@ class Strangers(msgspec.Struct, frozen=True):
     overall: StrangersAt  # its condition is "all"
     max_strangers: float  # share of them that a chosen threshold may accept
     thresholds: tuple[float, ...]  # of the folds, each chosen on the cards of the others
-    suggested: float | None  # chosen on all cards, so nothing is reported on it; None: no strangers to choose it on
+    # chosen on all cards, so nothing is reported on it, and rounded up to thousandths; None: no strangers to choose it
+    # on, or another hash weight than the index's own
+    suggested: float | None
     samples: Samples
 
 
@@ -218,8 +227,8 @@ class Strangers(msgspec.Struct, frozen=True):
 class AtSize(msgspec.Struct, frozen=True):
     """Recall@1 by name among some of the rows; smaller samples are part of larger ones."""
 
-    rows: int
-    names: int
+    rows: int  # about: what so many names have on average
+    names: int  # that compete, the right one among them
     recall_at_1: Share
 
 
@@ -279,7 +288,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     strangers: Strangers | None = None
     size: Size | None = None
     photographs: Photographs | None = None
-    misses: tuple[Miss, ...] = ()  # the worst first: sure ones, then those whose right name is farthest behind
+    misses: tuple[Miss, ...] = ()  # the worst first: sure ones, then those that stood clearest
 
 
 def read_findings(file: Path) -> Findings:

@@ -1,4 +1,4 @@
-"""Ranks and what is made of them. The rank of the right answer is 1 + how many others score higher."""
+"""Ranks and what is made of them. The rank of the right answer is 1 + how many others are ahead of it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from helpers.evaluate.asking import FIRST
 from helpers.evaluate.findings import Mean, Recall
-from helpers.recognise.evaluation import Share
-
-FIRST = 5  # answers among which the right one is looked for
-_RESAMPLES = 2000
+from helpers.recognise.evaluation import Share, ratio_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +43,20 @@ def best_of(scores: NDArray[np.float32], groups: Groups, right: NDArray[np.int64
 def ranks(scores: NDArray[np.float32], groups: Groups, right: NDArray[np.int64]) -> NDArray[np.int64]:
     """The rank of the `right` group [Q] among all groups, by each group's best score; scores float32 [Q, N].
 
-    Equal scores count for the right one: that favours hashes, which have few different ones.
+    A name that ties counts as behind the right one: that favours hashes, which have few different scores.
     """
     query, row = np.nonzero(scores > best_of(scores, groups, right)[:, None])
     ahead = np.unique(query * groups.count + groups.of[row]) // groups.count
     return 1 + np.bincount(ahead, minlength=len(scores))
 
 
-def rank_among(labels: NDArray[np.int64], scores: NDArray[np.float32], right: int) -> int:
-    """The same for candidates [C] with labels and scores; 0 if the right one is none of them."""
-    own = scores[labels == right]
-    return 1 + len(np.unique(labels[scores > own.max()])) if len(own) else 0
+def rank_among(labels: NDArray[np.int64], right: int) -> int:
+    """The rank of the right label among those of candidates [C], in the order in which they are shown.
+
+    What ties but is shown first is ahead. 0 if the right one is none of them.
+    """
+    own = np.flatnonzero(labels == right)
+    return 1 + len(np.unique(labels[: own[0]])) if len(own) else 0
 
 
 def recall(ranks: NDArray[np.int64], cards: Sequence[str]) -> Recall:
@@ -66,9 +67,7 @@ def recall(ranks: NDArray[np.int64], cards: Sequence[str]) -> Recall:
 
 
 def mean(values: NDArray[np.float64], cards: Sequence[str]) -> Mean:
-    """The mean of values [Q] >= 1; for the interval `cards` [Q] are drawn again and again, with all their values."""
+    """The mean of values [Q >= 1], each 0 to 1; `ratio_interval`'s interval by card, of `cards` [Q]."""
     _, card = np.unique(cards, return_inverse=True)
     sums, counts = np.bincount(card, weights=values), np.bincount(card)
-    drawn = np.random.default_rng(0).integers(len(sums), size=(_RESAMPLES, len(sums)))
-    low, high = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), (0.025, 0.975)).tolist()
-    return Mean(float(values.mean()), low, high, len(values))
+    return Mean(float(values.mean()), *ratio_interval(sums.astype(np.float64), counts), len(values))

@@ -12,20 +12,30 @@ from PIL import Image
 from helpers.cards.image_cache import ImageCache
 from helpers.errors import PipelineError
 from helpers.evaluate import plots
-from helpers.evaluate.asking import FIRST, Asked, names_of, opened
-from helpers.evaluate.findings import Baselines, Camera, Conditions, Distorted, Findings, Miss, Search, Size, Strangers
+from helpers.evaluate.asking import FIRST, AskedPhoto, names_of, opened
+from helpers.evaluate.findings import (
+    MOST_MISSES,
+    Baselines,
+    Camera,
+    Conditions,
+    Distorted,
+    Findings,
+    Miss,
+    Search,
+    Size,
+    Strangers,
+)
 from helpers.evaluate.photographs import Photographs, Way
 from helpers.evaluate.queries import picture_of, render
 from helpers.html_page import END, as_address, drawn_on, escaped, head, polygon
 from helpers.index.store import StoredIndex
 from helpers.recognise.evaluation import FOLDS, FOUND, LOST, MAX_STRANGERS, Share
-from helpers.talk import text_of
+from helpers.talk import text_of, warn
 from helpers.validation import BrokenImage
 
 MAX_PICTURES = 1_900_000  # bytes of all pictures, as they stand in the page
 PICTURE_SIDE = 260  # pixels of a card's longer side
 PHOTO_SIDE = 720  # pixels of a photograph's
-MAX_MISSES = 24  # of each gallery
 
 Rendered: TypeAlias = "Callable[[Miss], Image.Image | None]"
 Pictured: TypeAlias = "Callable[[int], Image.Image | None]"
@@ -81,8 +91,11 @@ def page(found: Findings, *, asked: Rendered, card: Pictured) -> str:
 
 
 def page_of(found: Findings, stored: StoredIndex, cache: Path | None) -> str:
-    """`page` with the pictures of an index: in `cache`, or where it says."""
+    """`page` with the pictures of an index: in `cache`, or where it says; none, with a warning, if it was rebuilt."""
     folder, records = cache or stored.pictures, stored.records()
+    if stored.manifest.timestamp != found.conditions.built:
+        warn("The index was built anew meanwhile: the page has no pictures of its cards")
+        folder = None
 
     def card(row: int) -> Image.Image | None:
         try:
@@ -129,7 +142,8 @@ def _summary(found: Findings) -> Iterator[str]:
     if lines:
         yield f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>"
     yield (
-        f'<p class="note">Shares have their counts and a 95 % interval in brackets. {_sample(at)} '
+        f'<p class="note">Shares have their counts and a 95 % interval in brackets, by card; of photographs, by '
+        f"photograph. {_sample(at)} "
         f"Measured {escaped(at.timestamp)} with version {escaped(at.tool_version)} on {escaped(at.device)} in "
         f"{escaped(at.precision)}; the index was built {escaped(at.built)}.</p>"
     )
@@ -207,11 +221,15 @@ def _span(shares: Sequence[Share]) -> str:
 
 def _baselines(found: Baselines) -> Iterator[str]:
     yield "<h2>What each part is worth</h2>"
-    columns = ("ranked by", "all conditions", *map(str, found.conditions))
-    rows = [(one.name, one.overall, *one.recall_at_1) for one in found.variants]
+    columns = ("ranked by", "hash weight", "all conditions", *map(str, found.conditions))
+    rows = [
+        (one.name, "" if one.hash_weight is None else f"{one.hash_weight:g}", one.overall, *one.recall_at_1)
+        for one in found.variants
+    ]
     note = (
         f"First answers with the right name, {_of(found.rows)}: the same queries ranked in other ways, each by "
-        "comparison with every row. The first line is what this index answers."
+        "comparison with every row. The first line is what this index answers; in the others a tie counts as right, "
+        "which favours hashes."
     )
     yield _table(columns, rows, note)
 
@@ -226,7 +244,7 @@ def _strangers(found: Strangers) -> Iterator[str]:
         f"{len(samples.stranger):,} strangers: the same queries with all rows of the card's name masked. Each kind "
         f"adds up to 100 %. {_of(found.rows).capitalize()}; the line is where this index is sure.{suggested}",
     )
-    chosen = ", ".join(f"{value:.3f}" for value in found.thresholds)
+    chosen = ", ".join(f"{value:.3f}" for value in found.thresholds) or "none"
     columns = ("damage", "known: right and sure", "strangers: sure", "known, held out", "strangers, held out")
     rows = [
         (damage, one.known, one.strangers, one.known_held_out, one.strangers_held_out)
@@ -260,7 +278,7 @@ def _size(found: Size) -> Iterator[str]:
         (f"{one.rows:,}", "", f"{100 * one.recall_at_1:.1f} %", "extrapolated") for one in predicted if one.extrapolated
     ]
     note = f"{escaped(str(found.condition))}, {escaped(found.way)}."
-    yield _table(("faces", "names", "named first", ""), rows, note)
+    yield _table(("faces, about", "names", "named first", ""), rows, note)
 
 
 def _search(found: Search) -> Iterator[str]:
@@ -338,7 +356,7 @@ def _way(way: Way, found: Photographs) -> Iterator[str]:
 # ------------------------------------------------------------------------------------------------------------- misses
 
 
-def _missed_photographs(answers: Sequence[Asked], pictures: _Pictures) -> Iterator[str]:
+def _missed_photographs(answers: Sequence[AskedPhoto], pictures: _Pictures) -> Iterator[str]:
     """The pictures with a card that was not named first, or a sure card too many."""
     missed = [(one, said) for one in answers if (said := list(_wrong_with(one)))]
     yield f"<h3>What was missed on photographs: {len(missed)} of {len(answers)} pictures</h3>"
@@ -346,15 +364,15 @@ def _missed_photographs(answers: Sequence[Asked], pictures: _Pictures) -> Iterat
         return
     yield (
         '<p class="note">Blue: where cards are; green: a right answer; red: another. In brackets: margin + gap. All '
-        f"answers are in evaluation.json. Shown: at most {MAX_MISSES}, while there is room.</p>"
+        f"answers are in evaluation.json. Shown: at most {MOST_MISSES}, while there is room.</p>"
     )
-    for one, said in missed[:MAX_MISSES]:
+    for one, said in missed[:MOST_MISSES]:
         title = f"{text_of(Path(one.photo).name)}, {one.way}, turned by {one.turn}: {'; '.join(said)}"
         shown = _outlined(one, pictures)
         yield _figure(shown, f"{escaped(title)}. Answered: {escaped(names_of(one.cards) or 'nothing')}")
 
 
-def _wrong_with(one: Asked) -> Iterator[str]:
+def _wrong_with(one: AskedPhoto) -> Iterator[str]:
     wrong = [one.cards[card] for card in one.extra if one.cards[card].sure and one.scored]
     strangers = [card for card in one.strangers or () if card.sure]
     yield from (f"{label.name}, lost: {label.lost}" for label in one.scored if label.lost)
@@ -364,7 +382,7 @@ def _wrong_with(one: Asked) -> Iterator[str]:
         yield f"sure of a stranger: {names_of(strangers)}"
 
 
-def _outlined(one: Asked, pictures: _Pictures) -> str:
+def _outlined(one: AskedPhoto, pictures: _Pictures) -> str:
     try:
         picture = opened(Path(one.photo))
     except PipelineError:
@@ -384,13 +402,13 @@ def _misses(misses: Sequence[Miss], pictures: _Pictures, asked: Rendered, card: 
         yield "<p>No damaged picture was answered with another name.</p>"
         return
     shown = []
-    for miss in misses[:MAX_MISSES]:
+    for miss in misses[:MOST_MISSES]:
         three = (asked(miss), card(miss.answered_row), card(miss.row))
         addresses = [None if picture is None else pictures.add(picture, PICTURE_SIDE) for picture in three]
         shown.append(_miss(miss, addresses))
     yield (
         f'<p class="note">{len(shown)} of the {len(misses):,} misses that evaluation.json lists, the worst first: '
-        "sure ones, then those whose right name is farthest behind.</p>"
+        "sure ones, then those that stood clearest.</p>"
     )
     yield f'<div class="misses">{"".join(shown)}</div>'
 

@@ -19,7 +19,7 @@ from statistics import median
 import msgspec
 import numpy as np
 
-from helpers.evaluate.asking import STRANGERS, WHOLE, Asked, Asker, Named, Scored
+from helpers.evaluate.asking import STRANGERS, WHOLE, AskedPhoto, Asker, Named, Scored
 from helpers.evaluate.labelled import Labelled
 from helpers.evaluate.request import Options
 from helpers.recognise.evaluation import FOUND, LOST, Share, held_out
@@ -87,7 +87,7 @@ class Photographs(msgspec.Struct, frozen=True, kw_only=True):
     rows: int  # N of the index
     options: Options
     ways: tuple[Way, ...]
-    answers: tuple[Asked, ...]
+    answers: tuple[AskedPhoto, ...]
 
 
 def measure(engine: QueryEngine, photos: Sequence[Labelled], options: Options) -> Photographs:
@@ -96,14 +96,14 @@ def measure(engine: QueryEngine, photos: Sequence[Labelled], options: Options) -
     return found_in(_ask(asker, photos, options), len(engine), options)
 
 
-def found_in(asked: Sequence[Asked], rows: int, options: Options) -> Photographs:
+def found_in(asked: Sequence[AskedPhoto], rows: int, options: Options) -> Photographs:
     """What the answers of an index of `rows` show."""
     ways = sorted(asked, key=lambda one: (one.way != WHOLE, one.way))
     found = tuple(_of_way(way, list(some)) for way, some in groupby(ways, lambda one: one.way))
     return Photographs(rows=rows, options=options, ways=found, answers=tuple(asked))
 
 
-def _ask(asker: Asker, photos: Sequence[Labelled], options: Options) -> list[Asked]:
+def _ask(asker: Asker, photos: Sequence[Labelled], options: Options) -> list[AskedPhoto]:
     asked = []
     with Progress("Asking", len(photos), "photographs") as progress:
         for photo in photos:
@@ -114,13 +114,13 @@ def _ask(asker: Asker, photos: Sequence[Labelled], options: Options) -> list[Ask
     return asked
 
 
-def _cut_outs(asker: Asker, photo: Labelled, options: Options) -> Iterator[Asked]:
+def _cut_outs(asker: Asker, photo: Labelled, options: Options) -> Iterator[AskedPhoto]:
     for percent in options.corner_error:
         for seed in range(options.seeds if percent else 1):
             yield from asker.cut_outs(photo, percent, seed)
 
 
-def _of_way(way: str, asked: list[Asked]) -> Way:
+def _of_way(way: str, asked: list[AskedPhoto]) -> Way:
     return Way(
         way=way,
         pictures=len(asked),
@@ -136,13 +136,13 @@ def _took(each: Sequence[float]) -> Took:
     return Took(median(each), max(each))
 
 
-def _groups(asked: list[Asked]) -> Iterator[Group]:
+def _groups(asked: list[AskedPhoto]) -> Iterator[Group]:
     """All, then by kind, by source and by turn, where there are several."""
     known = [one for one in asked if one.scored]
     if not known:
         return
     yield _group("all", "all", known)
-    by: dict[str, Callable[[Asked], str]] = {
+    by: dict[str, Callable[[AskedPhoto], str]] = {
         "kind": lambda one: one.kind,
         "source": lambda one: one.source,
         "turn": lambda one: f"turned by {one.turn}",
@@ -154,7 +154,7 @@ def _groups(asked: list[Asked]) -> Iterator[Group]:
                 yield _group(name, value or "no source", [one for one in known if key(one) == value])
 
 
-def _group(by: str, title: str, some: list[Asked]) -> Group:
+def _group(by: str, title: str, some: list[AskedPhoto]) -> Group:
     labels = list(_labels(some))
     overlaps = [(one, label.overlap) for one, label in labels if label.overlap is not None]
     lost = [label.lost for _, label in labels]
@@ -175,7 +175,7 @@ def _group(by: str, title: str, some: list[Asked]) -> Group:
     )
 
 
-def _strangers(asked: Sequence[Asked]) -> Iterator[StrangerPictures]:
+def _strangers(asked: Sequence[AskedPhoto]) -> Iterator[StrangerPictures]:
     """How many pictures of strangers something was sure of."""
     for title in (*STRANGERS, MASKED):
         some = [one for one in asked if one.strangers is not None and _title(one) == title]
@@ -183,11 +183,11 @@ def _strangers(asked: Sequence[Asked]) -> Iterator[StrangerPictures]:
             yield StrangerPictures(title, _share((one, any(c.sure for c in one.strangers or ())) for one in some))
 
 
-def _title(one: Asked) -> str:
+def _title(one: AskedPhoto) -> str:
     return one.kind if one.kind in STRANGERS else MASKED
 
 
-def _threshold(asked: Sequence[Asked]) -> Threshold | None:
+def _threshold(asked: Sequence[AskedPhoto]) -> Threshold | None:
     """What a threshold accepts that was chosen on other photographs."""
     known, strangers = list(_labels(asked)), [one for one in asked if one.strangers is not None]
     if not known or not strangers:
@@ -212,10 +212,10 @@ def clearest(cards: Sequence[Named]) -> float:
     return max((card.clear for card in cards if card.clear is not None), default=-math.inf)
 
 
-def _labels(asked: Iterable[Asked]) -> Iterator[tuple[Asked, Scored]]:
+def _labels(asked: Iterable[AskedPhoto]) -> Iterator[tuple[AskedPhoto, Scored]]:
     return ((one, label) for one in asked for label in one.scored)
 
 
-def _share(pairs: Iterable[tuple[Asked, bool]]) -> Share:
+def _share(pairs: Iterable[tuple[AskedPhoto, bool]]) -> Share:
     some = list(pairs)
     return Share.of([one.photo for one, _ in some], [hit for _, hit in some])

@@ -71,7 +71,7 @@ def damage(kind: str, levels: Sequence[Distorted], lowest: float) -> str:
 
 def lowest_shown(levels: Sequence[Distorted]) -> float:
     """Where the scale of `damage` begins, in percent: the same for all, so that they can be compared."""
-    return 10 * math.floor(10 * min(level.by_name.at_1.low for level in levels) - 0.01)
+    return max(0, 10 * math.floor(10 * min(level.by_name.at_1.low for level in levels) - 0.01))
 
 
 def search(found: Search) -> str:
@@ -119,7 +119,7 @@ def certainty(samples: Samples, sure_above: float, suggested: float | None) -> s
                 axes.stairs(100 * counts / len(values), bins, color=colour, linestyle=line, linewidth=1.6, label=label)
         axes.axvline(sure_above, color=_TEXT, linewidth=1.2, label=f"sure from {sure_above:g}")
         if suggested is not None:
-            axes.axvline(suggested, color=_BLUE, linewidth=1.2, linestyle=":", label=f"suggested {suggested:.2f}")
+            axes.axvline(suggested, color=_BLUE, linewidth=1.2, linestyle=":", label=f"suggested {suggested:.3f}")
         axes.set_xlabel("margin + gap")
         axes.set_ylabel("of its kind, %")
         axes.legend(loc="upper right")
@@ -136,11 +136,11 @@ def size(found: Size) -> str:
         _with_intervals(axes, measured, [at.recall_at_1 for at in found.at], _BLUE)
         axes.plot([], [], "o", color=_BLUE, label="measured")
         if found.tail:
-            last = max([measured[-1], *(one.rows for one in beyond)])
-            for first, end, line, label in (
-                (measured[0], measured[-1], "-", "fitted"),
-                (measured[-1], last, "--", "extrapolated, not measured"),
-            ):
+            spans = [(measured[0], measured[-1], "-", "fitted")]
+            if beyond:
+                last = max(one.rows for one in beyond)
+                spans.append((measured[-1], last, "--", "extrapolated, not measured"))
+            for first, end, line, label in spans:
                 rows = np.geomspace(first, end, 50)
                 recall = 100 * np.clip(1 - found.tail.a * rows**found.tail.b, 0, 1)
                 axes.plot(rows, recall, line, color=_BLUE if line == "-" else _ORANGE, linewidth=1.2, label=label)

@@ -45,7 +45,7 @@ def condition_of(kind: str, amount: float) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Queries:
     """Queries [Q], embedded."""
 
     row: NDArray[np.int64]  # whose picture it was
@@ -58,17 +58,17 @@ class Asked:
     def __len__(self) -> int:
         return len(self.row)
 
-    def __getitem__(self, part: slice | NDArray[np.int64] | NDArray[np.bool_]) -> Asked:
-        return Asked(*(getattr(self, field.name)[part] for field in fields(self)))
+    def __getitem__(self, part: slice | NDArray[np.int64] | NDArray[np.bool_]) -> Queries:
+        return Queries(*(getattr(self, field.name)[part] for field in fields(self)))
 
     @classmethod
-    def none(cls, width: int) -> Asked:
+    def none(cls, width: int) -> Queries:
         """No queries."""
         hashes, numbers = np.empty((0, HASH_BYTES), np.uint8), np.empty(0, np.int64)
         return cls(numbers, numbers, numbers, np.empty((0, width), np.float32), hashes, hashes)
 
     @classmethod
-    def joined(cls, parts: Sequence[Asked]) -> Asked:
+    def joined(cls, parts: Sequence[Queries]) -> Queries:
         """All of them, one after the other."""
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
@@ -115,12 +115,12 @@ class Source:
     seed: int
     width: int  # D
 
-    def ask(self, cards: slice, progress: Progress) -> Asked:
+    def ask(self, cards: slice, progress: Progress) -> Queries:
         """Make and embed the queries of these cards of each round; those whose picture can't be read have none.
 
         `progress` counts pictures. The result may be empty.
         """
-        parts = [Asked.none(self.width)]
+        parts = [Queries.none(self.width)]
         threads = self.workers.model_threads
         with (
             self.embedder.for_many(),
@@ -132,13 +132,13 @@ class Source:
                 for batch, future in done:
                     parts.append(future.result())
                     progress.advance(len(batch))
-        return Asked.joined(parts)
+        return Queries.joined(parts)
 
-    def _encode(self, batch: list[_Ready]) -> Asked:
+    def _encode(self, batch: list[_Ready]) -> Queries:
         row, condition, round = (np.array([one[place] for one in batch], np.int64) for place in range(3))
         vectors = self.embedder.encode([one.pixels for one in batch])
         dhashes, phashes = np.stack([one.dhash for one in batch]), np.stack([one.phash for one in batch])
-        return Asked(row, condition, round, vectors, dhashes, phashes)
+        return Queries(row, condition, round, vectors, dhashes, phashes)
 
     def _ready(self, cards: slice) -> Generator[_Ready, None, None]:
         stopped = threading.Event()  # so that Ctrl-C need not wait for all pictures of a card

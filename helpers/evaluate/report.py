@@ -57,7 +57,7 @@ def _conditions(found: Conditions) -> str:
             if found.cards
             else []
         ),
-        "Shares are hits/total with a 95 % interval, by card",
+        "Shares are hits/total with a 95 % interval, by card; of photographs, by photograph",
         *(f"Left out: {sentence}" for sentence in found.left_out),
     ]
     return "\n".join(lines)
@@ -103,10 +103,15 @@ def _mean(mean: Mean) -> str:
 
 def _baselines(found: Baselines) -> str:
     columns = list(_columns(found))
-    rows = [["Recall@1 by name", *(title for title, _ in columns), "all conditions"]]
+    rows = [["Recall@1 by name", "hash weight", *(title for title, _ in columns), "all conditions"]]
     for variant in found.variants:
-        rows.append([variant.name, *(str(variant.recall_at_1[place]) for _, place in columns), str(variant.overall)])
-    return f"BASELINES: the same queries, ranked in other ways, among {found.rows:,} rows\n{aligned(rows)}"
+        weight = "" if variant.hash_weight is None else f"{variant.hash_weight:g}"
+        shares = (str(variant.recall_at_1[place]) for _, place in columns)
+        rows.append([variant.name, weight, *shares, str(variant.overall)])
+    return (
+        f"BASELINES: the same queries, ranked in other ways, among {found.rows:,} rows\n{aligned(rows)}\n"
+        "But for the product's answer a tie counts as right, which favours hashes"
+    )
 
 
 def _columns(found: Baselines) -> Iterator[tuple[str, int]]:
@@ -125,16 +130,16 @@ def _strangers(found: Strangers) -> str:
         rows.append([str(at.condition), *map(str, shares)])
     by = f"sure from margin + gap {found.sure_above:g}"
     suggested = "none" if found.suggested is None else f"{found.suggested:.3f}"
-    least, most = min(found.thresholds, default=0.0), max(found.thresholds, default=0.0)
+    chosen = f"{min(found.thresholds):.3f} to {max(found.thresholds):.3f}" if found.thresholds else "none"
     return (
         f"STRANGERS: the cards' own rows masked, among {found.rows:,} rows; {by}\n{aligned(rows)}\n"
         f"Threshold that at most {100 * found.max_strangers:g} % of the strangers reach: {suggested} "
-        f"(of the folds: {least:.3f} to {most:.3f})"
+        f"(of the folds: {chosen})"
     )
 
 
 def _size(found: Size) -> str:
-    rows = [["Rows", "names", "recall@1"]]
+    rows = [["Rows, about", "names", "recall@1"]]
     rows += [[f"{at.rows:,}", f"{at.names:,}", str(at.recall_at_1)] for at in found.at]
     text = f"SIZE: {found.condition}, {found.way}, by the number of rows\n{aligned(rows)}"
     if found.tail is None:

@@ -9,7 +9,7 @@ import msgspec
 
 from helpers.evaluate.labelled import Labelled
 
-SECTIONS = ("index", "camera", "strangers", "size", "photographs")
+SECTIONS = ("index", "camera", "strangers", "size", "photographs")  # "index": the search
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +36,11 @@ class Request:
     sections: tuple[str, ...] = SECTIONS
     photos: tuple[Labelled, ...] = ()  # none: there is no section photographs
     options: Options = field(default_factory=Options)
+
+    @property
+    def needs_pictures(self) -> bool:
+        """Whether a section asks for them; the search alone can be measured without."""
+        return any(section in self.sections for section in ("camera", "strangers", "size"))
 
     @property
     def damages(self) -> bool:

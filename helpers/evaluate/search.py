@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from helpers.embed.vectors import SCALE_FACTOR, best_scale, quantize, unit_rows
 from helpers.evaluate.findings import AtEfSearch, Clusters, ExactSearch, Int8, Search
 from helpers.evaluate.metrics import Groups
-from helpers.evaluate.queries import Asked
+from helpers.evaluate.queries import Queries
 from helpers.index.faiss_index import TIE, CardIndex, exact_search, is_found, moved_rows
 from helpers.index.twins import first_twins
 from helpers.index.whitening import Whitening
@@ -31,7 +31,7 @@ _SCALED = 1000  # whitened rows that the scale of int8 is chosen for
 
 
 @dataclass(frozen=True, slots=True)
-class Searched:
+class SearchedIndex:
     """The index that queries search, and what it holds."""
 
     index: CardIndex
@@ -41,7 +41,7 @@ class Searched:
 
 
 @dataclass(frozen=True, slots=True)
-class _Queries:
+class _Benchmark:
     """Unit rows [Q, K], what they were made of, and the truth."""
 
     vectors: NDArray[np.float32]
@@ -52,8 +52,8 @@ class _Queries:
     first: NDArray[np.int64]  # [N], `first_twins`
 
 
-def search_quality(
-    searched: Searched, asked: Asked, raw: NDArray[np.float32], seconds: float
+def measured_search(
+    searched: SearchedIndex, asked: Queries, raw: NDArray[np.float32], seconds: float
 ) -> tuple[Search, list[str]]:
     """Measure it, in about so many seconds; `raw` float32 [N, D] are the model's rows. And what was left out, in words.
 
@@ -80,7 +80,7 @@ def search_quality(
     return found, left_out
 
 
-def _queries(searched: Searched, asked: Asked) -> _Queries:
+def _queries(searched: SearchedIndex, asked: Queries) -> _Benchmark:
     first = first_twins(searched.rows)
     if len(asked) < ENOUGH:
         row, vectors = moved_rows(searched.rows, first, MOST_QUERIES)
@@ -91,24 +91,25 @@ def _queries(searched: Searched, asked: Asked) -> _Queries:
         vectors = vectors if searched.whitening is None else searched.whitening(vectors)
         made_of = "distorted pictures, all conditions"
     exact, nearest = exact_search(vectors, searched.rows, min(_NEIGHBOURS, len(searched.rows)))
-    return _Queries(vectors, row, made_of, exact, nearest, first)
+    return _Benchmark(vectors, row, made_of, exact, nearest, first)
 
 
-def _at(index: CardIndex, ef_search: int, queries: _Queries) -> AtEfSearch:
+def _at(index: CardIndex, ef_search: int, queries: _Benchmark) -> AtEfSearch:
     index.ef_search = ef_search
     scores, found = index.search(queries.vectors, queries.nearest.shape[1])
     first, all_of_them = _hits(scores[:, :1], found[:, :1], queries), _hits(scores, found, queries)
-    return AtEfSearch(ef_search, _share(first), _share(all_of_them), *_latency(index.search, queries.vectors))
+    shares = _share(first, queries.row), _share(all_of_them, queries.row)
+    return AtEfSearch(ef_search, *shares, *_latency(index.search, queries.vectors))
 
 
-def _hits(scores: NDArray[np.float32], found: NDArray[np.int64], queries: _Queries) -> NDArray[np.bool_]:
+def _hits(scores: NDArray[np.float32], found: NDArray[np.int64], queries: _Benchmark) -> NDArray[np.bool_]:
     k = found.shape[1]
     return is_found(scores, found, queries.exact[:, :k], queries.nearest[:, :k], queries.first)
 
 
-def _share(hits: NDArray[np.bool_]) -> Share:
-    """Of rows [Q, k] that should be found; the interval is by query."""
-    return Share.of(np.repeat(np.arange(len(hits)), hits.shape[1]).astype(str).tolist(), hits.ravel().tolist())
+def _share(hits: NDArray[np.bool_], row: NDArray[np.int64]) -> Share:
+    """Of rows [Q, k] that should be found; the interval is by `row` [Q], which queries were made of."""
+    return Share.of(np.repeat(row, hits.shape[1]).astype(str).tolist(), hits.ravel().tolist())
 
 
 def _latency(search: Callable[[NDArray[np.float32], int], object], vectors: NDArray[np.float32]) -> tuple[float, float]:
@@ -139,7 +140,7 @@ def _self_recall(index: CardIndex, rows: NDArray[np.float32], seconds: float) ->
     return Share.of([*map(str, range(len(hits)))], hits)
 
 
-def _int8(searched: Searched, queries: _Queries) -> Int8:
+def _int8(searched: SearchedIndex, queries: _Benchmark) -> Int8:
     """Against float; the scale is chosen as for the browser's files."""
     rows = searched.rows
     sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SCALED)).astype(np.int64)]
@@ -148,11 +149,11 @@ def _int8(searched: Searched, queries: _Queries) -> Int8:
     _, found = exact_search(queries.vectors, coarse, queries.nearest.shape[1])
     scores = np.einsum("qd,qkd->qk", queries.vectors, rows[found])  # float ones of what int8 found
     same = searched.names.of[found[:, 0]] == searched.names.of[queries.nearest[:, 0]]
-    return Int8(_share(same[:, None]), _share(_hits(scores, found, queries)))
+    return Int8(_share(same[:, None], queries.row), _share(_hits(scores, found, queries), queries.row))
 
 
 def _clusters(
-    searched: Searched, queries: _Queries, raw: NDArray[np.float32], seconds: float
+    searched: SearchedIndex, queries: _Benchmark, raw: NDArray[np.float32], seconds: float
 ) -> tuple[Clusters | None, list[str]]:
     """None and the reason if comparing each row with each would take longer."""
     centred = unit_rows(raw - np.asarray(raw.mean(axis=0), np.float32))
@@ -160,14 +161,15 @@ def _clusters(
     _ = centred[:_CHUNK] @ centred.T
     needed = (time.perf_counter() - started) * (len(raw) / min(_CHUNK, len(raw))) * 2
     if needed > seconds:
-        return None, [f"clusters of near-identical rows: to compare each with each would take {needed:.0f} s"]
+        return None, [f"clusters of near-identical rows: to compare each with each would take {needed:.1f} s"]
     cluster = clusters_of(centred, NEAR)
     sizes = np.bincount(cluster)
     inside = sizes[cluster[queries.row]] > 1
     hits = _hits(*searched.index.search(queries.vectors, queries.nearest.shape[1]), queries)
     many = sizes[sizes > 1]
     counts = (len(many), int(many.sum()), int(many.max(initial=0)))
-    return Clusters(NEAR, *counts, _share(hits[inside]), _share(hits[~inside])), []
+    shares = (_share(hits[some], queries.row[some]) for some in (inside, ~inside))
+    return Clusters(NEAR, *counts, *shares), []
 
 
 def clusters_of(rows: NDArray[np.float32], near: float) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +26,9 @@ from helpers.evaluate.dense import Dense, Way
 from helpers.evaluate.findings import Baselines, Conditions, Findings, Whitened
 from helpers.evaluate.phash import phash
 from helpers.evaluate.photographs import measure as photographs
-from helpers.evaluate.queries import CONDITIONS, ROUNDS, Asked, Source, picture_of
+from helpers.evaluate.queries import CONDITIONS, ROUNDS, Queries, Source, picture_of
 from helpers.evaluate.request import Request
-from helpers.evaluate.search import Searched, search_quality
+from helpers.evaluate.search import SearchedIndex, measured_search
 from helpers.evaluate.size import size
 from helpers.evaluate.strangers import strangers
 from helpers.index.faiss_index import CardIndex
@@ -74,7 +74,6 @@ class _Subject:
     catalogue: Catalogue
     ranker: Ranker
     embedder: Embedder
-    left_out: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +81,10 @@ class _Own:
     """What it takes to ask an index about its own cards."""
 
     subject: _Subject
-    source: Source
+    source: Source | None  # None: there are no pictures, and nothing needs any
     rows: NDArray[np.float32]  # [N, D]
     dense: Dense
+    left_out: tuple[str, ...]  # as in `Conditions`
 
 
 def evaluate(request: Request) -> Findings:
@@ -103,24 +103,30 @@ def evaluate(request: Request) -> Findings:
 def _of_own_cards(request: Request, subject: _Subject, clock: _Clock) -> Findings:
     with clock.section("loading"):
         own = _own(request, subject)
-    asked, compared, given = _ask(own, clock)
-    catalogue, left_out = subject.catalogue, list[str]()
+    sections, catalogue = request.sections, subject.catalogue
+    asked, unread = _ask(own, request, clock)
+    left_out = [*own.left_out, *unread]
+    compared, given = _answered(own, request, asked, clock)
     unknown = by_size = searched = None
-    if "strangers" in request.sections:
+    if "strangers" in sections:
+        suggests = subject.ranker.settings.hash_weight == subject.stored.manifest.recognition.hash_weight
+        if not suggests:
+            left_out.append("a suggested threshold: queries rank by the index's hash weight, not by --hash-weight")
         with clock.section("strangers"):
-            unknown = strangers(subject.ranker, asked, given, catalogue)
-    if "size" in request.sections:
+            unknown = strangers(subject.ranker, asked, given, catalogue, suggests=suggests)
+    if "size" in sections:
         with clock.section("size"):
             by_size = size(own.dense, _product_s_way(own.dense), asked, catalogue, request.seed)
-    if "index" in request.sections:
+    if "index" in sections:
         with clock.section("search"):
-            searched, left_out = search_quality(_searched(own), asked, own.rows, FOR_SEARCH * 60 * request.minutes)
-    has_camera = "camera" in request.sections
+            searched, more = measured_search(_searched(own), asked, own.rows, FOR_SEARCH * 60 * request.minutes)
+        left_out += more
+    has_camera = "camera" in sections
     return Findings(
         conditions=_conditions(request, subject, asked, clock, left_out),
         search=searched,
         camera=camera(asked, given, catalogue) if has_camera else None,
-        baselines=compared if has_camera else None,
+        baselines=compared,
         strangers=unknown,
         size=by_size,
         misses=misses(asked, given, catalogue) if has_camera else (),
@@ -140,23 +146,42 @@ def _load(request: Request) -> _Subject:
     ranker = open_ranker(stored, records, None)
     if request.hash_weight is not None:
         ranker.settings = replace(ranker.settings, hash_weight=request.hash_weight)
-    return _Subject(stored, records, Catalogue.of(records), ranker, embedder, [])
+    return _Subject(stored, records, Catalogue.of(records), ranker, embedder)
 
 
 def _own(request: Request, subject: _Subject) -> _Own:
-    stored, left_out = subject.stored, subject.left_out
-    cache = ImageCache(_pictures(stored, request.cache))
+    stored, left_out = subject.stored, list[str]()
+    source = _source(request, subject)
     rows = np.ascontiguousarray(stored.vectors())
-    workers = plan_workers(subject.embedder)
-    source = Source(subject.records, cache, subject.embedder, workers, request.seed, stored.width)
     whitening, dhashes = stored.whitening(), stored.hashes()
+    if source is None:
+        left_out.append("distorted pictures as queries of the search: the pictures of the index were not found")
     if whitening is None:
         left_out.append("whitened vectors: the index has no whitening")
-    hashes = {"pHash": _phashes(source, left_out) if "camera" in request.sections else None, "dHash": dhashes}
+    phashes = _phashes(source, left_out) if source and "camera" in request.sections else None
     if dhashes is None:
         left_out.append("difference hashes: the index has none")
+    hashes = {"pHash": phashes, "dHash": dhashes}
     there = {name: np.asarray(each) for name, each in hashes.items() if each is not None}
-    return _Own(subject, source, rows, Dense.of(rows, whitening, there, subject.ranker.settings.hash_weight))
+    dense = Dense.of(rows, whitening, there, _hash_weights(stored, request.hash_weight))
+    return _Own(subject, source, rows, dense, tuple(left_out))
+
+
+def _hash_weights(stored: StoredIndex, given: float | None) -> dict[str, float]:
+    """The weight of the hash beside each form of vectors: the one that is `given`, or what fits the form."""
+    raw, whitened = (stored.manifest.recognition_by(whitened=each).hash_weight for each in (False, True))
+    weights = {"raw": raw, "centred": raw, "whitened": whitened}
+    return weights if given is None else dict.fromkeys(weights, given)
+
+
+def _source(request: Request, subject: _Subject) -> Source | None:
+    """What makes queries; None if there are no pictures and nothing needs any."""
+    stored = subject.stored
+    unneeded = request.cache is None and not request.needs_pictures
+    if unneeded and not (stored.pictures and stored.pictures.is_dir()):
+        return None
+    cache, workers = ImageCache(_pictures(stored, request.cache)), plan_workers(subject.embedder)
+    return Source(subject.records, cache, subject.embedder, workers, request.seed, stored.width)
 
 
 def _pictures(stored: StoredIndex, cache: Path | None) -> Path:
@@ -202,10 +227,14 @@ def _phashes(source: Source, left_out: list[str]) -> NDArray[np.uint8] | None:
 # ------------------------------------------------------------------------------------------------------------- asking
 
 
-def _ask(own: _Own, clock: _Clock) -> tuple[Asked, Baselines, Answers]:
-    """Ask a card of each round first, then as many more as there is time for, and compare all the answers."""
+def _ask(own: _Own, request: Request, clock: _Clock) -> tuple[Queries, list[str]]:
+    """Ask a card of each round first, then as many more as there is time for to answer; and what was left out."""
+    if own.source is None:
+        return Queries.none(own.subject.stored.width), []
     before = clock.left
-    first = _asked(own, slice(0, 1), clock)
+    first = _asked(own.source, slice(0, 1), clock)
+    if not len(first) and request.cache is None and not request.needs_pictures:
+        return first, ["distorted pictures as queries of the search: the pictures of the index can't be read"]
     if not len(first):
         raise PipelineError.of(
             Category.VALIDATION,
@@ -213,29 +242,35 @@ def _ask(own: _Own, clock: _Clock) -> tuple[Asked, Baselines, Answers]:
             details=f"none of {ROUNDS} that were tried is in {own.source.cache.root}",
             suggestion="name the directory that it was built from: --cache DIR",
         )
-    _answered(own, first, clock)
+    _answered(own, request, first, clock)
     each = before - clock.left
     more = min(int(FOR_QUERIES * clock.left / each), own.subject.stored.count - 1)
     parts = [first]
     if more > 0:
-        parts.append(_asked(own, slice(1, 1 + more), clock))
-    asked = Asked.joined(parts)
-    return asked, *_answered(own, asked, clock)
+        parts.append(_asked(own.source, slice(1, 1 + more), clock))
+    asked = Queries.joined(parts)
+    planned = ROUNDS * (1 + max(0, more))
+    unread = planned - len(asked) // len(CONDITIONS)
+    return asked, [f"{unread:,} of {planned:,} cards: their pictures can't be read"] if unread else []
 
 
-def _asked(own: _Own, cards: slice, clock: _Clock) -> Asked:
+def _asked(source: Source, cards: slice, clock: _Clock) -> Queries:
     each = cards.stop - cards.start
     count = each * ROUNDS * len(CONDITIONS)
     say(f"Asking {count:,} pictures: {ROUNDS} rounds of {each} cards under {len(CONDITIONS)} conditions")
     with clock.section("asking"), Progress("Asking", count, "pictures") as progress:
-        return own.source.ask(cards, progress)
+        return source.ask(cards, progress)
 
 
-def _answered(own: _Own, asked: Asked, clock: _Clock) -> tuple[Baselines, Answers]:
+def _answered(own: _Own, request: Request, asked: Queries, clock: _Clock) -> tuple[Baselines | None, Answers]:
+    """The product's answers, and for the section camera those of other ways to rank."""
+    catalogue = own.subject.catalogue
     with clock.section("answering"):
-        given = answers(own.subject.ranker, asked, own.subject.catalogue)
+        given = answers(own.subject.ranker, asked, catalogue)
+    if "camera" not in request.sections:
+        return None, given
     with clock.section("comparing"):
-        return baselines(own.dense, asked, given, own.subject.catalogue), given
+        return baselines(own.dense, asked, given, catalogue), given
 
 
 def _product_s_way(dense: Dense) -> Way:
@@ -243,19 +278,21 @@ def _product_s_way(dense: Dense) -> Way:
     return Way("whitened" if "whitened" in dense.vectors else "raw", "dHash" if "dHash" in dense.hashes else None)
 
 
-def _searched(own: _Own) -> Searched:
+def _searched(own: _Own) -> SearchedIndex:
     whitening = own.dense.whitening
     index = CardIndex.of(own.subject.stored, whitening)
     rows = own.rows if whitening is None else own.dense.vectors["whitened"]
-    return Searched(index, rows, whitening, own.subject.catalogue.names)
+    return SearchedIndex(index, rows, whitening, own.subject.catalogue.names)
 
 
 def _none(request: Request, subject: _Subject) -> Conditions:
     """The conditions where none of the index's own cards was asked."""
-    return _conditions(request, subject, Asked.none(subject.stored.width), _Clock(request.minutes), [])
+    return _conditions(request, subject, Queries.none(subject.stored.width), _Clock(request.minutes), [])
 
 
-def _conditions(request: Request, subject: _Subject, asked: Asked, clock: _Clock, left_out: list[str]) -> Conditions:
+def _conditions(
+    request: Request, subject: _Subject, asked: Queries, clock: _Clock, left_out: Sequence[str]
+) -> Conditions:
     stored, catalogue, embedder = subject.stored, subject.catalogue, subject.embedder
     manifest = stored.manifest
     has = manifest.whitening
@@ -282,5 +319,5 @@ def _conditions(request: Request, subject: _Subject, asked: Asked, clock: _Clock
         precision=embedder.precision,
         pictures_per_second=round(len(asked) / max(clock.seconds.get("asking", 0.0), 0.01), 1),
         seconds={},  # at the end
-        left_out=(*subject.left_out, *left_out),
+        left_out=tuple(left_out),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from helpers.evaluate.answers import Answers, Catalogue, of_strangers
 from helpers.evaluate.findings import Condition, Samples, Strangers, StrangersAt
-from helpers.evaluate.queries import CONDITIONS, Asked, condition_of
+from helpers.evaluate.queries import CONDITIONS, Queries, condition_of
 from helpers.recognise.evaluation import MAX_STRANGERS, Share, held_out, threshold
 from helpers.recognise.ranking import Ranker
 
@@ -18,8 +19,11 @@ MOST_SAMPLES = 500
 ALL = Condition("all", len(CONDITIONS_ASKED), "conditions")
 
 
-def strangers(ranker: Ranker, asked: Asked, given: Answers, catalogue: Catalogue) -> Strangers:
-    """Ask the queries of CONDITIONS_ASKED as if the index lacked their cards; `given` are the answers of `asked`."""
+def strangers(ranker: Ranker, asked: Queries, given: Answers, catalogue: Catalogue, *, suggests: bool) -> Strangers:
+    """Ask the queries of CONDITIONS_ASKED as if the index lacked their cards; `given` are the answers of `asked`.
+
+    `suggests`: whether queries rank as `ranker` does, so that a threshold for them can be suggested.
+    """
     some = np.flatnonzero(np.isin(asked.condition, CONDITIONS_ASKED))
     part, cards = asked[some], catalogue.cards(asked[some])
     right, known_clear = given.right[some], given.clear[some]
@@ -30,7 +34,7 @@ def strangers(ranker: Ranker, asked: Asked, given: Answers, catalogue: Catalogue
     def at(condition: Condition, which: NDArray[np.bool_]) -> StrangersAt:
         return StrangersAt(condition, *(_share(cards, each, which) for each in hits))
 
-    suggested = threshold(clear)
+    suggested = threshold(clear) if suggests else -np.inf
     return Strangers(
         rows=len(catalogue.keys),
         sure_above=ranker.settings.sure_above,
@@ -38,7 +42,7 @@ def strangers(ranker: Ranker, asked: Asked, given: Answers, catalogue: Catalogue
         overall=at(ALL, np.ones(len(part), bool)),
         max_strangers=MAX_STRANGERS,
         thresholds=tuple(each for each in found.thresholds if np.isfinite(each)),
-        suggested=suggested if np.isfinite(suggested) else None,
+        suggested=math.ceil(1000 * suggested) / 1000 if np.isfinite(suggested) else None,
         samples=Samples(_sample(known_clear[right]), _sample(known_clear[~right]), _sample(clear)),
     )
 

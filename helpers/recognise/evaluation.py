@@ -18,6 +18,7 @@ SAME_CARD = 0.4  # more: an answered card lies where a labelled one does
 FOLDS = 5
 MAX_STRANGERS = 0.02  # of the strangers that a threshold may accept
 LOST = ("detection", "not asked", "choice", "recognition")
+MOST_DRAWN = 2000  # clusters that are drawn again and again for an interval
 _RESAMPLES = 2000
 _Z = 1.959964  # of a two-sided 95 % interval
 
@@ -96,8 +97,8 @@ def wilson(hits: float, total: float) -> tuple[float, float]:
 def interval(hits: NDArray[np.int64], totals: NDArray[np.int64]) -> tuple[float, float]:
     """A 95 % interval for the share of hits [P] out of totals [P] >= 1, P photographs.
 
-    Photographs are drawn again and again (bootstrap); never narrower than Wilson's interval, which takes cards for
-    independent. All or none: nothing varies to draw from, and only the photographs count, by Wilson's.
+    `ratio_interval`'s, and never narrower than Wilson's, which takes cards for independent. All or none: nothing varies
+    from photograph to photograph, and only these count, by Wilson's.
     """
     right, of, photographs = int(hits.sum()), int(totals.sum()), len(hits)
     if right in (0, of):
@@ -105,21 +106,37 @@ def interval(hits: NDArray[np.int64], totals: NDArray[np.int64]) -> tuple[float,
     low, high = wilson(right, of)
     if (totals == 1).all():
         return low, high
-    drawn = np.random.default_rng(0).integers(photographs, size=(_RESAMPLES, photographs))
-    shares = hits[drawn].sum(axis=1) / totals[drawn].sum(axis=1)
-    few, many = np.quantile(shares, (0.025, 0.975)).tolist()
+    few, many = ratio_interval(hits.astype(np.float64), totals)
     return min(low, few), max(high, many)
+
+
+def ratio_interval(sums: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[float, float]:
+    """A 95 % interval for the ratio, 0 to 1, of the totals of sums [P] and counts [P] >= 1, P independent clusters.
+
+    Clusters are drawn again and again (bootstrap). Above MOST_DRAWN that takes seconds and says no more than the
+    normal interval of the ratio estimator (Cochran, Sampling Techniques, 1977, chapter 6), which is then given.
+    """
+    clusters, total = len(sums), int(counts.sum())
+    if clusters > MOST_DRAWN:
+        ratio = float(sums.sum()) / total
+        variance = float(np.square(sums - ratio * counts).sum()) * clusters / (clusters - 1) / total**2
+        half = _Z * math.sqrt(variance)
+        return max(0.0, ratio - half), min(1.0, ratio + half)
+    drawn = np.random.default_rng(0).integers(clusters, size=(_RESAMPLES, clusters))
+    low, high = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), (0.025, 0.975)).tolist()
+    return low, high
 
 
 # ------------------------------------------------------------------------------------------------------- a threshold
 
 
 def threshold(strangers: NDArray[np.float64], at_most: float = MAX_STRANGERS) -> float:
-    """The smallest value that at most this share of the strangers' [S] reach; -inf without any."""
+    """The smallest value that at most this share of the strangers' [S] reach; -inf if no more than that are finite."""
     allowed = math.floor(at_most * len(strangers) + 1e-9)  # 0.02 * 50 must be 1
     if len(strangers) <= allowed:
         return -math.inf
-    return float(np.nextafter(np.sort(strangers)[::-1][allowed], math.inf))
+    value = np.sort(strangers)[::-1][allowed]
+    return float(np.nextafter(value, math.inf)) if np.isfinite(value) else -math.inf
 
 
 def folds(photos: Sequence[str], count: int = FOLDS) -> NDArray[np.int64]:
