@@ -324,7 +324,7 @@ def _flags_fit_the_question(args: QueryArgs) -> Problem | None:
     if args.image or not (args.text or args.name):
         return None
     unfit = ["detect", "vote", "raw", "sure_above", *([] if args.text else ["ef_search", "html"])]
-    given = [_flag(name) for name in unfit if getattr(args, name) not in (None, False)]
+    given = [_flag(name) for name in unfit if getattr(args, name) is not None and getattr(args, name) is not False]
     given += ["--search"] if args.name and args.search != SEARCH[0] else []
     if not given:
         return None
