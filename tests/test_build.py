@@ -78,8 +78,8 @@ def test_all_files_agree(built: Built) -> None:
     ].items()
     assert manifest["parameters"]["hnsw_ef_construction"] == 200
     assert sorted(path.name for path in built.index.iterdir()) == [
-        *("build_manifest.json", "mtg_cards.faiss", "mtg_dhash.npy", "mtg_embeddings.npy", "mtg_meta.jsonl"),
-        "mtg_pictures.npy",
+        *("build_manifest.json", "mtg_cards.faiss", "mtg_cards_whitened.faiss", "mtg_dhash.npy", "mtg_embeddings.npy"),
+        *("mtg_meta.jsonl", "mtg_pictures.npy", "whitening.npz"),
     ]
 
 
@@ -402,7 +402,13 @@ def test_the_manifest_does_not_say_more_than_the_files(built: Built) -> None:
     manifest = built.manifest()
     assert json.dumps(manifest)
     columns = {f"mtg_{name}.npy" for name in COLUMNS}
-    assert set(manifest["sha256"]) == {"mtg_meta.jsonl", "mtg_cards.faiss", *columns}
+    assert set(manifest["sha256"]) == {
+        "mtg_meta.jsonl",
+        "mtg_cards.faiss",
+        "mtg_cards_whitened.faiss",
+        "whitening.npz",
+        *columns,
+    }
     for name, digest in manifest["sha256"].items():
         assert hashlib.sha256((built.index / name).read_bytes()).hexdigest() == digest
     assert 0 < len(manifest["model"]["weights_sha256"]) == 64

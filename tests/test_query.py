@@ -416,7 +416,7 @@ def test_an_index_that_does_not_fit_together_is_not_used(built: Built, tmp_path:
     manifest["model"]["name"] = f"local-dir:{model}"
     (index / "build_manifest.json").write_text(json.dumps(manifest))
     damage(index, model)
-    done = run_script("query_index.py", picture_of(built, 0), "--index", index)
+    done = run_script("query_index.py", picture_of(built, 0), "--index", index, "--raw")
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr

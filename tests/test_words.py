@@ -178,7 +178,9 @@ def test_the_nearest_other_is_by_vector_and_hash(recognised: Built) -> None:
     ((_, matches),) = find_name(recognised.index, record["name"], 1)
     vectors = np.load(recognised.index / "mtg_embeddings.npy")
     hashes = np.unpackbits(np.load(recognised.index / "mtg_dhash.npy"), axis=1)
-    scores = vectors @ vectors[3] - 1.5 * (hashes != hashes[3]).mean(axis=1)
+    whitening = StoredIndex(IndexFolder(recognised.index)).whitening()
+    assert whitening is not None
+    scores = whitening(vectors) @ whitening(vectors[3:4])[0] - 2 * (hashes != hashes[3]).mean(axis=1)
     scores[3] = -9
     assert matches[0].face.face_id == recognised.records()[int(scores.argmax())]["face_id"]
     assert matches[0].score == pytest.approx(float(scores.max()), abs=1e-5)

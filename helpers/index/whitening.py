@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from helpers.embed.vectors import unit_rows
 
-MIN_ROWS = 100  # with fewer there is no spread to speak of
+MIN_ROWS = 8  # with fewer there is no spread to speak of
 SAMPLE = 10_000  # rows, evenly spread: a second or two
 NEAR = 0.9  # centred cosine from which rows are near-duplicates: reprints, other languages
 _LEAST_SPREAD = 1e-6  # mean squared distance of rows to their mean: below, it is rounding

@@ -98,7 +98,7 @@ def interval(hits: NDArray[np.int64], totals: NDArray[np.int64]) -> tuple[float,
     """A 95 % interval for the share of hits [P] out of totals [P] >= 1, P photographs.
 
     `ratio_interval`'s, and never narrower than Wilson's, which takes cards for independent. All or none: nothing varies
-    from photograph to photograph, and only these count, by Wilson's.
+    between photographs, and only these count, by Wilson's.
     """
     right, of, photographs = int(hits.sum()), int(totals.sum()), len(hits)
     if right in (0, of):
