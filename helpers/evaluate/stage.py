@@ -92,12 +92,14 @@ def evaluate(request: Request) -> Findings:
     clock = _Clock(request.minutes)
     with clock.section("loading"):
         subject = _load(request)
-    found = _of_own_cards(request, subject, clock) if request.damages else Findings(conditions=_none(request, subject))
-    if request.photos:
+    shown = None
+    if request.photos:  # first: one that can't be read should not end minutes of work
         with clock.section("photographs"):
             engine = QueryEngine(subject.stored, subject.ranker, subject.embedder)
-            found = replace(found, photographs=photographs(engine, request.photos, request.options))
-    return replace(found, conditions=replace(found.conditions, seconds=clock.seconds))
+            shown = photographs(engine, request.photos, request.options)
+        clock.started += clock.seconds["photographs"]  # `minutes` does not size that
+    found = _of_own_cards(request, subject, clock) if request.damages else Findings(conditions=_none(request, subject))
+    return replace(found, photographs=shown, conditions=replace(found.conditions, seconds=clock.seconds))
 
 
 def _of_own_cards(request: Request, subject: _Subject, clock: _Clock) -> Findings:
