@@ -391,7 +391,7 @@ def test_the_search_is_measured_without_pictures(built: Built, tmp_path: Path) -
     (index / "build_manifest.json").write_text(json.dumps(manifest))
     _, found = shortly(index, tmp_path / "out", "--sections", "index")
     assert found.search
-    assert found.search.made_of == "rows moved to cosine 0.85 by noise"
+    assert found.search.made_of == "rows moved to cosine 0.75 by noise"
     assert "distorted pictures as queries of the search: the pictures of the index were not found" in (
         found.conditions.left_out
     )

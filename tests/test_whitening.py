@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from helpers.artifacts import IndexFolder
+from helpers.index.store import StoredIndex
+from helpers.recognise.query import how_searched
 from tests.conftest import WHITENED_COUNT, Built, run_script, run_well
 
 ROWS = WHITENED_COUNT
@@ -73,6 +76,16 @@ def test_a_query_compares_whitened_vectors_unless_raw_ones_are_asked_for(
     assert answer["search"] == search
     assert [match["score"] for match in card["matches"]] == pytest.approx((-np.sort(-scores))[:5].tolist(), abs=2e-3)
     assert card["printings"] == card["matches"][:1]
+
+
+def test_rows_are_compared_exactly_unless_that_is_slow(whitened: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored, own = StoredIndex(IndexFolder(whitened.index)), whitened.manifest()["whitening"]["hnsw_ef_search"]
+    assert how_searched(stored, "auto", None, whitened=True) == ("exact", own)
+    assert how_searched(stored, "auto", 7, whitened=True) == ("hnsw", 7)
+    monkeypatch.setattr("helpers.recognise.query.EXACT_UP_TO", stored.count * stored.width // 2)
+    assert how_searched(stored, "auto", None, whitened=True)[0] == "exact"  # half as many dimensions
+    assert how_searched(stored, "auto", None, whitened=False)[0] == "hnsw"
+    assert how_searched(stored, "exact", None, whitened=False)[0] == "exact"
 
 
 def test_a_query_is_sure_from_the_value_that_is_given(whitened: Built) -> None:

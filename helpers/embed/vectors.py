@@ -10,6 +10,7 @@ from helpers.errors import Category, PipelineError
 METRIC = "inner_product"  # of unit rows: the cosine
 NORM_TOLERANCE = 1e-5
 SCALE_FACTOR = 127
+SCALE_SAMPLE = 1000  # rows that a scale is chosen for: each is compared with each
 _SPREADS = (3, 4, 5, 6, 7, 8)  # standard deviations of a value that int8 may hold
 BROWSER_FORMAT_VERSION = "1.0"
 
@@ -49,6 +50,11 @@ def off_unit_rows(rows: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.concatenate(off)
 
 
+def evenly(count: int, most: int) -> NDArray[np.int64]:
+    """At most `most` of the row numbers 0..count - 1, evenly spread."""
+    return np.linspace(0, count - 1, min(most, count)).astype(np.int64)
+
+
 def quantize(rows: NDArray[np.float32], scale: float = SCALE_FACTOR) -> NDArray[np.int8]:
     """Unit rows float32 [N, D] -> int8 [N, D] in -127..127: round(x * scale), to the nearest, ties to even.
 
@@ -59,7 +65,7 @@ def quantize(rows: NDArray[np.float32], scale: float = SCALE_FACTOR) -> NDArray[
 
 
 def best_scale(rows: NDArray[np.float32]) -> float:
-    """The scale with which `quantize` loses least of unit rows float32 [B, D], B >= 1.
+    """The scale with which `quantize` loses least of unit rows float32 [B, D], B >= 1, SCALE_SAMPLE or fewer.
 
     What counts is the error of a row's cosines with itself and its nearest: a small scale rounds them, a large one cuts
     off the largest values.

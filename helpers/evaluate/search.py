@@ -10,11 +10,11 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.embed.vectors import SCALE_FACTOR, best_scale, quantize, unit_rows
+from helpers.embed.vectors import SCALE_FACTOR, SCALE_SAMPLE, best_scale, evenly, quantize, unit_rows
 from helpers.evaluate.findings import AtEfSearch, Clusters, ExactSearch, Int8, Search
 from helpers.evaluate.metrics import Groups
 from helpers.evaluate.queries import Queries
-from helpers.index.faiss_index import TIE, CardIndex, exact_search, is_found, moved_rows
+from helpers.index.faiss_index import QUERY_COSINE, TIE, CardIndex, exact_search, is_found, moved_rows
 from helpers.index.twins import first_twins
 from helpers.index.whitening import Whitening
 from helpers.recognise.evaluation import Share
@@ -27,7 +27,6 @@ BATCH = 12  # about as many regions of a photograph are asked at a time
 NEAR = 0.95  # centred cosine from which rows are linked to a cluster
 _NEIGHBOURS = 10
 _CHUNK = 2048  # rows asked at a time
-_SCALED = 1000  # whitened rows that the scale of int8 is chosen for
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ def _queries(searched: SearchedIndex, asked: Queries) -> _Benchmark:
     first = first_twins(searched.rows)
     if len(asked) < ENOUGH:
         row, vectors = moved_rows(searched.rows, first, MOST_QUERIES)
-        made_of = "rows moved to cosine 0.85 by noise"
+        made_of = f"rows moved to cosine {QUERY_COSINE:g} by noise"
     else:
         picked = np.sort(np.random.default_rng(0).permutation(len(asked))[:MOST_QUERIES])
         row, vectors = asked.row[picked], asked.vectors[picked]
@@ -143,8 +142,7 @@ def _self_recall(index: CardIndex, rows: NDArray[np.float32], seconds: float) ->
 def _int8(searched: SearchedIndex, queries: _Benchmark) -> Int8:
     """Against float; the scale is chosen as for the browser's files."""
     rows = searched.rows
-    sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SCALED)).astype(np.int64)]
-    scale = SCALE_FACTOR if searched.whitening is None else best_scale(sample)
+    scale = SCALE_FACTOR if searched.whitening is None else best_scale(rows[evenly(len(rows), SCALE_SAMPLE)])
     coarse = quantize(rows, scale).astype(np.float32) / np.float32(scale)
     _, found = exact_search(queries.vectors, coarse, queries.nearest.shape[1])
     scores = np.einsum("qd,qkd->qk", queries.vectors, rows[found])  # float ones of what int8 found

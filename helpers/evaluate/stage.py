@@ -31,7 +31,6 @@ from helpers.evaluate.request import Request
 from helpers.evaluate.search import SearchedIndex, measured_search
 from helpers.evaluate.size import size
 from helpers.evaluate.strangers import strangers
-from helpers.index.faiss_index import CardIndex
 from helpers.index.store import StoredIndex
 from helpers.lookahead import in_order
 from helpers.recognise.query import QueryEngine, embedder_of, find_model_of, how_searched, open_ranker
@@ -282,9 +281,8 @@ def _product_s_way(dense: Dense) -> Way:
 
 def _searched(own: _Own) -> SearchedIndex:
     whitening = own.dense.whitening
-    index = CardIndex.of(own.subject.stored, whitening)
     rows = own.rows if whitening is None else own.dense.vectors["whitened"]
-    return SearchedIndex(index, rows, whitening, own.subject.catalogue.names)
+    return SearchedIndex(own.subject.ranker.index, rows, whitening, own.subject.catalogue.names)
 
 
 def _none(request: Request, subject: _Subject) -> Conditions:

@@ -18,14 +18,21 @@ from helpers.atomic_io import atomic_set, disk_errors_named
 from helpers.cards.faces import Records
 from helpers.embed.dhash import DHASH
 from helpers.embed.preprocess import BACKGROUND, INTERPOLATION
-from helpers.embed.vectors import BROWSER_FORMAT_VERSION, QUANTIZATION, best_scale, check_unit_rows, quantize
+from helpers.embed.vectors import (
+    BROWSER_FORMAT_VERSION,
+    QUANTIZATION,
+    SCALE_SAMPLE,
+    best_scale,
+    check_unit_rows,
+    evenly,
+    quantize,
+)
 from helpers.errors import BAD_JSON
 from helpers.index.manifest import Manifest
 from helpers.index.store import StoredIndex
 from helpers.index.whitening import Whitening
 from helpers.talk import human_bytes, warn
 
-_SAMPLE = 1000  # whitened rows that their scale is chosen for
 _MAX_HEADER = 1_000_000  # bytes of meta.json before the records
 
 
@@ -63,8 +70,7 @@ def write_browser_files(stored: StoredIndex, target: IndexFolder) -> str:
 
 def _write_whitened(rows: NDArray[np.float32], whitening: Whitening, staged: IndexFolder) -> dict[str, Any]:
     """Write the whitened rows and their map; return where they are, and how they are read."""
-    sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(np.int64)]
-    scale = best_scale(whitening(sample))
+    scale = best_scale(whitening(rows[evenly(len(rows), SCALE_SAMPLE)]))
     with open(staged.browser_whitened, "wb") as file:
         for start in range(0, len(rows), 65536):
             file.write(quantize(whitening(rows[start : start + 65536]), scale).tobytes())

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SAMPLE = 16  # rows, a second or two of the model's time
 MIN_COSINE = 0.99
-ROUNDING = 1e-6  # of a value: a whitened row is computed again, beside others
+ROUNDING = 1e-6  # of a value of a whitened row, which is computed again, beside others
 MAX_BITS = 8  # of a hash that may differ: another version of the decoder may round otherwise
 TIE = {"fp32": 1e-5}  # how far rounding in another batch can move a cosine between twins
 COARSE_TIE = 1e-3  # the same in bf16 and fp16
@@ -44,7 +44,7 @@ def check_index(stored: StoredIndex, cache: ImageCache, embedder: Embedder) -> N
     _check_rows(index, sampled, rows[sampled], records)
     whitening = stored.whitening()
     if whitening is not None:
-        _check_rows(CardIndex.of(stored, whitening), sampled, whitening(rows[sampled]), records)
+        _check_rows(CardIndex.of(stored, whitening), sampled, whitening(rows[sampled]), records, ROUNDING)
     asked: list[int] = []
     pictures: list[torch.Tensor] = []
     for row in sampled.tolist():
@@ -69,13 +69,19 @@ def check_index(stored: StoredIndex, cache: ImageCache, embedder: Embedder) -> N
             )
 
 
-def _check_rows(index: CardIndex, sampled: NDArray[np.int64], expected: NDArray[np.float32], records: Records) -> None:
+def _check_rows(
+    index: CardIndex,
+    sampled: NDArray[np.int64],
+    expected: NDArray[np.float32],
+    records: Records,
+    rounding: float = 0.0,
+) -> None:
     """PipelineError if some rows can't be reached, or the `sampled` ones [S] are not as `expected`, float32 [S, D]."""
     unreachable = index.unreachable()
     if unreachable.size:
         name = records[int(unreachable[0])].name
         raise _failed(f"no search can reach {unreachable.size:,} rows; the first is row {unreachable[0]:,} ({name})")
-    off = np.abs(index.rows(sampled) - expected).max(axis=1) > ROUNDING
+    off = np.abs(index.rows(sampled) - expected).max(axis=1) > rounding
     if off.any():
         row = sampled[off][0]
         raise _failed(f"id {row} of the index is not row {row} of the vectors")

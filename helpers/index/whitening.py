@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.embed.vectors import unit_rows
+from helpers.embed.vectors import evenly, unit_rows
 
 MIN_ROWS = 8  # with fewer there is no spread to speak of
 SAMPLE = 10_000  # rows, evenly spread: a second or two
@@ -38,8 +38,7 @@ class Whitening:
         """
         if len(rows) < MIN_ROWS:
             return None
-        places = np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(np.int64)
-        sample = np.asarray(rows[places], np.float64)
+        sample = np.asarray(rows[evenly(len(rows), SAMPLE)], np.float64)
         weights = _weights(sample - sample.mean(axis=0))
         mean = weights @ sample
         values, axes = np.linalg.eigh((sample - mean).T * weights @ (sample - mean))

@@ -74,7 +74,7 @@ class Ranker:
         """
         from helpers.index.faiss_index import HashIndex, RowsAmong  # their home, see there
 
-        self._index = index
+        self.index = index
         self._hashes = hashes
         self._hash_index: HashIndex | None = None if hashes is None else HashIndex(hashes)
         self._records = records
@@ -102,7 +102,7 @@ class Ranker:
         All rows compete, those that may not be the answer, too: where the cards are does not depend on a filter.
         """
         count = CANDIDATES + len(masked)
-        search = self._index.search_exactly if self._exact else self._index.search
+        search = self.index.search_exactly if self._exact else self.index.search
         _, proposed = search(self._mapped(vectors), count)
         if self._hash_index is not None:
             _, by_hash = self._hash_index.search(hashes, count)
@@ -165,7 +165,7 @@ class Ranker:
         self, vector: NDArray[np.float32], digest: NDArray[np.uint8], rows: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """The scores of `rows` [C] for a unit vector float32 [D] and a hash uint8 [32], float32 [C]."""
-        cosines = self._index.rows(rows) @ self._mapped(vector[None])[0]
+        cosines = self.index.rows(rows) @ self._mapped(vector[None])[0]
         if self._hashes is None:
             return np.asarray(cosines, np.float32)
         differing = np.unpackbits(self._hashes[rows] ^ digest, axis=1).sum(axis=1, dtype=np.float32)
