@@ -1,6 +1,7 @@
 """How candidates are ranked by both signatures, and how clear that is, on toy indexes."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -8,12 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from numpy.typing import NDArray
+from PIL import Image
 
 from helpers.embed.vectors import check_unit_rows, unit_rows
 from helpers.index.faiss_index import CardIndex
 from helpers.index.manifest import Recognition
 from helpers.index.whitening import MIN_ROWS, Whitening
-from helpers.recognise.ranking import Ranker, Ranking
+from helpers.recognise.query import QueryEngine, Seen
+from helpers.recognise.ranking import CANDIDATES, Ranker, Ranking
+from helpers.recognise.regions import Photo
 from tests.faces import face_with, records_of
 
 WIDTH = 32
@@ -133,6 +137,30 @@ def test_whitened_rows_are_compared_with_whitened_vectors(tmp_path: Path, exact:
     for ranking, scores in zip(ranked, whitening(asked) @ whitening(rows).T, strict=True):
         assert ranking.rows[0] == scores.argmax()
         assert np.allclose(ranking.scores, scores[ranking.rows], atol=1e-6)
+
+
+def test_exact_candidates_are_the_nearest_where_a_graph_misses_some(tmp_path: Path) -> None:
+    rows = unit_rows(np.random.default_rng(0).standard_normal((4000, 64), dtype=np.float32))
+    asked = unit_rows(np.random.default_rng(1).standard_normal((5, 64), dtype=np.float32))
+    made = records_of(tmp_path / "mtg_meta.jsonl", [face_with(name=f"Card {row}") for row in range(4000)])
+    index = CardIndex.build(rows, 4, 4)
+    nearest = np.argsort(-asked @ rows.T, axis=1)[:, :CANDIDATES]
+    found = {
+        exact: Ranker(index, None, made, PLAIN, exact=exact).rank(asked, random_hashes(5)) for exact in (False, True)
+    }
+    assert [ranking.rows.tolist() for ranking in found[True]] == nearest.tolist()
+    assert [ranking.rows.tolist() for ranking in found[False]] != nearest.tolist()
+
+
+def test_a_card_has_all_printings_of_its_names_however_few_matches_are_wanted(tmp_path: Path) -> None:
+    rows = random_rows(6)
+    engine = QueryEngine(cast(Any, None), ranker(tmp_path, rows, None, list("abacab")), cast(Any, None))
+    (ranking,) = engine.ranker.rank(rows[2:3], random_hashes(1))
+    card = engine.card(Seen(Photo(Image.new("RGB", (63, 88))).whole(), rows[2], random_hashes(1)[0], ranking), 1)
+    assert [match.rank for match in card.matches] == [1]
+    (printings,) = card.names
+    assert [match.face.name for match in printings] == ["a", "a", "a"]
+    assert printings[0].rank == 1
 
 
 # ------------------------------------------------------------------------------------------------------------- ranking
