@@ -14,6 +14,7 @@ faces = st.builds(
     **dict.fromkeys(("oracle_id", "illustration_id", "frame", "layout", "lang", "scryfall_uri", "artist"), optional),
     colors=st.lists(text, max_size=3),
     **dict.fromkeys(("type_line", "oracle_text", "set_name", "rarity", "released_at", "border_color"), optional),
+    printed_name=optional,
     **dict.fromkeys(("promo", "variation"), st.none() | st.booleans()),
     **dict.fromkeys(("promo_types", "finishes", "frame_effects"), st.lists(text, max_size=3).map(tuple)),
 )

@@ -86,6 +86,26 @@ def test_what_people_filter_by_is_as_scryfall_has_it_a_side_s_own_where_it_has_o
             assert all(part["oracle_text"] in record["oracle_text"].split("\n//\n") for part in whole["card_faces"])
 
 
+def test_the_printed_name_is_the_side_s_where_it_differs(real: Path, tmp_path: Path) -> None:
+    cards = json.loads((real / "scryfall_cards.json").read_text())
+    found = {(face.set, face.name): face.printed_name for face in read(tmp_path, cards)[0]}
+    assert {key: printed for key, printed in found.items() if printed} == {
+        ("ktk", "Abzan Falconer"): "Halconero abzano",
+        ("one", "Phyrexian Arena"): "|fyrs,CebDZFst.",
+        ("uma", "Fire // Ice"): "火 // 氷",
+        ("sld", "Blightsteel Colossus"): "Megatron",
+        ("ltc", "Cloudstone Curio"): "Elessar, the Elfstone",
+    }
+
+
+def test_a_printed_name_is_joined_of_the_sides_that_share_a_picture(tmp_path: Path) -> None:
+    shared = {"image_uris": uris("a"), "card_faces": [{"name": "A", "printed_name": "Ä"}, {"name": "B"}]}
+    same = {"image_uris": uris("b"), "printed_name": "C", "lang": "de"}
+    both = {"image_uris": uris("c"), "printed_name": "Ð", "flavor_name": "E"}
+    faces, _ = read(tmp_path, [card("A // B", **shared), card("C", **same), card("D", **both)])
+    assert [face.printed_name for face in faces] == ["Ä // B", None, "Ð"]
+
+
 def test_an_index_of_before_these_fields_is_read_and_knows_nothing_of_them(tmp_path: Path) -> None:
     (face,), _ = read(tmp_path, [card("Bear", image_uris=uris("bear"), rarity="rare", promo=False)])
     line = json.loads(face.to_json())

@@ -35,6 +35,8 @@ _ONE_OF: dict[str, tuple[str, Sequence[str]]] = {  # what a list has only one of
 
 class _Face(msgspec.Struct, gc=False):
     name: str | None = None
+    printed_name: str | None = None
+    flavor_name: str | None = None
     oracle_id: str | None = None
     illustration_id: str | None = None
     colors: list[str] | None = None
@@ -47,6 +49,8 @@ class _Face(msgspec.Struct, gc=False):
 class _Card(msgspec.Struct, gc=False):
     id: str
     name: str
+    printed_name: str | None = None
+    flavor_name: str | None = None
     oracle_id: str | None = None
     illustration_id: str | None = None
     set: str | None = None
@@ -250,8 +254,20 @@ def _face_of(
         scryfall_uri=card.scryfall_uri,
         card_name=card.name,
         artist=(own and own.artist) or card.artist,
+        printed_name=_printed_name(own or card, faces),
         **_filterable(card, own or card, faces),
     )
+
+
+def _printed_name(side: _Card | _Face, faces: list[_Face]) -> str | None:
+    """What is printed on `side` in place of its name; of a card whose `faces` share a picture theirs, joined."""
+
+    def printed(one: _Card | _Face) -> str | None:
+        return one.printed_name or one.flavor_name
+
+    joined = " // ".join(filter(None, (printed(face) or face.name for face in faces)))
+    found = printed(side) or (joined if any(map(printed, faces)) else None)
+    return None if found == side.name else found
 
 
 def _filterable(card: _Card, side: _Card | _Face, faces: list[_Face]) -> dict[str, Any]:

@@ -115,7 +115,8 @@ class CardFace(msgspec.Struct, frozen=True, gc=False):
 
     `name` is the name of this side (of the whole card if its sides share one picture), `card_name` the card's.
     `image_url` is the picture that is embedded, `card_url` the one to show. From `type_line` on, fields are as Scryfall
-    names them; indexes of before lack them, and null is not known.
+    names them; indexes of before lack them, and null is not known. `printed_name` is what the card has in place of
+    `name`: its name in another language, or Scryfall's `flavor_name`; null where that is the same.
     """
 
     name: str
@@ -145,6 +146,7 @@ class CardFace(msgspec.Struct, frozen=True, gc=False):
     finishes: tuple[str, ...] = ()
     border_color: str | None = None
     frame_effects: tuple[str, ...] = ()
+    printed_name: str | None = None
 
     @property
     def printing(self) -> str:

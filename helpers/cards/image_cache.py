@@ -30,9 +30,14 @@ class ImageCache:
     root: Path
     checked_until_ns: int = 0
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a directory."""
+        return os.path.isdir(self.root)  # noqa: PTH112  # pathlib's raises if a name is too long or forbidden
+
     def require(self, exit_code: int) -> None:
         """Raise PipelineError (Configuration Error) with `exit_code` if there is no such directory."""
-        if not os.path.isdir(self.root):  # noqa: PTH112  # pathlib's raises if a name is too long or forbidden
+        if not self.exists:
             raise PipelineError.of(
                 Category.CONFIGURATION,
                 "the image cache does not exist",
