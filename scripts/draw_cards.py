@@ -10,7 +10,9 @@ Next:   standin_scryfall.py --table demo/cards/cards.jsonl; take_photographs.py 
 
 300 cards have frames of five eras and over a dozen treatments, every family of layouts (and an unknown one), reprints
 with the same art in another frame, translations, tokens, placeholders, a card without a picture, and one whose picture
-is lost. About half of the art shows scenes, the other half patterns of many kinds.
+is lost. About half of the art shows scenes, the other half patterns of many kinds. --reprints adds further printings
+of the plain ones, of three kinds in turn: in another set but else the same, so that only the collector line and the
+set symbol tell them apart; with the same art in another frame; with other art.
 """
 
 import argparse
@@ -49,6 +51,7 @@ class DrawArgs(argparse.Namespace):
     out: Path
     count: int
     seed: int
+    reprints: int
 
 
 def parse_args(argv: Sequence[str] | None) -> DrawArgs:
@@ -58,6 +61,8 @@ def parse_args(argv: Sequence[str] | None) -> DrawArgs:
     parser.option("--out", path, default, "DIR", "directory for the pictures and their table")
     parser.option("--count", number(int, 1, MAX_CARDS, suggest=300), 300, "N", f"cards to draw, 1 to {MAX_CARDS}")
     parser.option("--seed", number(int, 0, suggest=1), 1, "N", "random seed")
+    text = "further printings to draw, of the plain ones among the cards"
+    parser.option("--reprints", number(int, 0, MAX_CARDS, suggest=300), 0, "N", text)
     return parser.parse(argv, DrawArgs())
 
 
@@ -66,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     folder = writable_folder(args.out, "--out")
     require_fonts()
-    cards = make_catalogue(args.count, args.seed)
+    cards = make_catalogue(args.count, args.seed, args.reprints)
     pictures = draw(cards, folder)
     write_table(folder / TABLE, cards)
     write_pictures_table(folder / PICTURES, cards)

@@ -8,7 +8,8 @@ Next:   query_index.py demo/photos/000.jpg
 
 Each photograph draws its own rotation, tilt, fill, blur, light and glare, up to what the flags allow; the same --seed
 takes the same photographs. One card is photographed in portrait, 720x960 pixels; several, the later lying on the
-earlier, or none, in landscape, 1600x1200.
+earlier, or none, in landscape, 1600x1200; --scale multiplies that. photos.csv names the exact printing, by its
+set and number; its scryfall_id is the `id` in cards.jsonl.
 """
 
 import argparse
@@ -59,6 +60,7 @@ class PhotographArgs(argparse.Namespace):
     glare: float
     noise: float
     quality: int
+    scale: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ def parse_args(argv: Sequence[str] | None) -> PhotographArgs:
     parser.cross_rule(("min_fill", "fill"), _least_is_not_above_most)
     quality = usual.jpeg_quality
     parser.option("--quality", number(int, 1, 95, suggest=quality), quality, "N", "JPEG quality, 1 to 95")
+    text = "how many times as wide and high as usual the photographs are; blur and noise keep their pixels"
+    parser.option("--scale", number(float, 0.25, 4, suggest=2), 1.0, "FACTOR", text)
     return parser.parse(argv, PhotographArgs())
 
 
@@ -173,8 +177,11 @@ def _opened(picture: Path) -> Image.Image:
 
 
 def _conditions(args: PhotographArgs, cards: int) -> Conditions:
+    usual = Conditions() if cards == 1 else SCENE
     return replace(
-        Conditions() if cards == 1 else SCENE,
+        usual,
+        width=round(args.scale * usual.width),
+        height=round(args.scale * usual.height),
         fill=args.fill,
         min_fill=args.min_fill,
         rotation_degrees=args.rotation,

@@ -9,15 +9,16 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import requests
 from draw_cards import write_pictures_table
+from drawn import frames
 from drawn.catalogue import MAX_CARDS, SETS, TREATMENTS, Card, card_object, make_catalogue
 from drawn.frames import draw_side
 from drawn.painting import paint
@@ -95,6 +96,33 @@ def test_reprints_have_the_same_art_in_another_frame(catalogue: list[Card]) -> N
         assert len({card.oracle_id for card in cards}) == 1
         assert len({card.set.frame for card in cards}) > 1
         assert len({card_object(card, str)["illustration_id"] for card in cards}) == 1
+
+
+def test_reprints_of_three_kinds_follow_the_cards(catalogue: list[Card]) -> None:
+    reprinted = make_catalogue(30, 1, 40)
+    cards, reprints = reprinted[:30], reprinted[30:]
+    assert cards == catalogue[:30]
+    assert len({(card.set.code, card.collector_number, card.lang) for card in reprinted}) == len(reprinted) == 70
+    kinds: Counter[str] = Counter()
+    for card in reprints:
+        old = next(old for old in cards if old.name == card.name and old.lang == "en")
+        assert card.oracle_id == old.oracle_id
+        art, frame = (card.sides == old.sides, (card.set.frame, card.set.border) == (old.set.frame, old.set.border))
+        kinds["twin" if art and frame and card.look else "frame" if art else "art"] += 1
+        if card.look:
+            assert replace(card, id=old.id, set=old.set, collector_number=old.collector_number, look="") == old
+            assert card.set.code != old.set.code
+    assert set(kinds) == {"twin", "frame", "art"}
+    assert min(kinds.values()) >= 12
+
+
+def test_a_twin_differs_from_its_card_in_set_symbol_and_collector_line_alone(catalogue: list[Card]) -> None:
+    twin = next(card for card in make_catalogue(30, 1, 20)[30:] if card.look and card.set.frame == "2015")
+    old = next(card for card in catalogue if card.id == twin.look)
+    pictures = [draw_side(card, 0).resize((149, 208), Image.Resampling.BOX) for card in (old, twin)]
+    apart = np.abs(np.subtract(*(np.asarray(picture, np.float32).mean(axis=2) for picture in pictures)))
+    assert apart[:190].mean() < 12  # of paper and scan
+    assert apart[192:204, 8:100].max() > 40
 
 
 def test_translations_keep_their_english_name(catalogue: list[Card]) -> None:
@@ -250,16 +278,78 @@ def ways_to_draw(catalogue: list[Card]) -> list[tuple[Card, int]]:
     return list(ways.values())
 
 
-def test_every_way_to_draw_a_card_draws_one(catalogue: list[Card]) -> None:
+@dataclass
+class Written:
+    """A line as it was written: what it says, how high its ink is in pixels, how far from its ground in levels."""
+
+    text: str
+    height: int
+    contrast: float
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[Written]:
+    """The lines of the cards drawn since, but for those of the text box."""
+    lines: list[Written] = []
+    write = frames._write
+
+    def noted(image: Image.Image, box: frames.Box, text: str, *args: Any, **more: Any) -> None:
+        before = np.asarray(image.crop(box).convert("L"), np.float32)
+        write(image, box, text, *args, **more)
+        after = np.asarray(image.crop(box).convert("L"), np.float32)
+        apart = np.abs(after - before)
+        rows = np.flatnonzero((apart > 25).any(axis=1))
+        contrast = float(np.percentile(apart[apart > 25], 75)) if len(rows) else 0
+        lines.append(Written(text, int(np.ptp(rows)) + 1 if len(rows) else 0, contrast))
+
+    monkeypatch.setattr(frames, "_write", noted)
+    return lines
+
+
+def foot(card: Card) -> list[str]:
+    """What must be legible at the foot of a card, by the rules of its day: set and number, or neither."""
+    number, in_border = card.collector_number, frames._style(card, card.sides[0]).collector_line
+    letter = "T" if "token" in card.layout else card.rarity[0].upper()
+    code = card.set.code.removeprefix("t") if letter == "T" else card.set.code
+    in_border |= card.layout == "planar"
+    if in_border and card.layout != "flip":
+        first = f"{letter} {number:0>4}" if card.set.released > "2023" else f"{number:0>3}/{card.set.size} {letter}"
+        return [first, f"{code.upper()} • {card.lang.upper()}"]
+    return [] if card.set.frame == "1993" else [f" {number}/{card.set.size}"]
+
+
+def test_every_way_to_draw_a_card_draws_one_with_a_title_and_a_collector_line_that_can_be_read(
+    catalogue: list[Card], written: list[Written]
+) -> None:
     ways = ways_to_draw(catalogue)
     assert len(ways) > 25
     for card, side in ways:
+        written.clear()
         image = draw_side(card, side)
+        if card.image_status == "highres_scan" and card.layout != "art_series":
+            sides = [card.sides[side]] if card.pictures > 1 else card.sides
+            titles = [line for line in written if line.text.lower() in {one.shown[0].lower() for one in sides}]
+            assert len(titles) == len(sides)
+            lines = [line for line in written if any(part in line.text for part in foot(card))]
+            assert all(any(part in line.text for line in lines) for part in foot(card)), (card, written)
+            for line in (*titles, *lines):
+                assert line.height >= 12, line
+                assert line.contrast >= 60, line
         assert (image.size, image.mode) == ((745, 1040), "RGB")
         corners = {image.getpixel(at) for at in ((0, 0), (744, 0), (744, 1039), (0, 1039))}
         assert len(corners) == 1  # rounded off
         assert sum(corners.pop()) > 600 or card.set.border == "black"  # type: ignore[arg-type]
         assert len(image.resize((40, 56)).getcolors(9999) or []) > 100 or card.image_status == "placeholder"
+
+
+@pytest.mark.parametrize("cut", ["", "Bold", "Italic", "Sans"])
+def test_every_typeface_has_the_letters_of_all_languages(cut: str) -> None:
+    pictures = set()
+    for letter in "äöüéãçñíÖ•\uffff":  # the last one is in no typeface
+        image = Image.new("L", (60, 60))
+        frames._write(cast(Any, image), (5, 5, 55, 55), letter, 40, cut, cast(Any, 255))
+        pictures.add(image.tobytes())
+    assert len(pictures) == 11
 
 
 @pytest.mark.parametrize(

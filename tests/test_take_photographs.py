@@ -111,6 +111,16 @@ def test_several_cards_lie_on_a_table_and_on_some_none(drawn: Path, tmp_path: Pa
     }
 
 
+def test_photographs_may_have_more_pixels(drawn: Path, tmp_path: Path) -> None:
+    run_well(
+        "scripts/take_photographs.py", "--table", drawn / "cards.jsonl", "--out", tmp_path, "--count", 1, "--scale", 1.5
+    )
+    (row,) = truth(tmp_path)
+    with Image.open(tmp_path / row["photo"]) as photo:
+        assert photo.size == (1080, 1440)
+    assert max(y for _, y in corners(row)) > 1000
+
+
 def test_cards_may_be_small(drawn: Path, tmp_path: Path) -> None:
     words = ("--table", drawn / "cards.jsonl", "--count", 6, "--min-fill", 0.2, "--fill", 0.4)
     run_well("scripts/take_photographs.py", *words, "--out", tmp_path)

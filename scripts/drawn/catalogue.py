@@ -195,23 +195,24 @@ class CardSet:
     frame: str  # as Scryfall has it: 1993, 1997, 2003, 2015, future
     border: str
     released: str
+    size: int = 249  # of its numbered cards, as printed after the number from 1998 to 2022
 
 
 SETS = (
     CardSet("dwa", "Drawn Beginnings", "1993", "black", "1993-08-05"),
     CardSet("dwb", "Drawn Unlimited", "1993", "white", "1993-12-01"),
-    CardSet("dwc", "Drawn Tides", "1997", "black", "1998-10-12"),
-    CardSet("dwd", "Drawn Eighth", "2003", "white", "2003-07-28"),
+    CardSet("dwc", "Drawn Tides", "1997", "black", "1998-10-12", 335),
+    CardSet("dwd", "Drawn Eighth", "2003", "white", "2003-07-28", 350),
     CardSet("dwe", "Drawn Shards", "2003", "black", "2008-10-03"),
-    CardSet("dwf", "Drawn Horizons", "2015", "black", "2021-06-18"),
-    CardSet("dwg", "Drawn Legends", "2015", "black", "2026-02-06"),
+    CardSet("dwf", "Drawn Horizons", "2015", "black", "2021-06-18", 303),
+    CardSet("dwg", "Drawn Legends", "2015", "black", "2026-02-06", 281),
 )
 NEWEST = SETS[-1]
 ODD_SETS = (
-    CardSet("dwh", "Drawn Out of Time", "future", "black", "2007-05-04"),
-    CardSet("dwi", "Drawn Unhinged", "2003", "silver", "2004-11-19"),
-    CardSet("dwj", "Drawn Championships", "1997", "gold", "1999-08-04"),
-    CardSet("dwk", "Drawn Remastered", "2015", "white", "2024-03-22"),
+    CardSet("dwh", "Drawn Out of Time", "future", "black", "2007-05-04", 180),
+    CardSet("dwi", "Drawn Unhinged", "2003", "silver", "2004-11-19", 140),
+    CardSet("dwj", "Drawn Championships", "1997", "gold", "1999-08-04", 87),
+    CardSet("dwk", "Drawn Remastered", "2015", "white", "2024-03-22", 402),
 )
 ALL_SETS, SET_SHARES = SETS + ODD_SETS, (9, 5, 10, 6, 12, 18, 18, 4, 4, 3, 4)
 SHOWCASES = ("glass", "parchment", "ink", "deco", "comic", "retro", "neon", "storybook")
@@ -278,21 +279,34 @@ class Card:
     games: tuple[str, ...] = ("paper", "mtgo")
     more: dict[str, Any] = field(default_factory=dict)
 
+    look: str = ""  # id of the printing whose frame this one has, down to its shades and grain; "": its own
+
     @property
     def name(self) -> str:
         """As Scryfall has it: all its sides or parts."""
         return " // ".join(side.name for side in self.sides)
 
 
-def make_catalogue(count: int, seed: int) -> list[Card]:
-    """The first `count` cards of the catalogue of `seed`; a larger one begins with the same cards."""
+def make_catalogue(count: int, seed: int, reprints: int = 0) -> list[Card]:
+    """The first `count` cards of the catalogue of `seed`, and so many reprints; a larger one begins with the same.
+
+    Every plain card gets one reprint before any gets two.
+    """
     maker = _Maker(seed)
     specials = itertools.cycle(_SPECIALS)
     cards: list[Card] = []
     for i in range(count):
         make = next(specials) if i % SPECIAL_EVERY == SPECIAL_EVERY - 1 else _plain
         cards.append(make(maker, cards))
-    return cards
+    return cards + _reprints(maker, cards, reprints)
+
+
+def _reprints(maker: "_Maker", cards: list[Card], count: int) -> list[Card]:
+    """Further printings of the plain ones of `cards`, of three kinds in turn."""
+    kinds = (_twin, _again_of, _with_other_art)
+    plain = [card for card in _scanned(cards) if "paper" in card.games]
+    rounds = (divmod(i, len(plain)) for i in range(count))
+    return [kinds[(place + round_) % len(kinds)](maker, plain[place]) for round_, place in rounds]
 
 
 def card_object(card: Card, picture_of: Callable[[int], str | None]) -> dict[str, Any]:
@@ -601,11 +615,28 @@ def _scanned(before: list[Card]) -> list[Card]:
 
 def _again(maker: _Maker, before: list[Card]) -> Card:
     """A reprint: the same card and art in the frame of another set."""
-    old = maker.rng.choice(_scanned(before))
+    return _again_of(maker, maker.rng.choice(_scanned(before)))
+
+
+def _again_of(maker: _Maker, old: Card) -> Card:
+    """`old` in the frame of another set, with the same art."""
     card_set = maker.rng.choice([other for other in ALL_SETS if other.frame != old.set.frame])
     treatment, foil = maker.treatment(card_set), maker.rng.random() < FOIL_SHARE
     number = maker.number(card_set)
     return replace(old, id=maker.id(), set=card_set, collector_number=number, treatment=treatment, foil=foil)
+
+
+def _twin(maker: _Maker, old: Card) -> Card:
+    """`old` in another set and else the same: only its collector line and set symbol tell them apart."""
+    code, name = "dx" + old.set.code[-1], old.set.name + " Again"
+    card_set = replace(old.set, code=code, name=name, size=old.set.size + 8)
+    return replace(old, id=maker.id(), set=card_set, collector_number=maker.number(card_set), look=old.look or old.id)
+
+
+def _with_other_art(maker: _Maker, old: Card) -> Card:
+    """`old` with new art, in any set."""
+    side = replace(old.sides[0], art_seed=maker.rng.getrandbits(32), artist=maker.rng.choice(ARTISTS))
+    return replace(maker.card("normal", side), treatment=old.treatment)
 
 
 def _translated(maker: _Maker, before: list[Card]) -> Card:

@@ -146,7 +146,7 @@ _PLACINGS: tuple[tuple[Box, ...], ...] = (  # title, art, type line and text of 
 
 def _style(card: Card, side: Side) -> _Style:
     """The style of a printing: of its era and treatment, with details that no other printing need have."""
-    rng, kind = random.Random(f"{card.id} {side.name}"), card.treatment
+    rng, kind = random.Random(f"{card.look or card.id} {side.name}"), card.treatment
     newest = kind not in ("", "snow", "nyxtouched", "retro")
     style = _STYLES["2015" if newest else "1997" if kind == "retro" else card.set.frame]
     style = replace(style, seed=rng.getrandbits(32), caps=rng.random() < 0.06)
@@ -221,8 +221,8 @@ def _plain(card: Card, side: Side, _index: int) -> Image.Image:
 def _two_sided(card: Card, side: Side, index: int) -> Image.Image:
     image = _plain(card, side, index)
     draw = ImageDraw.Draw(image)
-    draw.ellipse((10, 54, 62, 106), fill=INK, outline=WHITE, width=3)
-    draw.pieslice((20, 64, 52, 96), 90 if index else 270, 270 if index else 450, fill=WHITE)
+    draw.ellipse((4, 56, 52, 104), fill=INK, outline=WHITE, width=3)  # clear of the title
+    draw.pieslice((13, 65, 43, 95), 90 if index else 270, 270 if index else 450, fill=WHITE)
     return image
 
 
@@ -245,7 +245,8 @@ def _upside_down(card: Card, _side: Side, _index: int) -> Image.Image:
     for part in card.sides:
         _print(image, card, part, style, power_at=(560, 208), small_print=False)
         image = image.transpose(Image.Transpose.ROTATE_180)
-    _write(image, (72, 684, 600, 710), _credit(card, side), 20, colour=WHITE)
+    line = "   ".join(_collector_lines(card, side, style))
+    _write(image, (72, 682, 680, 710), line, 22, "Bold", WHITE, halo=BLACK)
     return image
 
 
@@ -256,9 +257,9 @@ def _with_page(card: Card, side: Side, _index: int) -> Image.Image:
     middle, page = (left + right) // 2, card.sides[1]
     for box in ((left, top, middle - 4, bottom), (middle - 3, top, right, bottom)):
         ImageDraw.Draw(image).rectangle(box, (225, 205, 170), INK, 3)
-    width = _cost(image, page.mana_cost, middle - 10, top + 22, 12)
-    _write(image, (left + 12, top + 4, middle - width - 18, top + 40), page.name, 28, "Bold")
-    _write(image, (left + 12, top + 40, middle - 12, top + 66), page.type_line, 22)
+    _write(image, (left + 12, top + 4, middle - 12, top + 40), page.name, 28, "Bold")
+    width = _cost(image, page.mana_cost, middle - 10, top + 53, 10)  # below the name, which may be long
+    _write(image, (left + 12, top + 40, middle - width - 18, top + 66), page.type_line, 22)
     _text_block(image, (left + 12, top + 70, middle - 14, bottom - 10), page.shown[2], "")
     _text_block(image, (middle + 8, top + 10, right - 10, bottom - 50), side.shown[2], "")
     _power(image, side, _style(card, side), None)
@@ -326,7 +327,8 @@ def _lying(card: Card, side: Side, _index: int) -> Image.Image:
     _write(image, (580, 562, 900, 610), side.type_line, 30, "Bold")
     _set_symbol(image, card, (960, 586))
     _text_block(image, (60, 614, 980, 680), side.shown[2], side.flavour)
-    _write(image, (60, 684, 980, 712), _credit(card, side), 22, "Italic")
+    line = "   ".join(_collector_lines(card, side, replace(_style(card, side), collector_line=True)))
+    _write(image, (60, 684, 980, 712), line, 22, "Bold")
     return image.transpose(Image.Transpose.ROTATE_90)
 
 
@@ -499,7 +501,8 @@ def _print(
     name, type_line, text = side.shown
     ink = _boxes(image, side, style)
     left, top, right, bottom = style.title
-    width = _cost(image, side.mana_cost, right - 14, (top + bottom) // 2, 19)
+    pip = 19 if len(_SYMBOL.findall(side.mana_cost)) < 6 else 14  # leaves a long name its room
+    width = _cost(image, side.mana_cost, right - 14, (top + bottom) // 2, pip)
     title = (left + 18, top, right - width - 22, bottom)
     _write(image, title, name.upper() if style.caps else name, 40, style.cut, ink, centred=style.centred)
     left, top, right, bottom = style.type_line
@@ -582,21 +585,41 @@ def _power(image: Image.Image, side: Side, style: _Style, at: tuple[int, int] | 
 
 
 def _small_print(image: Image.Image, card: Card, side: Side, style: _Style) -> None:
+    """Artist and collector line: at the left of the border, or at the foot of the frame, as the day had it."""
+    first, second = _collector_lines(card, side, style)
     if style.collector_line:
-        line = f"{card.collector_number:0>4} {card.rarity[0].upper()}  {card.set.code.upper()} • {card.lang.upper()}"
         ink = WHITE if style.full else _readable_on(BORDERS[card.set.border])
-        _write(image, (48, 966, 420, 992), line, 22, colour=ink)
-        _write(image, (48, 990, 420, 1014), side.artist, 20, "Italic", ink)
-    elif not style.bars:
-        ink = _readable_on(_frame_colour(side, style))
-        _write(image, (70, 944, 580, 990), f"Illus. © {side.artist}", 26, colour=ink)
-    else:
-        ink = _readable_on(_frame_colour(side, style))
-        _write(image, (60, 956, 560, 996), _credit(card, side), 24, colour=ink)
+        _write(image, (48, 966, 540, 992), first, 22, "Bold", ink)
+        _write(image, (48, 990, 540, 1014), second, 20, "Bold", ink)
+        return
+    frame = _frame_colour(side, style)
+    ink = _readable_on(frame)
+    paint: dict[str, Any] = {"colour": ink, "halo": _light(frame, 0.6) if ink == INK else _dark(frame, 0.4)}
+    if not second:
+        _write(image, (70, 944, 580, 990), first, 26, **paint)
+        return
+    left, right, centred = (160, 585, True) if not style.bars else (60, 560, False)
+    if style.ornament:  # nothing runs through the letters
+        _panel(image, (left - 8, 953, right - 70, 1001), frame, 8, frame, 0)
+    _write(image, (left, 952, right, 978), first, 24, "Bold", **paint, centred=centred)
+    _write(image, (left, 976, right, 1000), second, 22, "Bold", **paint, centred=centred)
 
 
-def _credit(card: Card, side: Side) -> str:
-    return f"{side.artist}   {card.collector_number}/{card.set.code.upper()}"
+def _collector_lines(card: Card, side: Side, style: _Style) -> tuple[str, str]:
+    """What a printing of its day says at its foot, in two lines; the second is "" before 1998, when none had a number.
+
+    In the border: `158/249 C`, since 2023 `C 0158`, over set, language and artist. A token has T for its rarity, and
+    its set's code without the t that Scryfall puts before it.
+    """
+    year, number, token = int(card.set.released[:4]), card.collector_number, "token" in card.layout
+    if style.collector_line:
+        rarity = "T" if token else card.rarity[0].upper()
+        code = card.set.code.removeprefix("t") if token else card.set.code
+        first = f"{rarity} {number:0>4}" if year >= 2023 else f"{number:0>3}/{card.set.size} {rarity}"
+        return first, f"{code.upper()} • {card.lang.upper()}   {side.artist}"
+    if year < 1998:
+        return f"Illus. © {side.artist}", ""
+    return f"Illus. {side.artist}", f"© {year} Drawn Cards, Inc. {number}/{card.set.size}"
 
 
 def _set_symbol(image: Image.Image, card: Card, centre: tuple[int, int]) -> None:
@@ -666,14 +689,25 @@ def _width(text: str, size: int, cut: str) -> float:
 
 
 def _write(
-    image: Image.Image, box: Box, text: str, size: int, cut: str = "", colour: Colour = INK, *, centred: bool = False
+    image: Image.Image,
+    box: Box,
+    text: str,
+    size: int,
+    cut: str = "",
+    colour: Colour = INK,
+    *,
+    centred: bool = False,
+    halo: Colour | None = None,
 ) -> None:
-    """One line in `box`, vertically centred, shrunk to fit."""
+    """One line in `box`, vertically centred, shrunk to fit; with a halo, so that it can be read on any ground."""
     wide = box[2] - box[0]
     text = text.replace("—", "-") if cut == "Sans" else text  # which has no dash
+    cut = "Bold" if cut == "Sans" and not text.isascii() else cut  # nor accents
     size = max(10, min(size, int(size * wide / max(_width(text, size, cut), 1))))
     x = box[0] + (wide - _width(text, size, cut)) / 2 if centred else box[0]
-    ImageDraw.Draw(image).text((x, (box[1] + box[3]) // 2), text, colour, _font(size, cut), anchor="lm")
+    at, stroke = (x, (box[1] + box[3]) // 2), 0 if halo is None else 2
+    draw = ImageDraw.Draw(image)
+    draw.text(at, text, colour, _font(size, cut), anchor="lm", stroke_width=stroke, stroke_fill=halo)
 
 
 def _text_block(
