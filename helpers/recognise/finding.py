@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.recognise.camera import CARD_ASPECT
+from helpers.recognise.camera import CARD_ASPECT, rectangle
 
 WORKING_SIDE = 1000  # pixels: the longer side that a picture is reduced to before its edges are searched
 MIN_AREA = 0.004  # of the picture: 250 cards would fill it
@@ -43,6 +43,7 @@ _FOCAL_LENGTHS = (0.8, 1.2, 2.0, 4.0, 100.0)
 _OUTSIDE = 0.15  # of the picture's width and height: how far outside it a corner may lie
 _SAME = 0.02  # two quadrilaterals whose corners differ by less, in roots of their area, are one
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in widths and heights of a card
 Quads = NDArray[np.float64]  # [Q, 4, 2]: x, y of the corners, clockwise as seen, the first side a short one
 
 
@@ -83,6 +84,14 @@ class Pyramid:
             pixels, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         return np.asarray(cut, np.uint8)
+
+
+def within(quad: NDArray[np.float64], box: Box) -> NDArray[np.float64]:
+    """The part of a card, float [4, 2], whose corners are `quad`."""
+    left, top, right, bottom = box
+    matrix = cv2.getPerspectiveTransform(np.array(rectangle(1, 1), np.float32), quad.astype(np.float32))
+    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float64)
+    return np.asarray(cv2.perspectiveTransform(corners[None], matrix)[0])
 
 
 def find_quads(picture: Pyramid) -> Quads:

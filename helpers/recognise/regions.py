@@ -12,7 +12,7 @@ from PIL import Image
 
 from helpers.embed.dhash import contrast, hash_of, thumbnail
 from helpers.recognise.camera import CARD_ASPECT, rectangle
-from helpers.recognise.finding import ASPECT_ROOM, WORKING_SIDE, Pyramid, area, find_quads, overlap
+from helpers.recognise.finding import ASPECT_ROOM, WORKING_SIDE, Box, Pyramid, area, find_quads, overlap, within
 
 HASHED_HEIGHT = 192  # pixels of a cut-out that is only hashed, to 17 x 16
 # Of a picture that has a card's shape the card's edges may be cut off: it is tried as the inner part of a card, too.
@@ -88,6 +88,12 @@ class Photo:
         levels = [thumbnail(self.cut_out(region, HASHED_HEIGHT)) for region in regions]
         kept = [i for i, each in enumerate(levels) if i == 0 or contrast(each) >= MIN_CONTRAST]
         return [regions[i] for i in kept], np.array([hash_of(levels[i]) for i in kept], np.uint8)
+
+    def strip(self, region: Region, box: Box, height: int) -> NDArray[np.uint8]:
+        """A part of the card in `region`, upright, RGB as uint8 [height, W, 3]; `box` as in `finding.within`."""
+        left, top, right, bottom = box
+        width = round(height * CARD_ASPECT * (right - left) / (bottom - top))
+        return self.pyramid.straighten(within(region.quad, box), width, height)
 
     def cut_out(self, region: Region, height: int) -> Image.Image:
         """The card in `region`, upright, `height` pixels high; the whole picture keeps its own shape and size."""
