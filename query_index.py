@@ -21,7 +21,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import helpers.interrupts  # noqa: F401  # our first import, see there
-from helpers.cards.image_cache import ImageCache
 from helpers.cli_validation import Parser, file_name, number, one_of, path, weighted_words, words
 from helpers.ending import run
 from helpers.errors import Category, ExitCode, PipelineError, Problem
@@ -29,7 +28,8 @@ from helpers.index.store import StoredIndex
 from helpers.options import add_device_option
 from helpers.recognise.inputs import known_pictures, pictures
 from helpers.recognise.page import page_at
-from helpers.recognise.query import DETECT, SEARCH, Answer, QueryEngine, how_searched, open_index
+from helpers.recognise.printed import READ
+from helpers.recognise.query import DETECT, SEARCH, VERIFY, Answer, QueryEngine, how_searched, open_index, pictures_of
 from helpers.recognise.showing import (
     Asked,
     Searched,
@@ -64,6 +64,8 @@ class QueryArgs(argparse.Namespace):
     ef_search: int | None
     search: str
     raw: bool
+    read: str | None
+    verify: str | None
     sure_above: float | None
     device: str
     json: bool
@@ -78,6 +80,38 @@ def parse_args(argv: Sequence[str] | None) -> QueryArgs:
     what = "picture, or directory of pictures; - reads paths from stdin"
     parser.words_or_more("IMAGE", file_name, what, instead=("--text", "--name"))
     add_question_options(parser)
+    add_search_options(parser)
+    parser.section("output")
+    parser.flag("--json", "print one JSON object per line instead of tables")
+    parser.option("--html", path, None, "FILE", "also write a page that shows the cards beside their matches")
+    where = "where --verify and --html find the matches' pictures (default: as the index was built)"
+    parser.option("--cache", path, None, "DIR", where)
+    parser.flag("--remote-images", "in --html, link to pictures that the cache lacks: a browser fetches them")
+    parser.cross_rule(("html", "remote_images"), _links_need_a_page)
+    return parser.parse(argv, QueryArgs())
+
+
+def add_question_options(parser: Parser) -> None:
+    """What is asked."""
+    parser.option(
+        "--detect",
+        one_of(DETECT, suggest="auto"),
+        None,
+        "WHICH",
+        "cards to look for: auto, those that are clear, else the best guess; all, every region that may be a card; "
+        "off, none: the whole picture is one (default: auto)",
+    )
+    parser.flag("--vote", "the pictures show one card, as frames of a video do: give one answer")
+    weighted = "cards that look as the words say; several add up, each times its WEIGHT (1), which may be negative"
+    parser.repeated_option("--text", weighted_words, "WORDS[:WEIGHT]", weighted)
+    parser.option("--name", words, None, "NAME", "the card's faces in the index, each with those that look like it")
+    parser.cross_rule(("image", "text", "name"), _one_question)
+    of_pictures = ("detect", "vote", "ef_search", "html", "raw", "read", "verify", "search", "sure_above")
+    parser.cross_rule(("image", "text", "name", *of_pictures), _flags_fit_the_question)
+
+
+def add_search_options(parser: Parser) -> None:
+    """How it is searched, and when a match is sure."""
     parser.section("searching")
     parser.option("--index", path, Path("index_out"), "DIR", "index directory")
     several = (
@@ -100,39 +134,17 @@ def parse_args(argv: Sequence[str] | None) -> QueryArgs:
     )
     parser.option("--search", one_of(SEARCH, suggest=SEARCH[0]), SEARCH[0], "HOW", how)
     parser.cross_rule(("search", "ef_search"), _ef_search_needs_a_graph)
+    read = (
+        "read titles and collector lines: auto, where the name or the printing is not sure; always; off "
+        f"(default: {READ[0]})"
+    )
+    parser.option("--read", one_of(READ, suggest=READ[0]), None, "WHEN", read)
+    verify = f"compare cards that are not sure with the best names' own pictures: auto; off (default: {VERIFY[0]})"
+    parser.option("--verify", one_of(VERIFY, suggest=VERIFY[0]), None, "WHEN", verify)
     parser.flag("--raw", "compare vectors as the model makes them, not whitened ones")
     sure = "margin + gap from which a match is sure (default: the index's own; evaluate_index.py suggests one)"
     parser.option("--sure-above", number(float, 0, 8, suggest=0.5), None, "S", sure)
     add_device_option(parser)
-    parser.section("output")
-    parser.flag("--json", "print one JSON object per line instead of tables")
-    parser.option("--html", path, None, "FILE", "also write a page that shows the cards beside their matches")
-    where = "where --html finds the matches' pictures (default: as the index was built)"
-    parser.option("--cache", path, None, "DIR", where)
-    parser.flag("--remote-images", "in --html, link to pictures that the cache lacks: a browser fetches them")
-    parser.cross_rule(("html", "remote_images"), _links_need_a_page)
-    return parser.parse(argv, QueryArgs())
-
-
-def add_question_options(parser: Parser) -> None:
-    """What is asked."""
-    parser.option(
-        "--detect",
-        one_of(DETECT, suggest="auto"),
-        None,
-        "WHICH",
-        "cards to look for: auto, those that are clear, else the best guess; all, every region that may be a card; "
-        "off, none: the whole picture is one (default: auto)",
-    )
-    parser.flag("--vote", "the pictures show one card, as frames of a video do: give one answer")
-    weighted = "cards that look as the words say; several add up, each times its WEIGHT (1), which may be negative"
-    parser.repeated_option("--text", weighted_words, "WORDS[:WEIGHT]", weighted)
-    parser.option("--name", words, None, "NAME", "the card's faces in the index, each with those that look like it")
-    parser.cross_rule(("image", "text", "name"), _one_question)
-    parser.cross_rule(
-        ("image", "text", "name", "detect", "vote", "ef_search", "html", "raw", "search", "sure_above"),
-        _flags_fit_the_question,
-    )
 
 
 def add_where_option(parser: Parser) -> None:
@@ -183,8 +195,9 @@ def answers(args: QueryArgs) -> Iterator[tuple[Asked, Answer, Searched]]:
 
 def load_engine(args: QueryArgs, passing: Where | None) -> QueryEngine:
     """The index with its model."""
-    how = {name: getattr(args, name) for name in ("ef_search", "device", "raw", "search", "sure_above")}
-    return QueryEngine.load(args.index, where=passing, **how)
+    how = {name: getattr(args, name) for name in ("ef_search", "device", "raw", "search", "sure_above", "cache")}
+    read, verify = args.read or READ[0], args.verify or VERIFY[0]
+    return QueryEngine.load(args.index, where=passing, read=read, verify=verify, **how)
 
 
 def described(args: QueryArgs) -> Iterator[tuple[Asked, Answer, Searched]]:
@@ -296,8 +309,7 @@ def page_of(args: QueryArgs) -> AbstractContextManager[Callable[[Asked, Answer],
     """What adds an answer to the page, if one is wanted."""
     if args.html is None:
         return nullcontext(lambda asked, answer: None)
-    pictures = args.cache or open_index(args.index).pictures or Path("image_cache")
-    return page_at(args.html, ImageCache(pictures), remote=args.remote_images)
+    return page_at(args.html, pictures_of(open_index(args.index), args.cache), remote=args.remote_images)
 
 
 def _unanswered(what: str, reason: str) -> str:
@@ -323,7 +335,7 @@ def _one_question(args: QueryArgs) -> Problem | None:
 def _flags_fit_the_question(args: QueryArgs) -> Problem | None:
     if args.image or not (args.text or args.name):
         return None
-    unfit = ["detect", "vote", "raw", "sure_above", *([] if args.text else ["ef_search", "html"])]
+    unfit = ["detect", "vote", "raw", "read", "verify", "sure_above", *([] if args.text else ["ef_search", "html"])]
     given = [_flag(name) for name in unfit if getattr(args, name) is not None and getattr(args, name) is not False]
     given += ["--search"] if args.name and args.search != SEARCH[0] else []
     if not given:

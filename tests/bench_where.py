@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from helpers.embed.vectors import unit_rows
 from helpers.index.faiss_index import CardIndex
 from helpers.index.manifest import Recognition
-from helpers.recognise.ranking import Ranker
+from helpers.recognise.ranking import NO_ROWS, CutOut, Ranker, Ranking
 from helpers.recognise.where import Where
 from tests.faces import face_with, records_of
 
@@ -77,7 +77,8 @@ class Filtered:
     def exact(self) -> Ranked:
         """Every row that passes is scored."""
         pairs = zip(self.vectors, self.digests, strict=True)
-        scored = (self.ranker.scores(vector, digest, self.among) for vector, digest in pairs)
+        unranked = Ranking(NO_ROWS, np.empty(0, np.float32), None, None, None, None)
+        scored = (self.ranker.scores(CutOut(unranked, *pair), self.among) for pair in pairs)
         return [self.among[np.argsort(-scores)].tolist() for scores in scored]
 
     def ours(self, ranker: Ranker) -> Ranked:

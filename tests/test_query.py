@@ -31,7 +31,10 @@ from tests.conftest import ROOT, Built, run_script, without_hashes
 from tests.pictures import HTML, claiming_to_be, encoded, write
 from tests.warm_python import WarmProcess
 
-CARD_FIELDS = ["quad", "orientation", "margin", "gap", "sure", "matches", "printings"]
+CARD_FIELDS = [
+    *("quad", "orientation", "margin", "gap", "sure", "confidence", "matches", "printings", "printing_sure", "read"),
+    "verified",
+]
 MATCH_FIELDS = [
     *("rank", "score", "name", "set", "collector_number", "scryfall_id", "face_id", "image_url", "scryfall_uri"),
     *("card_name", "oracle_id", "illustration_id", "lang", "card_url", "artist"),

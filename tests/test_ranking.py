@@ -15,9 +15,10 @@ from helpers.embed.vectors import check_unit_rows, unit_rows
 from helpers.index.faiss_index import CardIndex
 from helpers.index.manifest import Recognition
 from helpers.index.whitening import MIN_ROWS, Whitening
-from helpers.recognise.query import QueryEngine, Seen
-from helpers.recognise.ranking import CANDIDATES, Ranker, Ranking
+from helpers.recognise.query import QueryEngine
+from helpers.recognise.ranking import CANDIDATES, CutOut, Ranker, Ranking
 from helpers.recognise.regions import Photo
+from helpers.recognise.seen import Seen
 from tests.faces import face_with, records_of
 
 WIDTH = 32
@@ -156,7 +157,8 @@ def test_a_card_has_all_printings_of_its_names_however_few_matches_are_wanted(tm
     rows = random_rows(6)
     engine = QueryEngine(cast(Any, None), ranker(tmp_path, rows, None, list("abacab")), cast(Any, None))
     (ranking,) = engine.ranker.rank(rows[2:3], random_hashes(1))
-    card = engine.card(Seen(Photo(Image.new("RGB", (63, 88))).whole(), rows[2], random_hashes(1)[0], ranking), 1)
+    cut_out = CutOut(ranking, rows[2], random_hashes(1)[0])
+    card = engine.card(Seen(Photo(Image.new("RGB", (63, 88))).whole(), cut_out), 1)
     assert [match.rank for match in card.matches] == [1]
     (printings,) = card.names
     assert [match.face.name for match in printings] == ["a", "a", "a"]

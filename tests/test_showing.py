@@ -6,10 +6,13 @@ from typing import Any
 
 import msgspec
 
+from helpers.recognise.collector import CollectorLine
 from helpers.recognise.query import Answer, Card, Match, Quad, by_name
+from helpers.recognise.seen import Printed
 from helpers.recognise.showing import Asked, Searched, at_least, faces_line, faces_table, json_line, table
 from tests.test_page import FACE, QUAD, card
 
+MATCH = Match(1, 0.5, FACE)
 SEARCHED = Searched(1050, "hnsw", 64)
 MANY = Answer("a.jpg", tuple(card(sure=i % 3 > 0) for i in range(40)))
 
@@ -47,17 +50,30 @@ def test_printings_of_a_name_are_listed_under_it() -> None:
     faces = [msgspec.structs.replace(FACE, set=code, face_id=code) for code in ("lea", "leb", "2ed")]
     plains = msgspec.structs.replace(FACE, name="Plains")
     matches = (Match(1, 0.5, faces[0]), Match(2, 0.4, plains), Match(3, 0.3, faces[1]), Match(4, 0.2, faces[2]))
-    found = Card(None, 0, matches[:2], by_name(matches), 0.1, 0.2, True)
+    found = Card(None, 0, matches[:2], by_name(matches), 0.1, 0.2, True, matches[::2], printing_sure=False)
     assert shown(Answer("a.jpg", (found,)), briefly=False)[4:] == [
         "    1.  0.5000  Island  [LEA 288]",
         "       https://scryfall.com/card/lea/288",
         "       also LEB 288 0.3000, 2ED 288 0.2000",
+        "       printing NOT sure: LEA 288, LEB 288",
         "    2.  0.4000  Plains  [LEA 288]",
         "       https://scryfall.com/card/lea/288",
     ]
     (line,) = json.loads(json_line(Asked.picture("a.jpg"), Answer("a.jpg", (found,)), SEARCHED))["cards"]
     assert [(match["name"], match["set"]) for match in line["matches"]] == [("Island", "lea"), ("Plains", "lea")]
-    assert [(one["rank"], one["set"]) for one in line["printings"]] == [(1, "lea"), (3, "leb"), (4, "2ed")]
+    assert [(one["rank"], one["set"]) for one in line["printings"]] == [(1, "lea"), (3, "leb")]
+    assert line["printing_sure"] is False
+
+
+def test_what_was_read_is_told() -> None:
+    read = Printed("Island", CollectorLine("288", "lea", "en"))
+    found = Card(None, 0, (MATCH,), ((MATCH,),), 0.5, 0.6, True, (MATCH,), True, 0.987654321, read)
+    lines = shown(Answer("a.jpg", (found,)), briefly=False)
+    assert lines[3] == "  the whole picture: sure (confidence 0.99, margin 0.50, gap 0.60)"
+    assert lines[-1] == "       read: title Island, collector line LEA 288 en"
+    (line,) = json.loads(json_line(Asked.picture("a.jpg"), Answer("a.jpg", (found,)), SEARCHED))["cards"]
+    assert line["read"] == {"title": "Island", "set": "lea", "collector_number": "288", "lang": "en"}
+    assert (line["confidence"], line["printing_sure"]) == (0.987654, True)
 
 
 def test_numbers_are_rounded_and_nothing_is_lost() -> None:

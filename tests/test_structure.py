@@ -22,7 +22,12 @@ MAX_LINES, MAX_LONGER = 40, 5
 HOMES = {  # what is heavy to import or easy to misuse -> the only modules that may
     "open_clip": {"helpers/embed/embedder.py", "helpers/embed/models.py", "scripts/make_offline_model.py"},
     "faiss": {"helpers/index/faiss_index.py"},
-    "cv2": {"helpers/recognise/finding.py", "helpers/recognise/camera.py", "helpers/evaluate/phash.py"},
+    "cv2": {
+        *("helpers/recognise/finding.py", "helpers/recognise/camera.py", "helpers/recognise/verifying.py"),
+        "helpers/evaluate/phash.py",
+    },
+    "rapidfuzz": {"helpers/recognise/titles.py"},
+    "rapidocr": {"helpers/recognise/reading.py"},
     "requests": {"helpers/session.py", "helpers/net/probe.py"},
     "matplotlib": {"helpers/evaluate/plots.py"},
     "argparse": {"helpers/cli_validation.py", "helpers/options.py"},  # and scripts, for their namespaces

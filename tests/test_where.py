@@ -8,6 +8,7 @@ import pytest
 import query_index
 from helpers.cards.faces import CardFace
 from helpers.errors import PipelineError
+from helpers.recognise.ranking import CutOut
 from helpers.recognise.where import Where, all_of
 from tests.faces import face_with, records_of
 from tests.test_ranking import random_hashes, random_rows, ranker
@@ -100,7 +101,7 @@ def test_the_answer_is_that_of_exact_search_among_the_rows_that_pass(tmp_path: P
     made = ranker(tmp_path, rows, hashes, among=among)
     asked, digests = random_rows(20, seed=3), random_hashes(20, seed=3)
     for vector, digest, ranking in zip(asked, digests, made.answer(asked, digests), strict=True):
-        scores = made.scores(vector, digest, among)
+        scores = made.scores(CutOut(ranking, vector, digest), among)
         assert ranking.rows[:10].tolist() == among[np.argsort(-scores, kind="stable")][:10].tolist()
         assert np.allclose(ranking.scores[:10], np.sort(scores)[::-1][:10])
         assert len(ranking.rows) >= min(kept, 512)

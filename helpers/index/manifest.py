@@ -1,5 +1,6 @@
 """build_manifest.json: the provenance of an index, and what a query needs to know."""
 
+import math
 import platform
 import subprocess
 from pathlib import Path
@@ -124,6 +125,17 @@ class Recognition(msgspec.Struct, frozen=True):
     hash_weight: float  # score = cosine - this x share of differing bits
     sure_above: float  # of margin + gap
     conditions: str  # what these were chosen on
+    # Older indexes lack the rest
+    even: float = 0.4  # margin + gap of a name that is as likely right as wrong
+    slope: float = 14.0  # of the logistic function of margin + gap
+    read_weight: float = 1.0  # score += this x what was read (0 to 1) and verified (1)
+    printing_reach: float = 0.2  # printings whose scores are no farther from the best can't be told apart by looks
+
+    def confidence(self, margin: float | None, gap: float | None) -> float | None:
+        """How likely the best name is right, 0..1, by its margin and gap; None if there is no other name."""
+        if margin is None or gap is None:
+            return None
+        return 1 / (1 + math.exp(-self.slope * (margin + gap - self.even)))
 
     @classmethod
     def of(cls, model: Model, *, whitened: bool) -> "Recognition":
@@ -133,10 +145,10 @@ class Recognition(msgspec.Struct, frozen=True):
 
 _CONDITIONS = "7,350 simulated cut-outs of 1,050 real cards, 25 scenes of 1 to 8 of them; see docs/choices.md"
 _MEASURED = {  # whether the model was tuned to cards, and whether the vectors are whitened
-    (False, False): Recognition(2.0, 0.4, _CONDITIONS),
-    (False, True): Recognition(3.0, 0.7, _CONDITIONS),
-    (True, False): Recognition(2.0, 0.6, _CONDITIONS),
-    (True, True): Recognition(2.0, 0.65, _CONDITIONS),
+    (False, False): Recognition(2.0, 0.4, _CONDITIONS, even=0.21, slope=22.0),
+    (False, True): Recognition(3.0, 0.7, _CONDITIONS, even=0.36, slope=12.0),
+    (True, False): Recognition(2.0, 0.6, _CONDITIONS, even=0.42, slope=16.0),
+    (True, True): Recognition(2.0, 0.65, _CONDITIONS, even=0.45, slope=14.0),
 }
 
 

@@ -21,10 +21,15 @@ from PIL import Image
 
 from helpers.artifacts import IndexFolder
 from helpers.cards.faces import CardFace, Records
+from helpers.cards.image_cache import ImageCache
 from helpers.embed.model_source import ModelSource, find_model, prefer_cached_weights
 from helpers.errors import Category, PipelineError, first_line
 from helpers.index.store import StoredIndex
-from helpers.recognise.ranking import NO_ROWS, Ranker, Ranking
+from helpers.recognise.collector import NO_LINE
+from helpers.recognise.printed import READ, Print, most_said, printings
+from helpers.recognise.ranking import NO_ROWS, CutOut, Ranker, Ranking
+from helpers.recognise.reading import Reader
+from helpers.recognise.seen import COVERED, Printed, Seen, cards_among
 from helpers.talk import say, warn
 from helpers.validation import DECODE_ERRORS, BrokenImage, read_photo
 
@@ -32,17 +37,17 @@ if TYPE_CHECKING:
     from helpers.embed.embedder import Embedder
     from helpers.index.manifest import Recognition
     from helpers.recognise.regions import Photo, Region
+    from helpers.recognise.verifying import Verifier
     from helpers.recognise.where import Where
 
 DETECT = ("auto", "off", "all")  # which cards to look for in a picture, see `ask`
+VERIFY = ("auto", "off")  # whether cards that are not sure are compared with the best names' pictures
 SEARCH = ("auto", "exact", "hnsw")  # how the rows nearest to a vector are found; auto: exact where that is quick
 EXACT_UP_TO = 64_000_000  # values of all rows: 250,000 of 256 dimensions; see docs/choices.md
 ROUND = 12  # regions that are embedded at a time, the most promising first
 MAX_IDLE_ROUNDS = 3  # without another sure card: then the rest of the regions are no cards
 MAX_EMBEDDED = 240  # regions of a picture
 MAX_BATCH = 64  # pictures that are held in memory and given to the model at a time
-COVERED = 0.7  # a region of which a sure card has as much is not asked
-APART = 0.45  # two cards of an answer share at most this much of the smaller one: one may lie on the other
 
 Folder: TypeAlias = "IndexFolder | str | os.PathLike[str]"
 Quad: TypeAlias = "tuple[tuple[float, float], ...]"
@@ -69,6 +74,11 @@ class Card:
     margin: float | None  # from the best score to that of the best other name; None if there is no other
     gap: float | None  # to the mean of the ten best other names
     sure: bool | None  # None: not known
+    printings: tuple[Match, ...] = ()  # the faces of the best name that it may be, best first
+    printing_sure: bool | None = None  # whether it is the first of them; None: it has no match
+    confidence: float | None = None  # that the best name is right, 0..1; None: not known
+    read: Printed | None = None  # what was read on it; None: it was not asked for
+    verified: int | None = None  # corners that match the art of the best name's picture; None: it was not compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +89,8 @@ class Seconds:
     detect: float = 0.0
     embed: float = 0.0
     search: float = 0.0
+    ocr: float = 0.0
+    verify: float = 0.0
 
     def __add__(self, other: Seconds) -> Seconds:
         """How long both took."""
@@ -107,22 +119,6 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A region of a picture, what was computed of it, and its ranking."""
-
-    region: Region
-    vector: NDArray[np.float32]  # [D]
-    digest: NDArray[np.uint8]  # [32]
-    ranking: Ranking  # of all rows
-    masked: NDArray[np.int64] = field(default_factory=lambda: NO_ROWS)  # but these
-
-    @property
-    def sure(self) -> bool | None:
-        """As its ranking, but a picture that has not the shape of a card shows more than one: the best is a guess."""
-        return self.ranking.sure and self.region.card_shaped
-
-
-@dataclass(frozen=True, slots=True)
 class View:
     """A picture that was looked at: its regions, and those of them that were embedded."""
 
@@ -133,7 +129,7 @@ class View:
 
     def cards(self, detect: str = "auto") -> list[Seen]:
         """The regions that are cards, the clearest first; `detect` as in `QueryEngine.ask`."""
-        return _cards_among(self.seen, detect)
+        return cards_among(self.seen, detect)
 
 
 def open_index(folder: Folder) -> StoredIndex:
@@ -214,11 +210,37 @@ def how_searched(stored: StoredIndex, search: str, ef_search: int | None, *, whi
     return "exact" if search == "exact" or (search == "auto" and quick) else "hnsw", ef_search or own
 
 
+def pictures_of(stored: StoredIndex, cache: str | os.PathLike[str] | None = None) -> ImageCache:
+    """The pictures of an index's cards: in `cache` if it is given, else where the index was built from."""
+    return ImageCache(Path(cache or stored.pictures or "image_cache"))
+
+
+def verifier_of(ranker: Ranker, cache: ImageCache) -> Verifier | None:
+    """What compares cards with their pictures; without the directory of these it says so and returns None."""
+    if not cache.exists:
+        say(f"There is no directory {cache.root}: cards are not compared with its pictures; --cache names another")
+        return None
+    from helpers.recognise.verifying import Verifier  # cv2
+
+    return Verifier(ranker, cache)
+
+
 class QueryEngine:
     """A loaded index with the model that made it; safe to use from several threads."""
 
-    def __init__(self, stored: StoredIndex, ranker: Ranker, embedder: Embedder) -> None:
+    def __init__(
+        self,
+        stored: StoredIndex,
+        ranker: Ranker,
+        embedder: Embedder,
+        read: str = "off",
+        verifier: Verifier | None = None,
+    ) -> None:
+        """`read`: one of READ; `verifier`: compares cards that are not sure with pictures."""
         self.stored = stored
+        self._verifier = verifier
+        reader = None if read == "off" else Reader.load()
+        self._print = None if reader is None else Print(reader, ranker, stored.records(), always=read == "always")
         self._embedder = embedder
         self.ranker = ranker
 
@@ -234,13 +256,19 @@ class QueryEngine:
         raw: bool = False,
         search: str = SEARCH[0],
         sure_above: float | None = None,
+        read: str = READ[0],
+        verify: str = VERIFY[0],
+        cache: str | os.PathLike[str] | None = None,
     ) -> QueryEngine:
         """Load the index of `folder` and its model; PipelineError if the files disagree.
 
         `ef_search`, `recognition` and its `sure_above` override the index's own. `where`: which rows may be the answer;
         PipelineError (Invalid Arguments) if it leaves none. `raw`: compare vectors as they are, even
-        if the index has whitened ones. `search`: one of SEARCH.
+        if the index has whitened ones. `search`: one of SEARCH. `read`: one of READ. `verify`: one
+        of VERIFY; `cache`: the cards' pictures for it, in place of those that the index was built from.
         """
+        _check("read", read, READ)
+        _check("verify", verify, VERIFY)
         stored = open_index(folder)
         records = stored.records()
         among = None if where is None else where.rows(records)
@@ -253,10 +281,9 @@ class QueryEngine:
         )
         if sure_above is not None:
             ranker.settings = replace(ranker.settings, sure_above=sure_above)
-        if not ranker.has_hashes or (stored.manifest.parameters.whiten is None and not raw):
-            lacks = "hashes" if not ranker.has_hashes else "whitening"
-            warn(f"this index has no {lacks}: fewer cards are recognised; build it again with build_embeddings.py")
-        return cls(stored, ranker, embedder)
+        _warn_of_older(stored, ranker, raw=raw)
+        verifier = None if verify == "off" else verifier_of(ranker, pictures_of(stored, cache))
+        return cls(stored, ranker, embedder, read, verifier)
 
     def __len__(self) -> int:
         return self.stored.count
@@ -313,9 +340,10 @@ class QueryEngine:
 
     def _voted(self, voters: Sequence[Seen], k: int) -> Card:
         """The card that regions of several pictures show; most of them must have a card's shape for it to be sure."""
-        ranking = self.ranker.together([(seen.ranking, seen.vector, seen.digest) for seen in voters])
+        ranking = self.ranker.together([seen.cut_out for seen in voters])
         card_shaped = 2 * sum(seen.region.card_shaped for seen in voters) > len(voters)
-        return self._card(None, 0, ranking, k, card_shaped=card_shaped)
+        read = most_said(seen.printed for seen in voters)
+        return self._card(None, 0, ranking, k, card_shaped=card_shaped, read=read)
 
     def _tried(self, picture: Picture, detect: str, without: Collection[str] = ()) -> tuple[View | None, Answer]:
         """`look`; the answer lacks only its cards, or it says why there is no view."""
@@ -333,13 +361,7 @@ class QueryEngine:
 
         PipelineError (Invalid Arguments) if `detect` is none of DETECT.
         """
-        if detect not in DETECT:
-            raise PipelineError.of(
-                Category.INVALID_ARGUMENTS,
-                f"detect must be one of {', '.join(DETECT)}",
-                details=f"received {detect!r}",
-                suggestion=f"use {DETECT[0]}",
-            )
+        _check("detect", detect, DETECT)
         from helpers.recognise.regions import Photo  # cv2
 
         masked = self.ranker.rows_of(without) if without else NO_ROWS
@@ -350,15 +372,27 @@ class QueryEngine:
         bits = self.ranker.nearest_hashes(hashes, masked)
         detected = time.monotonic()
         seen, embedding = self._embed_in_rounds(photo, regions, hashes, bits, masked)
-        done = time.monotonic()
-        seconds = Seconds(read - started, detected - read, embedding, done - detected - embedding)
+        searched = time.monotonic()
+        seen = seen if self._verifier is None else self._verifier.look_again(photo, seen, detect)
+        verified = time.monotonic()
+        seen = seen if self._print is None else self._print.look_again(photo, seen, detect)
+        seconds = Seconds(
+            read=read - started,
+            detect=detected - read,
+            embed=embedding,
+            search=searched - detected - embedding,
+            verify=verified - searched,
+            ocr=time.monotonic() - verified,
+        )
         return View(photo.picture.size, tuple(regions), tuple(seen), seconds)
 
     def card(self, seen: Seen, k: int = 5) -> Card:
         """A region as a card, with its `k` nearest faces."""
-        region, ranking = seen.region, self.ranker.together([(seen.ranking, seen.vector, seen.digest)], seen.masked)
+        region, ranking = seen.region, self.ranker.together([seen.cut_out], seen.masked)
         quad = None if region.whole else tuple((float(x), float(y)) for x, y in region.quad)
-        return self._card(quad, region.orientation, ranking, k, card_shaped=region.card_shaped)
+        card = self._card(quad, region.orientation, ranking, k, card_shaped=region.card_shaped, read=seen.printed)
+        name = card.matches[0].face.name if card.matches else ""
+        return dataclasses.replace(card, verified=None if seen.inliers is None else seen.inliers.get(name))
 
     def knows(self, name: str) -> bool:
         """Whether a face of the index has this name."""
@@ -387,17 +421,60 @@ class QueryEngine:
             vectors = self.embed([photo.cut_out(regions[place], self._embedder.preparation.size) for place in now])
             embedding += time.monotonic() - started
             rankings = self.ranker.rank(vectors, hashes[now], masked)
-            new = [Seen(regions[p], v, hashes[p], r, masked) for p, v, r in zip(now, vectors, rankings, strict=True)]
+            cut_outs = map(CutOut, rankings, vectors, hashes[now])
+            new = [Seen(regions[place], cut_out, masked) for place, cut_out in zip(now, cut_outs, strict=True)]
             seen += new
             sure = [one.region for one in new if one.sure]
             left = [p for p in left if not any(card.covers(regions[p]) > COVERED for card in sure)]
             idle = 0 if sure else idle + 1
         return seen, embedding
 
-    def _card(self, quad: Quad | None, orientation: int, ranking: Ranking, k: int, *, card_shaped: bool) -> Card:
-        matches = matches_of(self.ranker.faces(ranking.rows), ranking.scores)
-        sure = ranking.sure and card_shaped
-        return Card(quad, orientation, matches[:k], by_name(matches)[:k], ranking.margin, ranking.gap, sure)
+    def _card(
+        self,
+        quad: Quad | None,
+        orientation: int,
+        ranking: Ranking,
+        k: int,
+        *,
+        card_shaped: bool,
+        read: Printed | None = None,
+    ) -> Card:
+        may_be, sure = (
+            printings(self.ranker, ranking, NO_LINE if read is None else read.line) if len(ranking.rows) else ([], None)
+        )
+        order = [*may_be, *(place for place in range(len(ranking.rows)) if place not in may_be)]
+        matches = matches_of(self.ranker.faces(ranking.rows[order]), ranking.scores[order])
+        return Card(
+            quad,
+            orientation,
+            matches[:k],
+            by_name(matches)[:k],
+            ranking.margin,
+            ranking.gap,
+            sure=ranking.sure and card_shaped,
+            printings=matches[: len(may_be)],
+            printing_sure=sure,
+            confidence=self.ranker.settings.confidence(ranking.margin, ranking.gap) if card_shaped else None,
+            read=read,
+        )
+
+
+def _warn_of_older(stored: StoredIndex, ranker: Ranker, *, raw: bool) -> None:
+    """An index of an earlier version lacks what recognises more cards."""
+    if not ranker.has_hashes or (stored.manifest.parameters.whiten is None and not raw):
+        lacks = "hashes" if not ranker.has_hashes else "whitening"
+        warn(f"this index has no {lacks}: fewer cards are recognised; build it again with build_embeddings.py")
+
+
+def _check(option: str, value: str, allowed: Sequence[str]) -> None:
+    """PipelineError (Invalid Arguments) if the value is none of those that are allowed."""
+    if value not in allowed:
+        raise PipelineError.of(
+            Category.INVALID_ARGUMENTS,
+            f"{option} must be one of {', '.join(allowed)}",
+            details=f"received {value!r}",
+            suggestion=f"use {allowed[0]}",
+        )
 
 
 def most_promising_first(count: int, bits: NDArray[np.int32] | None) -> list[int]:
@@ -455,14 +532,3 @@ def _opened(picture: Picture) -> Image.Image:
         return as_seen(image)
     except DECODE_ERRORS as error:
         raise BrokenImage(f"damaged picture: {first_line(error)}") from error
-
-
-def _cards_among(seen: Sequence[Seen], detect: str) -> list[Seen]:
-    """The regions that are cards, the clearest first: none that overlaps with a clearer one."""
-    kept: list[Seen] = []
-    for one in sorted(seen, key=lambda one: -one.ranking.strength):
-        if not any(one.region.covers(other.region) > APART for other in kept):
-            kept.append(one)
-    if detect == "all":
-        return kept
-    return [*kept[:1], *(one for one in kept[1:] if one.ranking.likely)]

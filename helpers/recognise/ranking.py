@@ -1,9 +1,10 @@
-"""Which cards are nearest to a cut-out, by two independent signatures, and how clear is that?
+"""Which cards are nearest to a cut-out, by independent signatures, and how clear is that?
 
 The vector knows what a card looks like, whatever its corners and the light; the hash knows one picture from another
 that looks like it. Either proposes candidates, and both judge them: score = cosine - weight x share of differing bits;
-where the index has a whitening, the cosine between whitened vectors. The gaps between the best name and others say how
-clear it is.
+where the index has a whitening, the cosine between whitened vectors. Evidence is a third signature, where there is some
+(what was read on the card, say): it proposes rows, too, and adds to their scores. The gaps between the best name and
+others say how clear it is.
 
 Where only some rows may be the answer (a filter), both signatures propose among these by exact search: a graph's walk
 would meet few of them. The other names are still those of all rows: a picture of a card that the filter leaves out must
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,39 @@ class Ranking:
         return float(self.scores[0]) + (self.margin or 0.0) + (self.gap or 0.0)
 
 
-CutOut: TypeAlias = "tuple[Ranking, NDArray[np.float32], NDArray[np.uint8]]"  # its vector [D] and hash [32], too
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a second look at a card says for rows of the index; for any other row nothing."""
+
+    rows: NDArray[np.int64]  # [R], in order
+    strength: NDArray[np.float32]  # [R], 0..1 by each kind of evidence
+
+    def of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The strength for each of `rows` [C], float32 [C]."""
+        found = np.zeros(len(rows), np.float32)
+        if len(self.rows):
+            places = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+            there = self.rows[places] == rows
+            found[there] = self.strength[places[there]]
+        return found
+
+    def __add__(self, other: Evidence) -> Evidence:
+        """What both say."""
+        rows = np.union1d(self.rows, other.rows)
+        return Evidence(rows, self.of(rows) + other.of(rows))
+
+
+NO_EVIDENCE = Evidence(NO_ROWS, np.empty(0, np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class CutOut:
+    """A picture of a card, as the ranker knows it."""
+
+    ranking: Ranking  # of all rows but those that are masked
+    vector: NDArray[np.float32]  # [D]
+    digest: NDArray[np.uint8]  # [32]
+    evidence: Evidence = NO_EVIDENCE
 
 
 class Ranker:
@@ -110,7 +143,7 @@ class Ranker:
         ranked = []
         for vector, digest, candidates in zip(vectors, hashes, proposed, strict=True):
             rows = np.setdiff1d(candidates[candidates >= 0], masked)
-            ranked.append(self.order(rows, self.scores(vector, digest, rows)))
+            ranked.append(self.order(rows, self._by_look(vector, digest, rows)))
         return ranked
 
     def answer(
@@ -118,25 +151,29 @@ class Ranker:
     ) -> list[Ranking]:
         """`rank`, then `together` for each alone."""
         ranked = zip(self.rank(vectors, hashes, masked), vectors, hashes, strict=True)
-        return [self.together([cut_out], masked) for cut_out in ranked]
+        return [self.together([CutOut(*cut_out)], masked) for cut_out in ranked]
+
+    def reranked(self, cut_out: CutOut, masked: NDArray[np.int64] = NO_ROWS) -> Ranking:
+        """`rank`, by the evidence, too."""
+        rows = np.setdiff1d(np.union1d(cut_out.ranking.rows, cut_out.evidence.rows), masked)
+        return self.order(rows, self.scores(cut_out, rows))
 
     def together(self, cut_outs: Sequence[CutOut], masked: NDArray[np.int64] = NO_ROWS) -> Ranking:
         """What cut-outs of one card, at least one, show together: every row that any proposes, by its mean score.
 
         Only rows that may be the answer are kept; the others still compete with the best name.
         """
-        rows = np.unique(np.concatenate([self._proposed(*cut_out, masked) for cut_out in cut_outs]))
-        scores = np.mean([self.scores(vector, digest, rows) for _, vector, digest in cut_outs], axis=0)
+        rows = np.unique(np.concatenate([self._proposed(cut_out, masked) for cut_out in cut_outs]))
+        scores = np.mean([self.scores(cut_out, rows) for cut_out in cut_outs], axis=0)
         return self.order(rows, np.asarray(scores, np.float32), self._passes[rows])
 
-    def _proposed(
-        self, ranking: Ranking, vector: NDArray[np.float32], digest: NDArray[np.uint8], masked: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """The rows of a cut-out's `ranking`, and the nearest ones that may be the answer."""
+    def _proposed(self, cut_out: CutOut, masked: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows of a cut-out's ranking, and the nearest ones that may be the answer."""
         if self._among is None:
-            return ranking.rows
-        nearest = self._among.search(self._mapped(vector[None]), digest[None], CANDIDATES_AMONG + len(masked))[0]
-        return np.setdiff1d(np.union1d(ranking.rows, nearest), masked)
+            return cut_out.ranking.rows
+        vector, digest = self._mapped(cut_out.vector[None]), cut_out.digest[None]
+        nearest = self._among.search(vector, digest, CANDIDATES_AMONG + len(masked))[0]
+        return np.setdiff1d(np.union1d(cut_out.ranking.rows, nearest), masked)
 
     @property
     def has_hashes(self) -> bool:
@@ -161,7 +198,12 @@ class Ranker:
             self._by_name = by_name
         return np.array(sorted(row for name in names for row in self._by_name.get(name, ())), np.int64)
 
-    def scores(
+    def scores(self, cut_out: CutOut, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The scores of `rows` [C] by all that is known of a cut-out, float32 [C]."""
+        by_look = self._by_look(cut_out.vector, cut_out.digest, rows)
+        return np.asarray(by_look + np.float32(self.settings.read_weight) * cut_out.evidence.of(rows), np.float32)
+
+    def _by_look(
         self, vector: NDArray[np.float32], digest: NDArray[np.uint8], rows: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """The scores of `rows` [C] for a unit vector float32 [D] and a hash uint8 [32], float32 [C]."""

@@ -10,6 +10,7 @@ from typing import Any
 from helpers.cards.faces import CardFace
 from helpers.embed.vectors import METRIC
 from helpers.recognise.query import Answer, Card, Match
+from helpers.recognise.seen import LEAST_INLIERS, Printed
 from helpers.talk import as_json_line, printable, text_of
 
 MAX_OTHERS = 6  # faces of a name in a table, besides the best
@@ -108,7 +109,7 @@ def table(asked: Asked, answer: Answer, searched: Searched, *, briefly: bool, de
         for card in answer.cards:
             heading = _heading(asked, card)
             lines += [f"  {heading}"] if heading else []
-            lines += _name_lines(card.names)
+            lines += _name_lines(card)
     return "\n".join(lines)
 
 
@@ -139,15 +140,29 @@ def _match_lines(matches: Sequence[Match]) -> list[str]:
     ]
 
 
-def _name_lines(names: Sequence[Sequence[Match]]) -> list[str]:
+def _name_lines(card: Card) -> list[str]:
     """Each name with its best face, and the other faces of that name."""
     lines = []
-    for number, (best, *others) in enumerate(names, 1):
+    for number, (best, *others) in enumerate(card.names, 1):
         lines += [f"  {number:>3}. {best.score:7.4f}  {title(best.face)}", f"       {_link(best.face)}"]
         if others:
             more = f" and {len(others) - MAX_OTHERS} more" if len(others) > MAX_OTHERS else ""
             shown = [f"{printable(match.face.printing or match.face.face_id)} {match.score:.4f}" for match in others]
             lines.append(f"       also {', '.join(shown[:MAX_OTHERS])}{more}")
+        if number == 1:
+            lines += _print_lines(card)
+    return lines
+
+
+def _print_lines(card: Card) -> list[str]:
+    """What was read on a card, and whether that or its look says which printing it is."""
+    lines = []
+    if card.read is not None:
+        lines.append(f"       {printable(str(card.read))}")
+    if len(card.printings) > 1:
+        codes = [match.face.printing or match.face.face_id for match in card.printings[:MAX_OTHERS]]
+        more = f" and {len(card.printings) - MAX_OTHERS} more" if len(card.printings) > MAX_OTHERS else ""
+        lines.append(f"       printing NOT sure: {printable(', '.join(codes))}{more}")
     return lines
 
 
@@ -194,7 +209,9 @@ def how_sure(card: Card) -> str:
     """How clear the best match is."""
     if card.margin is None or card.gap is None:
         return "nothing to compare it with"
-    return f"{'sure' if card.sure else 'NOT sure'} (margin {card.margin:.2f}, gap {card.gap:.2f})"
+    confidence = "" if card.confidence is None else f"confidence {card.confidence:.2f}, "
+    verified = ", verified" if card.sure and (card.verified or 0) >= LEAST_INLIERS else ""
+    return f"{'sure' if card.sure else 'NOT sure'} ({confidence}margin {card.margin:.2f}, gap {card.gap:.2f}{verified})"
 
 
 def _card_fields(card: Card) -> dict[str, Any]:
@@ -204,9 +221,18 @@ def _card_fields(card: Card) -> dict[str, Any]:
         "margin": card.margin and round(card.margin, _DIGITS),
         "gap": card.gap and round(card.gap, _DIGITS),
         "sure": card.sure,
+        "confidence": card.confidence and round(card.confidence, _DIGITS),
         "matches": _match_fields(card.matches),
-        "printings": _match_fields(card.names[0]) if card.names else [],
+        "printings": _match_fields(card.printings),
+        "printing_sure": card.printing_sure,
+        "read": card.read and _read_fields(card.read),
+        "verified": card.verified,
     }
+
+
+def _read_fields(read: Printed) -> dict[str, Any]:
+    line = read.line
+    return {"title": read.title, "set": line.set, "collector_number": line.number, "lang": line.lang}
 
 
 def _match_fields(matches: Sequence[Match]) -> list[dict[str, Any]]:
