@@ -6,7 +6,8 @@ Writes: tables to stdout; evaluation.json and evaluation.html, beside the index 
 
 Index: HNSW against exact search, int8 against float, near-identical rows. Camera: recall by name and by illustration
 under each kind of damage; the same queries by pHash, dHash, raw, centred and whitened vectors. Strangers: the same with
-each card's own rows masked. Size: recall by the number of rows. The sample is as large as --minutes allow.
+each card's own rows masked. Size: recall by the number of rows. Reading: names and printings with and without what is
+printed on the card, and the weights that fit. The sample is as large as --minutes allow.
 
 Photographs: a card counts as named if an answered card that lies where it does has its name; one answered card serves
 one label. Where that fails, the table says where the card was lost: no region of the picture fits it (detection); one
@@ -31,9 +32,11 @@ from helpers.evaluate.labelled import read_photos
 from helpers.evaluate.request import SECTIONS, Options, Request
 from helpers.index.store import StoredIndex
 from helpers.options import add_device_option
+from helpers.recognise.printed import READ
+from helpers.recognise.query import VERIFY
 
 TURNS = {"0": (0,), "90": (90,), "180": (180,), "270": (270,), "all": (0, 90, 180, 270)}
-OF_PHOTOS = ("turn", "crops", "corner_error", "seeds", "strangers", "min_visible")
+OF_PHOTOS = ("turn", "crops", "corner_error", "seeds", "strangers", "read", "verify", "min_visible")
 
 
 class EvaluateArgs(argparse.Namespace):
@@ -54,6 +57,8 @@ class EvaluateArgs(argparse.Namespace):
     corner_error: tuple[float, ...]
     seeds: int
     strangers: bool
+    read: str
+    verify: str
     min_visible: float
     given: frozenset[str]
 
@@ -66,6 +71,8 @@ class EvaluateArgs(argparse.Namespace):
             corner_error=self.corner_error,
             seeds=self.seeds,
             strangers=self.strangers,
+            read=self.read,
+            verify=self.verify,
             min_visible=self.min_visible,
         )
 
@@ -98,6 +105,10 @@ def _add_photo_options(parser: Parser) -> None:
     parser.option("--corner-error", numbers(float, 0, 30, suggest="0,3,6"), (0.0,), "PERCENT,...", error)
     parser.option("--seeds", number(int, 1, 100, suggest=5), 1, "N", "cut-outs of each card, where corners are off")
     parser.flag("--strangers", "ask everything once more as if the index lacked the cards that are on it")
+    read = "read cards: auto, where the name or the printing is not sure; always; off"
+    parser.option("--read", one_of(READ, suggest=READ[0]), READ[0], "WHEN", read)
+    verify = "compare cards that are not sure with the best names' own pictures: auto; off"
+    parser.option("--verify", one_of(VERIFY, suggest=VERIFY[0]), VERIFY[0], "WHEN", verify)
     visible = "least visible share of a card that counts (column `visible`)"
     parser.option("--min-visible", number(float, 0, 1, suggest=0.6), 0.6, "SHARE", visible)
     parser.cross_rule(("photos", "sections", *OF_PHOTOS), _photographs_are_named)

@@ -8,16 +8,24 @@ from helpers.evaluate.findings import (
     AtSize,
     Baselines,
     Camera,
+    ChoiceFound,
     Clusters,
     Condition,
     Conditions,
+    ConfidenceFound,
     Distorted,
     ExactSearch,
     Findings,
+    Fusion,
     Int8,
     Mean,
     Miss,
     Predicted,
+    PrintingsRead,
+    ReadAt,
+    ReadAtSize,
+    Reading,
+    ReadingMs,
     Recall,
     Samples,
     Search,
@@ -69,6 +77,7 @@ def made_findings(photo: str = "photo.jpg") -> Findings:
             tuple(AtSize(rows, rows - 10, share(1 - 0.01 * rows**0.2)) for rows in (131, 262, 525, ROWS)),
             Tail("share of wrong answers = a * faces ** b", 0.01, 0.2, tuple(_predicted())),
         ),
+        reading=_reading(),
         photographs=_photographs(photo),
         misses=_misses(),
     )
@@ -141,6 +150,60 @@ def _strangers() -> Strangers:
     )
     return Strangers(
         *(ROWS, 0.6, at, overall, 0.02, (0.51, 0.52, 0.5, 0.53, 0.51), 0.515), Samples(right, wrong, stranger)
+    )
+
+
+def _reading() -> Reading:
+    def at(condition: Condition) -> ReadAt:
+        return ReadAt(
+            condition=condition,
+            without=share(0.9),
+            with_print=share(0.98),
+            titles=share(0.8),
+            titles_right=share(0.99, 160),
+            lines=share(0.4),
+            lines_right=share(0.95, 80),
+        )
+
+    def of(cards: str) -> PrintingsRead:
+        return PrintingsRead(
+            cards=cards,
+            without=share(0.5),
+            with_print=share(0.8),
+            sure_without=share(0.3),
+            sure_right_without=share(0.9, 60),
+            sure=share(0.7),
+            sure_right=share(0.95, 140),
+        )
+
+    return Reading(
+        rows=ROWS,
+        queries=3 * EACH,
+        at=tuple(at(condition) for condition in CONDITIONS[:3]),
+        overall=at(Condition("all", 3, "conditions")),
+        strangers_read=share(0.01),
+        printings=(of("with more than one printing"), of("all")),
+        by_size=tuple(
+            ReadAtSize(rows=rows, names=rows - 10, without=share(1 - rows / 9000), with_print=share(0.98))
+            for rows in (66, 262, ROWS)
+        ),
+        ms=ReadingMs(36.0, 80.0, None, 1.0),
+        fusion=Fusion(
+            *(5, 30.0, 590),
+            (
+                ChoiceFound(
+                    name="fitted", looks=20, print=15, print_error=4, read_weight=0.75, log_loss=0.1, brier=0.05
+                ),
+                ChoiceFound(
+                    name="by looks alone", looks=18, print=0, print_error=None, read_weight=0, log_loss=0.3, brier=0.1
+                ),
+            ),
+            *(300, 300),
+            (
+                ConfidenceFound(name="fitted", read_weight=0.75, slope=8.0, even=0.3, log_loss=0.1, brier=0.05),
+                ConfidenceFound(name="the index's own", read_weight=1, slope=7.0, even=0.4, log_loss=0.2, brier=0.06),
+            ),
+        ),
     )
 
 

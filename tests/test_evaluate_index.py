@@ -31,6 +31,7 @@ from helpers.evaluate.phash import phash
 from helpers.evaluate.plots import lowest_shown
 from helpers.evaluate.plots import size as size_plot
 from helpers.evaluate.queries import CONDITIONS, ROUNDS, Queries, render, rows_of_round
+from helpers.evaluate.reading import CONDITIONS_READ
 from helpers.evaluate.report import headline, report
 from helpers.evaluate.search import SearchedIndex, clusters_of, measured_search
 from helpers.evaluate.size import CONDITION, fitted_tail, size
@@ -280,8 +281,10 @@ def test_a_small_index_is_evaluated(built: Built, evaluated: tuple[str, Findings
     check("evaluation.json", json.loads(file.read_text(encoding="utf-8")))
     rows = built.manifest()["statistics"]["successful_embeddings"]
     asked = found.conditions.cards * ROUNDS * len(CONDITIONS)
-    assert found.camera and found.search and found.strangers and found.baselines and found.size
-    assert {part.rows for part in (found.camera, found.search, found.strangers, found.baselines)} == {rows}
+    assert found.camera and found.search and found.strangers and found.baselines and found.size and found.reading
+    measured = (found.camera, found.search, found.strangers, found.baselines, found.reading)
+    assert {part.rows for part in measured} == {rows}
+    assert found.reading.queries % len(CONDITIONS_READ) == 0 < found.reading.queries
     assert (found.conditions.rows, found.camera.queries) == (rows, asked)
     assert [one.condition for one in found.camera.at] == [*CONDITIONS] == [*found.baselines.conditions]
     assert {one.by_name.at_1.total for one in found.camera.at} == {asked // len(CONDITIONS)}
@@ -328,7 +331,8 @@ def shortly(index: Path, out: Path, *more: object) -> tuple[str, Findings]:
 
 @pytest.fixture(scope="module")
 def of_whitened(whitened: Built, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Findings]:
-    return shortly(whitened.index, tmp_path_factory.mktemp("of_whitened"), "--cache", whitened.cache)
+    words = ("--cache", whitened.cache, "--sections", "index,camera,strangers,size")
+    return shortly(whitened.index, tmp_path_factory.mktemp("of_whitened"), *words)
 
 
 def test_each_form_of_vectors_has_the_hash_weight_that_fits_it(

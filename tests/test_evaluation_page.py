@@ -67,7 +67,9 @@ def test_it_is_one_file_that_fetches_nothing(html: str) -> None:
 def test_every_plot_has_a_text_in_its_place_and_names_of_its_own(html: str) -> None:
     seen = Seen(html)
     plots = [attributes for tag, attributes in seen.elements if tag == "svg"]
-    assert len(plots) == len({one.kind for one in CONDITIONS}) + 3 + 1  # damage; sure, size, search; a photograph
+    assert (
+        len(plots) == len({one.kind for one in CONDITIONS}) + 4 + 1
+    )  # damage; sure, size, reading, search; a photograph
     assert all(len(attributes["aria-label"] or "") > 20 for attributes in plots)
     names = re.findall(r'\bid="([^"]+)"', html)
     assert len(names) == len(set(names)) > 0

@@ -12,14 +12,23 @@ import pytest
 from evaluate_index import parse_args
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from PIL import Image
 
+from helpers.artifacts import IndexFolder
 from helpers.cards.image_cache import ImageCache
 from helpers.errors import PipelineError
+from helpers.evaluate import stage
+from helpers.evaluate.findings import Findings
 from helpers.evaluate.labelled import TURNED, read_photos, turned, with_corner_error
-from helpers.evaluate.request import SECTIONS
+from helpers.evaluate.report import report
+from helpers.evaluate.request import SECTIONS, Options, Request
+from helpers.index.store import StoredIndex
 from helpers.recognise.camera import scene
+from helpers.recognise.query import embedder_of, open_ranker
+from helpers.recognise.ranking import Ranker
 from tests.conftest import Built, run_script, run_well
+from tests.test_verifying import blurred
 
 QUAD = "10,20 60,20 60,90 10,90"
 ALL_OF_IT = "0,0 488,0 488,680 0,680"
@@ -30,7 +39,7 @@ def evaluate(built: Built, table: Path, *more: object) -> tuple[str, list[dict[s
     words = ("--photos", table, "--index", built.index, "--sections", "photographs", "--out", out)
     said = run_well("scripts/evaluate_index.py", *words, *more)
     found = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
-    assert [name for name in ("search", "camera", "baselines", "strangers", "size") if found[name]] == []
+    assert [name for name in ("search", "camera", "baselines", "strangers", "size", "reading") if found[name]] == []
     return said, found["photographs"]["answers"]
 
 
@@ -52,7 +61,11 @@ def test_every_label_is_counted_where_it_belongs(recognised: Built, tmp_path: Pa
     records = recognised.records()
     pictures = [ImageCache(recognised.cache).path_for(record["image_url"]) for record in records]
     names = [record["name"] for record in records]
-    rows: list[dict[str, object]] = [{"photo": pictures[i], "name": names[i], "source": "shelf"} for i in range(4)]
+    faces = [record["face_id"] for record in records]
+    rows: list[dict[str, object]] = [
+        {"photo": pictures[i], "name": names[i], "source": "shelf", "face_id": faces[i] if i < 3 else ""}
+        for i in range(4)
+    ]
     rows += [
         # a wrong label: never recognised
         {"photo": pictures[4], "name": names[9], "source": "drawer", "quad_tl_tr_br_bl": ALL_OF_IT},
@@ -76,6 +89,8 @@ def test_every_label_is_counted_where_it_belongs(recognised: Built, tmp_path: Pa
     assert line_of(said, "known cards, masked")[0][1].startswith("1/6 ")  # the one labelled wrong
     assert [one["kind"] for one in asked] == ["one card"] * 5 + ["unknown cards", "no card", "one card"]
     assert [label["lost"] for one in asked for label in one["scored"]][:4] == [None] * 4
+    assert [label["printing"] for one in asked for label in one["scored"]][:4] == [True] * 3 + [None]
+    assert re.search(r"^shelf .*  3/3 100.0 % \[\S+ \S+\]  3/3 ", said, re.MULTILINE)
     page = unescape((tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8"))
     assert "What was missed on photographs: 3 of 8 pictures" in page
     assert f"{names[9]}, lost: " in page
@@ -121,6 +136,45 @@ def test_real_photographs(real: Path, real_built: Built, tmp_path: Path) -> None
     found = line_of(said, "all")[0]
     assert found[1:4] == ["5", "5", "5/5 100.0 % [56.6, 100.0]"]
     assert int(found[5].partition("/")[0]) >= 4
+
+
+def test_cards_that_are_not_sure_are_compared_unless_told_not_to_or_without_pictures(
+    recognised: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = recognised.records()[1]
+    blurred(ImageCache(recognised.cache).path_for(record["image_url"])).save(tmp_path / "blurred.png")
+    photos = tuple(read_photos(listed(tmp_path, [{"photo": "blurred.png", "name": record["name"]}])))
+    embedder = embedder_of(StoredIndex(IndexFolder(recognised.index)), "cpu")
+    monkeypatch.setattr(stage, "embedder_of", lambda *_: embedder)
+    monkeypatch.setattr(stage, "open_ranker", doubting)
+
+    def asked(cache: Path | None, verify: str) -> Findings:
+        options = Options(read="off", verify=verify)
+        only = ("photographs",)
+        return stage.evaluate(
+            Request(recognised.index, cache, 1, 0, "cpu", sections=only, photos=photos, options=options)
+        )
+
+    compared = asked(None, "auto")
+    assert sure_of(compared) == [True]
+    assert compared.conditions.left_out == ()
+    assert re.search(r"^verify +\d", report(compared), re.MULTILINE)
+    assert sure_of(asked(None, "off")) == [False]
+    without = asked(tmp_path / "none", "auto")
+    assert sure_of(without) == [False]
+    assert without.conditions.left_out == (f"comparing photographs with pictures: no directory {tmp_path / 'none'}",)
+
+
+def doubting(*words: Any) -> Ranker:
+    """A ranker that is sure of nothing that it did not compare."""
+    ranker = open_ranker(*words)
+    ranker.settings = replace(ranker.settings, sure_above=3.0)
+    return ranker
+
+
+def sure_of(found: Findings) -> list[bool]:
+    assert found.photographs
+    return [card.sure for one in found.photographs.answers for card in one.cards]
 
 
 def test_what_can_not_be_read_is_named(recognised: Built, tmp_path: Path) -> None:
@@ -201,8 +255,10 @@ def test_corners_are_off_by_so_much_at_most(share: float, seed: int) -> None:
     [
         ("--sections photographs", "--sections photographs needs --photos"),
         ("--crops", "--crops needs --photos"),
+        ("--read off", "--read needs --photos"),
+        ("--verify off", "--verify needs --photos"),
         ("--sections index --photos photos.csv", "--photos needs the section photographs"),
-        ("--sections index,paint", "--sections must be one of index, camera, strangers, size, photographs"),
+        ("--sections index,paint", "--sections must be one of index, camera, strangers, size, reading, photographs"),
     ],
 )
 def test_flags_that_would_do_nothing_are_bad_arguments(flags: str, words: str) -> None:
@@ -215,3 +271,7 @@ def test_only_what_can_be_asked_is_asked_by_default() -> None:
     assert set(parse_args([]).sections) == set(SECTIONS)
     assert set(parse_args(["--photos", "photos.csv"]).sections) == set(SECTIONS)
     assert parse_args(["--photos", "photos.csv", "--turn", "all"]).options.turns == (0, 90, 180, 270)
+    assert parse_args(["--photos", "photos.csv"]).options.read == "auto"
+    assert parse_args(["--photos", "photos.csv", "--read", "always"]).options.read == "always"
+    assert parse_args(["--photos", "photos.csv"]).options.verify == "auto"
+    assert parse_args(["--photos", "photos.csv", "--verify", "off"]).options.verify == "off"

@@ -10,13 +10,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from helpers.cards.faces import CardFace
 from helpers.embed.preprocess import as_seen
 from helpers.errors import Category, PipelineError
 from helpers.evaluate.labelled import TURNED, Label, Labelled, Quad, turned, with_corner_error
 from helpers.recognise.evaluation import lost_at, served
-from helpers.recognise.query import QueryEngine, Seen, View
+from helpers.recognise.query import Card, QueryEngine, View
+from helpers.recognise.seen import Seen
 from helpers.validation import BrokenImage, read_photo
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ class Named:
     quad: Points | None  # in the photograph as it is on the disk; None: the whole picture
     sure: bool
     clear: float | None  # margin + gap; None if there is none, or the picture has not the shape of a card
+    read: str | None = None  # the title that was read; None: it was not looked for, or none fits the index
+    read_right: bool | None = None  # whether it is a label's of the picture; None: none was read
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,8 @@ class Scored:
     rank: int | None  # of its name in the card that serves it; None: none does
     card: int | None  # that card's place in the answer
     lost: str | None  # where, one of `evaluation.LOST`; None: named first
+    printing: bool | None = None  # whether the first is the label's; None: not named first, or the index lacks that
+    printing_sure: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +148,7 @@ class Asker:
         detect = "auto" if shot.way == WHOLE else "off"
         view = self._engine.look(shot.picture, detect=detect)
         cards = view.cards(detect)
-        kind, named = self.kind(shot.photo), partial(self._named, size=view.size, turn=shot.turn)
+        kind, named = self.kind(shot.photo), partial(self._named, shot=shot, size=view.size)
         strangers = None
         if kind in STRANGERS:
             strangers = cards
@@ -167,34 +174,47 @@ class Asker:
 
     def _score(self, shot: _Shot, view: View, cards: Sequence[Seen]) -> tuple[tuple[Scored, ...], tuple[int, ...]]:
         labels, quads = shot.labels, shot.quads
-        names = [[match.face.name for match in self._engine.card(card, FIRST).matches] for card in cards]
+        answered = [self._engine.card(card, FIRST) for card in cards]
+        names = [[match.face.name for match in card.matches] for card in answered]
         ranks = [[found.index(label.name) + 1 if label.name in found else 0 for found in names] for label in labels]
         places = [[math.nan if card.region.whole else _iou(card.region, quad) for card in cards] for quad in quads]
         shape = (len(labels), len(cards))
         serving = served(np.array(ranks, np.int64).reshape(shape), np.array(places).reshape(shape))
         scored = tuple(
-            self._of(label, quad, card, None if card is None else ranks[number][card], view)
-            for number, (label, quad, card) in enumerate(zip(labels, quads, serving, strict=True))
+            self._of(label, quad, card, None if card is None else answered[card], view)
+            for label, quad, card in zip(labels, quads, serving, strict=True)
             if label.visible >= self._min_visible and self._engine.knows(label.name)
         )
         return scored, tuple(card for card in range(len(cards)) if card not in serving)
 
-    def _of(self, label: Label, quad: Quad | None, card: int | None, rank: int | None, view: View) -> Scored:
+    def _of(self, label: Label, quad: Quad | None, place: int | None, card: Card | None, view: View) -> Scored:
         overlaps = np.array([_iou(region, quad) for region in view.regions])
-        lost = None
-        if rank != 1:
+        names = [match.face.name for match in card.matches] if card else []
+        rank = names.index(label.name) + 1 if label.name in names else None
+        lost = printing = sure = None
+        if card is None or rank != 1:
             seen = {id(one.region): one for one in view.seen}
             ones = [seen.get(id(region)) for region in view.regions]
             first = [one is not None and self._first_name(one) == label.name for one in ones]
             lost = lost_at(overlaps, np.array([one is not None for one in ones]), np.array(first))
+        elif any(map(label.is_of, self._faces(self._engine.ranker.rows_of([label.name])))):
+            printing, sure = bool(label.is_of(card.printings[0].face)), card.printing_sure
         own = None if label.quad is None else _points(label.quad)
-        return Scored(label.name, own, None if quad is None else float(overlaps.max()), rank, card, lost)
+        overlap = None if quad is None else float(overlaps.max())
+        return Scored(label.name, own, overlap, rank, place, lost, printing, sure)
 
-    def _named(self, seen: Seen, size: tuple[int, int], turn: int) -> Named:
-        region, ranking = seen.region, seen.ranking
+    def _faces(self, rows: NDArray[np.int64]) -> Sequence[CardFace]:
+        return self._engine.ranker.faces(rows)
+
+    def _named(self, seen: Seen, shot: _Shot, size: tuple[int, int]) -> Named:
+        region, ranking, printed = seen.region, seen.ranking, seen.printed
         clear = clearness(ranking) if region.card_shaped else None
-        quad = None if region.whole else _points(turned(region.quad, size, -turn % 360))
-        return Named(self._first_name(seen), quad, bool(seen.sure), clear)
+        quad = None if region.whole else _points(turned(region.quad, size, -shot.turn % 360))
+        title, right = None, None
+        if printed is not None and printed.title is not None:
+            names = {face.name for face in self._faces(printed.evidence.rows)}
+            title, right = printed.title, not names.isdisjoint(label.name for label in shot.labels)
+        return Named(self._first_name(seen), quad, bool(seen.sure), clear, title, right)
 
     def _first_name(self, seen: Seen) -> str:
         return self._engine.card(seen, 1).matches[0].face.name

@@ -258,6 +258,100 @@ class Size(msgspec.Struct, frozen=True):
     tail: Tail | None  # None: fewer than three sizes with any error
 
 
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+class ReadAt(msgspec.Struct, frozen=True, kw_only=True):
+    """What reading is worth under one condition, to the same queries."""
+
+    condition: Condition
+    without: Share  # named right by looks alone
+    with_print: Share  # and by what was read, too
+    titles: Share  # of which a title was taken for that of a card of the index
+    titles_right: Share  # of these
+    lines: Share  # whose collector number and set were legible, of cards that have both in the index
+    lines_right: Share  # of these: they agree with the card
+
+
+class PrintingsRead(msgspec.Struct, frozen=True, kw_only=True):
+    """How often is the first printing right, of cards that were named right without and with reading?"""
+
+    cards: str  # which of them, in words
+    without: Share  # by looks alone
+    with_print: Share  # by the collector line first
+    sure_without: Share  # how many were sure
+    sure_right_without: Share  # of these
+    sure: Share
+    sure_right: Share
+
+
+class ReadAtSize(msgspec.Struct, frozen=True, kw_only=True):
+    """Recall@1 by name among some of the rows, all conditions together; samples as in `AtSize`."""
+
+    rows: int
+    names: int
+    without: Share
+    with_print: Share
+
+
+class ReadingMs(msgspec.Struct, frozen=True):
+    """Medians of one card; None: nothing of the kind was done."""
+
+    titles: float | None
+    collector_line: float | None
+    anywhere: float | None  # text all over the card, where titles say nothing
+    matching: float | None  # what was read, with the index, and ranking by it
+
+
+class ChoiceFound(msgspec.Struct, frozen=True, kw_only=True):
+    """A conditional logit: P(name) in proportion to exp(looks x score by looks + print x evidence by print)."""
+
+    name: str  # what it uses
+    looks: float  # weights, fitted to all queries
+    print: float
+    print_error: float | None  # standard error, as large as the prior's if the queries don't say; None: not fitted
+    read_weight: float | None  # print / looks; None: looks say nothing for a name
+    log_loss: float  # held out, as all that follows; in nats
+    brier: float
+
+
+class ConfidenceFound(msgspec.Struct, frozen=True, kw_only=True):
+    """P(the first name is right) = 1 / (1 + exp(-slope x (margin + gap - even)))."""
+
+    name: str  # whose weights they are
+    read_weight: float  # that the names are ranked by
+    slope: float
+    even: float
+    log_loss: float  # held out, or of recorded weights, which were not chosen on these cards
+    brier: float
+
+
+class Fusion(msgspec.Struct, frozen=True):
+    """Weights for what is read, fitted to the queries of this section; losses by cards that they were not fitted on."""
+
+    folds: int  # by card
+    prior: float  # standard deviation of a weight
+    queries: int  # whose right name is among those that compete
+    choices: tuple[ChoiceFound, ...]  # fitted, with the index's own read_weight, by looks alone
+    known: int  # queries for confidence: of cards that the index has,
+    strangers: int  # and of those whose own name is masked; every second card is one
+    confidence: tuple[ConfidenceFound, ...]  # fitted, the index's own
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """Is a card named better if it is read, and which printing is it? Every card is read, sure or not."""
+
+    rows: int
+    queries: int
+    at: tuple[ReadAt, ...]
+    overall: ReadAt  # its condition is "all"
+    strangers_read: Share  # of queries whose own name is masked: those of which a title was taken for another card's
+    printings: tuple[PrintingsRead, ...]
+    by_size: tuple[ReadAtSize, ...]
+    ms: ReadingMs
+    fusion: Fusion | None  # None: too few queries
+
+
 # ------------------------------------------------------------------------------------------------------------- misses
 
 
@@ -287,6 +381,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     baselines: Baselines | None = None
     strangers: Strangers | None = None
     size: Size | None = None
+    reading: Reading | None = None
     photographs: Photographs | None = None
     misses: tuple[Miss, ...] = ()  # the worst first: sure ones, then those that stood clearest
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from helpers.cards.faces import CardFace
 from helpers.errors import Category, PipelineError
 from helpers.tables import read_rows
 
@@ -23,6 +24,18 @@ class Label:
     quad: Quad | None
     crop: Path | None  # a cut-out of it
     visible: float  # share of it, 0..1
+    face_id: str = ""  # which printing it is: so, or by set and number; empty: not said
+    set: str = ""
+    collector_number: str = ""
+
+    def is_of(self, face: CardFace) -> bool | None:
+        """Whether it is this printing; None: the label does not say which it is."""
+        if self.face_id:
+            return face.face_id == self.face_id
+        if not (self.set and self.collector_number):
+            return None
+        own = (self.name, self.set.casefold(), self.collector_number)
+        return own == (face.name, (face.set or "").casefold(), face.collector_number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +82,8 @@ def _label(folder: Path, row: dict[str, str]) -> Label:
     share = float(visible or 1)
     if not 0 <= share <= 1:
         raise ValueError(f"not a share, 0 to 1: {visible}")
-    return Label(row["name"], quad, folder / crop if crop else None, share)
+    printing = (row.get(column) or "" for column in ("face_id", "set", "collector_number"))
+    return Label(row["name"], quad, folder / crop if crop else None, share, *printing)
 
 
 def _unusable(details: str) -> PipelineError:

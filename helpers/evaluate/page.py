@@ -11,7 +11,7 @@ from PIL import Image
 
 from helpers.cards.image_cache import ImageCache
 from helpers.errors import PipelineError
-from helpers.evaluate import plots
+from helpers.evaluate import plots, reading_tables
 from helpers.evaluate.asking import FIRST, AskedPhoto, names_of, opened
 from helpers.evaluate.findings import (
     MOST_MISSES,
@@ -21,10 +21,12 @@ from helpers.evaluate.findings import (
     Distorted,
     Findings,
     Miss,
+    Reading,
     Search,
     Size,
     Strangers,
 )
+from helpers.evaluate.photograph_tables import read_on
 from helpers.evaluate.photographs import Photographs, Way
 from helpers.evaluate.queries import picture_of, render
 from helpers.html_page import END, as_address, drawn_on, escaped, head, polygon
@@ -81,6 +83,8 @@ def page(found: Findings, *, asked: Rendered, card: Pictured) -> str:
         parts += _strangers(found.strangers)
     if found.size:
         parts += _size(found.size)
+    if found.reading:
+        parts += _reading(found.reading)
     if found.search:
         parts += _search(found.search)
     if found.photographs:
@@ -281,6 +285,33 @@ def _size(found: Size) -> Iterator[str]:
     yield _table(("faces, about", "names", "named first", ""), rows, note)
 
 
+def _reading(found: Reading) -> Iterator[str]:
+    yield "<h2>Reading the card</h2>"
+    note = (
+        f"Pictures of the index's own cards, {_of(found.rows)}, named by what they look like, and by what is read on "
+        f"them, too: every card was read, sure or not. A title is read if it fits one of the index, a collector line "
+        f"if number and set are legible. {reading_tables.of_strangers(found)}. "
+        f"{escaped(reading_tables.milliseconds(found.ms))}."
+    )
+    yield _table(reading_tables.NAMED, reading_tables.named(found), note)
+    yield _figure(
+        plots.reading(found),
+        f"The same {found.queries:,} queries among some of the names and all of them, up to {found.rows:,} faces. "
+        "Smaller samples are parts of larger ones.",
+    )
+    yield _table(reading_tables.SIZES, reading_tables.sizes(found), "All conditions together.")
+    note = (
+        f"Of queries named right both ways, {_of(found.rows)}: whether the first printing is the right one. Sure: no "
+        "other printing is within reach."
+    )
+    yield _table(reading_tables.PRINTINGS, reading_tables.printings(found), note)
+    if found.fusion:
+        fitted = escaped(reading_tables.how_fitted(found.fusion))
+        note = f"What is read counts read_weight times as much as what a card looks like, {_of(found.rows)}."
+        yield _table(reading_tables.CHOICES, reading_tables.choices(found.fusion), note)
+        yield _table(reading_tables.CONFIDENCE, reading_tables.confidence(found.fusion), f"{fitted}.")
+
+
 def _search(found: Search) -> Iterator[str]:
     yield "<h2>Search</h2>"
     yield _figure(
@@ -339,9 +370,16 @@ def _way(way: Way, found: Photographs) -> Iterator[str]:
             "first. The last columns count the others by where they were lost."
         )
         yield _table(columns, rows, note)
-    rows = [(one.title, one.sure) for one in way.strangers]
-    if rows:
-        yield _table(("strangers", "pictures with something sure"), rows, _of(found.rows).capitalize() + ".")
+    if read := read_on(way):
+        note = (
+            f"{_of(found.rows).capitalize()}, read: {found.options.read}. Titles are of the cards answered; printings "
+            "of the cards named first whose printing the labels say and the index has."
+        )
+        yield _table(read[0], read[1:], note)
+    if way.strangers:
+        lines = [(one.title, one.sure, one.read) for one in way.strangers]
+        head = ("strangers", "pictures with something sure", "with a title read")
+        yield _table(head, lines, _of(found.rows).capitalize() + ".")
     if way.threshold:
         yield (
             f"<p>With the margin + gap that at most {100 * MAX_STRANGERS:g} % of the strangers on other photographs "

@@ -16,7 +16,7 @@ def report(found: Photographs) -> str:
 def _of_way(way: Way) -> str:
     parts = [way.way.upper()]
     if way.groups:
-        parts += [_named(way), _lost(way)]
+        parts += [_named(way), _lost(way), aligned(read) if (read := read_on(way)) else ""]
     parts += [_strangers(way), _threshold(way.threshold), _seconds(way)]
     return "\n\n".join(filter(None, parts))
 
@@ -41,8 +41,19 @@ def _lost(way: Way) -> str:
     return aligned(_without(rows, (1, 2, 3)) if way.way != WHOLE else rows)
 
 
+def read_on(way: Way) -> list[list[str]]:
+    """What was read on the answered cards, and which printing they are; none if nothing is known of either."""
+    head = ["", "title read, of answered cards", "right of these", "printing right", "printing sure", "right of these"]
+    rows = [head]
+    for group in way.groups:
+        printing = (group.printing, group.printing_sure, group.printing_sure_right)
+        rows.append([group.title, *map(str, (group.read, group.read_right, *printing))])
+    return rows if any(group.read.hits or group.printing.total for group in way.groups) else []
+
+
 def _strangers(way: Way) -> str:
-    rows = [["Strangers", "pictures with something sure"], *([one.title, str(one.sure)] for one in way.strangers)]
+    rows = [["Strangers", "pictures with something sure", "with a title read"]]
+    rows += [[one.title, str(one.sure), str(one.read)] for one in way.strangers]
     return aligned(rows) if way.strangers else ""
 
 

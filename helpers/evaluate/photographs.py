@@ -44,6 +44,11 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     beside: int  # cards answered that serve no label
     beside_sure: int
     sure: Share  # of the cards named first
+    read: Share  # cards answered of which a title was read that fits the index
+    read_right: Share  # of these: it is that of a card on the picture
+    printing: Share  # right first, of the cards named first whose printing the label says and the index has
+    printing_sure: Share  # of the same
+    printing_sure_right: Share  # of those that were sure
 
 
 class StrangerPictures(msgspec.Struct, frozen=True):
@@ -51,6 +56,7 @@ class StrangerPictures(msgspec.Struct, frozen=True):
 
     title: str
     sure: Share  # pictures with something sure
+    read: Share  # pictures with a title that was read, and wrongly: the index has none of them
 
 
 class Threshold(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,6 +164,7 @@ def _group(by: str, title: str, some: list[AskedPhoto]) -> Group:
     labels = list(_labels(some))
     overlaps = [(one, label.overlap) for one, label in labels if label.overlap is not None]
     lost = [label.lost for _, label in labels]
+    printed = [(one, label) for one, label in labels if label.printing is not None]
     extra = [one.cards[card] for one in some for card in one.extra]
     return Group(
         by=by,
@@ -172,6 +179,11 @@ def _group(by: str, title: str, some: list[AskedPhoto]) -> Group:
         beside=len(extra),
         beside_sure=sum(card.sure for card in extra),
         sure=_share((one, one.cards[label.card or 0].sure) for one, label in labels if label.rank == 1),
+        read=_share((one, card.read is not None) for one in some for card in one.cards),
+        read_right=_share((one, bool(card.read_right)) for one in some for card in one.cards if card.read is not None),
+        printing=_share((one, bool(label.printing)) for one, label in printed),
+        printing_sure=_share((one, bool(label.printing_sure)) for one, label in printed),
+        printing_sure_right=_share((one, bool(label.printing)) for one, label in printed if label.printing_sure),
     )
 
 
@@ -180,7 +192,9 @@ def _strangers(asked: Sequence[AskedPhoto]) -> Iterator[StrangerPictures]:
     for title in (*STRANGERS, MASKED):
         some = [one for one in asked if one.strangers is not None and _title(one) == title]
         if some:
-            yield StrangerPictures(title, _share((one, any(c.sure for c in one.strangers or ())) for one in some))
+            sure = _share((one, any(card.sure for card in one.strangers or ())) for one in some)
+            read = _share((one, any(card.read is not None for card in one.strangers or ())) for one in some)
+            yield StrangerPictures(title, sure, read)
 
 
 def _title(one: AskedPhoto) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from helpers.evaluate.findings import Distorted, Samples, Search, Size
+from helpers.evaluate.findings import Distorted, Reading, Samples, Search, Size
 from helpers.html_page import escaped
 from helpers.recognise.evaluation import Share
 
@@ -145,6 +145,31 @@ def size(found: Size) -> str:
                 recall = 100 * np.clip(1 - found.tail.a * rows**found.tail.b, 0, 1)
                 axes.plot(rows, recall, line, color=_BLUE if line == "-" else _ORANGE, linewidth=1.2, label=label)
             axes.plot([one.rows for one in beyond], [100 * one.recall_at_1 for one in beyond], "x", color=_ORANGE)
+        axes.set_xscale("log")
+        axes.set_xlabel("faces in the index")
+        axes.set_ylabel("named first, %")
+        axes.legend(loc="lower left")
+        _plain(axes.xaxis)
+    return drawn[0]
+
+
+def reading(found: Reading) -> str:
+    """Recall@1 against the number of cards in the index, by looks alone and by print, too."""
+    places = [at.rows for at in found.by_size]
+    ways = {
+        "by looks alone": ([at.without for at in found.by_size], _ORANGE, 0.97),
+        "by print, too": ([at.with_print for at in found.by_size], _BLUE, 1.03),  # so that bars don't cover each other
+    }
+    told = [
+        f"{name}, {rows:,} cards: {_percent(share):.1f} %"
+        for name, (shares, _, _) in ways.items()
+        for rows, share in zip(places, shares, strict=True)
+    ]
+    with _plot(480, 300, f"Recall at 1 against the size of the index. {'; '.join(told)}") as (axes, drawn):
+        for name, (shares, colour, moved) in ways.items():
+            beside = [rows * moved for rows in places]
+            _with_intervals(axes, beside, shares, colour)
+            axes.plot(beside, [_percent(share) for share in shares], color=colour, linewidth=1, label=name)
         axes.set_xscale("log")
         axes.set_xlabel("faces in the index")
         axes.set_ylabel("named first, %")

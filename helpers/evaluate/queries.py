@@ -1,7 +1,7 @@
 """Pictures of the index's own cards, damaged and embedded: what an evaluation asks.
 
-In each round some rows are asked, under every condition. A picture depends on the seed, the round, the condition and
-the row alone, so it can be made again. Loader threads make them while the model runs.
+In each round some rows are asked, under every condition that a section needs. A picture depends on the seed, the round,
+the condition and the row alone, so it can be made again. Loader threads make them while the model runs.
 """
 
 from __future__ import annotations
@@ -114,6 +114,7 @@ class Source:
     workers: WorkerPlan
     seed: int
     width: int  # D
+    conditions: tuple[int, ...] = tuple(range(len(CONDITIONS)))  # to ask under, places in CONDITIONS
 
     def ask(self, cards: slice, progress: Progress) -> Queries:
         """Make and embed the queries of these cards of each round; those whose picture can't be read have none.
@@ -167,9 +168,9 @@ class Source:
     def _prepared(self, round: int, row: int, stopped: threading.Event) -> list[_Ready]:
         card = picture_of(self.records[row], self.cache)
         ready = []
-        for number, condition in enumerate(CONDITIONS):
+        for number in self.conditions:
             if stopped.is_set():
                 break
-            seen = render(card, condition, self.seed, round, row)
+            seen = render(card, CONDITIONS[number], self.seed, round, row)
             ready.append(_Ready(row, number, round, self.embedder.prepare(seen), dhash(seen), phash(seen)))
         return ready

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from helpers.evaluate.findings import Baselines, Camera, Conditions, Findings, Mean, Search, Size, Strangers
 from helpers.evaluate.photograph_tables import report as of_photographs
 from helpers.evaluate.photographs import Photographs
+from helpers.evaluate.reading_tables import report as of_reading
 from helpers.evaluate.tables import aligned
 
 
@@ -19,6 +20,7 @@ def report(findings: Findings) -> str:
         _baselines(findings.baselines) if findings.baselines else "",
         _strangers(findings.strangers) if findings.strangers else "",
         _size(findings.size) if findings.size else "",
+        of_reading(findings.reading) if findings.reading else "",
         _photographs(findings.photographs) if findings.photographs else "",
     ]
     return "\n\n".join(filter(None, parts))
@@ -156,5 +158,5 @@ def _photographs(found: Photographs) -> str:
     turned = "as they are" if turns == (0,) else f"turned by {', '.join(map(str, turns))} degrees"
     return (
         f"PHOTOGRAPHS: {turned}, among {found.rows:,} rows; cards that are visible to {found.options.min_visible:g} or "
-        f"more; intervals by photograph\n\n{of_photographs(found)}"
+        f"more; read: {found.options.read}; intervals by photograph\n\n{of_photographs(found)}"
     )

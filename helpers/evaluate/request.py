@@ -8,8 +8,10 @@ from pathlib import Path
 import msgspec
 
 from helpers.evaluate.labelled import Labelled
+from helpers.recognise.printed import READ
+from helpers.recognise.query import VERIFY
 
-SECTIONS = ("index", "camera", "strangers", "size", "photographs")  # "index": the search
+SECTIONS = ("index", "camera", "strangers", "size", "reading", "photographs")  # "index": the search
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +22,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     corner_error: tuple[float, ...] = (0.0,)  # of cut-outs, in percent of the card's width and height
     seeds: int = 1  # cut-outs of each card, where corners are off
     strangers: bool = False  # ask everything once more as if the index lacked the cards that are on it
+    read: str = READ[0]  # which cards are read
+    verify: str = VERIFY[0]  # which cards are compared with the pictures of the index
     min_visible: float = 0.6  # share of a card, 0..1; others count neither as missed nor as extra
 
 
@@ -40,7 +44,7 @@ class Request:
     @property
     def needs_pictures(self) -> bool:
         """Whether a section asks for them; the search alone can be measured without."""
-        return any(section in self.sections for section in ("camera", "strangers", "size"))
+        return any(section in self.sections for section in ("camera", "strangers", "size", "reading"))
 
     @property
     def damages(self) -> bool:

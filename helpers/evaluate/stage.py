@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from msgspec.structs import replace
@@ -23,24 +24,42 @@ from helpers.errors import Category, PipelineError
 from helpers.evaluate.answers import Answers, Catalogue, answers
 from helpers.evaluate.cameras import baselines, camera, misses
 from helpers.evaluate.dense import Dense, Way
-from helpers.evaluate.findings import Baselines, Conditions, Findings, Whitened
+from helpers.evaluate.findings import Baselines, Conditions, Findings, Reading, Whitened
 from helpers.evaluate.phash import phash
 from helpers.evaluate.photographs import measure as photographs
 from helpers.evaluate.queries import CONDITIONS, ROUNDS, Queries, Source, picture_of
+from helpers.evaluate.reading import CONDITIONS_READ, Reads
 from helpers.evaluate.request import Request
 from helpers.evaluate.search import SearchedIndex, measured_search
+from helpers.evaluate.size import CONDITION as size_asked
 from helpers.evaluate.size import size
+from helpers.evaluate.strangers import CONDITIONS_ASKED as strangers_asked
 from helpers.evaluate.strangers import strangers
 from helpers.index.store import StoredIndex
 from helpers.lookahead import in_order
-from helpers.recognise.query import QueryEngine, embedder_of, find_model_of, how_searched, open_ranker
+from helpers.recognise.printed import Print
+from helpers.recognise.query import (
+    QueryEngine,
+    embedder_of,
+    find_model_of,
+    how_searched,
+    open_ranker,
+    pictures_of,
+    verifier_of,
+)
 from helpers.recognise.ranking import Ranker
+from helpers.recognise.reading import Reader
 from helpers.talk import Progress, say
 from helpers.validation import BrokenImage
+
+if TYPE_CHECKING:
+    from helpers.recognise.verifying import Verifier
 
 MOST_PHASHED = 5_000  # rows: the baseline needs all their pictures, 5 ms each
 FOR_QUERIES = 0.7  # of the time that is left after the first cards; the rest is for what is not sized
 FOR_SEARCH = 0.15  # of all the time
+FOR_READING = 0.25  # likewise
+FOR_READING_ALONE = 0.7  # if nothing else is measured
 
 
 @dataclass(slots=True)
@@ -91,14 +110,25 @@ def evaluate(request: Request) -> Findings:
     clock = _Clock(request.minutes)
     with clock.section("loading"):
         subject = _load(request)
-    shown = None
+    shown, left_out = None, tuple[str, ...]()
     if request.photos:  # first: one that can't be read should not end minutes of work
         with clock.section("photographs"):
-            engine = QueryEngine(subject.stored, subject.ranker, subject.embedder)
+            verifier, left_out = _verifier(request, subject)
+            engine = QueryEngine(subject.stored, subject.ranker, subject.embedder, request.options.read, verifier)
             shown = photographs(engine, request.photos, request.options)
         clock.started += clock.seconds["photographs"]  # `minutes` does not size that
     found = _of_own_cards(request, subject, clock) if request.damages else Findings(conditions=_none(request, subject))
-    return replace(found, photographs=shown, conditions=replace(found.conditions, seconds=clock.seconds))
+    conditions = replace(found.conditions, seconds=clock.seconds, left_out=(*left_out, *found.conditions.left_out))
+    return replace(found, photographs=shown, conditions=conditions)
+
+
+def _verifier(request: Request, subject: _Subject) -> tuple[Verifier | None, tuple[str, ...]]:
+    """What compares photographs with the index's pictures, and what was left out: as in `QueryEngine.load`."""
+    if request.options.verify == "off":
+        return None, ()
+    cache = pictures_of(subject.stored, request.cache)
+    verifier = verifier_of(subject.ranker, cache)
+    return verifier, () if verifier else (f"comparing photographs with pictures: no directory {cache.root}",)
 
 
 def _of_own_cards(request: Request, subject: _Subject, clock: _Clock) -> Findings:
@@ -108,7 +138,7 @@ def _of_own_cards(request: Request, subject: _Subject, clock: _Clock) -> Finding
     asked, unread = _ask(own, request, clock)
     left_out = [*own.left_out, *unread]
     compared, given = _answered(own, request, asked, clock)
-    unknown = by_size = searched = None
+    unknown = by_size = searched = read = None
     if "strangers" in sections:
         suggests = subject.ranker.settings.hash_weight == subject.stored.manifest.recognition.hash_weight
         if not suggests:
@@ -118,6 +148,10 @@ def _of_own_cards(request: Request, subject: _Subject, clock: _Clock) -> Finding
     if "size" in sections:
         with clock.section("size"):
             by_size = size(own.dense, _product_s_way(own.dense), asked, catalogue, request.seed)
+    if "reading" in sections:
+        with clock.section("reading"):
+            read, more = _read(own, asked, given, _for_reading(request))
+        left_out += more
     if "index" in sections:
         with clock.section("search"):
             searched, more = measured_search(_searched(own), asked, own.rows, FOR_SEARCH * 60 * request.minutes)
@@ -130,6 +164,7 @@ def _of_own_cards(request: Request, subject: _Subject, clock: _Clock) -> Finding
         baselines=compared,
         strangers=unknown,
         size=by_size,
+        reading=read,
         misses=misses(asked, given, catalogue) if has_camera else (),
     )
 
@@ -182,7 +217,15 @@ def _source(request: Request, subject: _Subject) -> Source | None:
     if unneeded and not (stored.pictures and stored.pictures.is_dir()):
         return None
     cache, workers = ImageCache(_pictures(stored, request.cache)), plan_workers(subject.embedder)
-    return Source(subject.records, cache, subject.embedder, workers, request.seed, stored.width)
+    conditions = conditions_of(request.sections)
+    return Source(subject.records, cache, subject.embedder, workers, request.seed, stored.width, conditions)
+
+
+def conditions_of(sections: Sequence[str]) -> tuple[int, ...]:
+    """The places in CONDITIONS under which these sections ask, in order; the search and the camera under all."""
+    needed = {"strangers": strangers_asked, "size": (size_asked,), "reading": CONDITIONS_READ}
+    some = {number for section in sections for number in needed.get(section, ())}
+    return tuple(range(len(CONDITIONS))) if {"index", "camera"} & {*sections} else tuple(sorted(some))
 
 
 def _pictures(stored: StoredIndex, cache: Path | None) -> Path:
@@ -245,20 +288,20 @@ def _ask(own: _Own, request: Request, clock: _Clock) -> tuple[Queries, list[str]
         )
     _answered(own, request, first, clock)
     each = before - clock.left
-    more = min(int(FOR_QUERIES * clock.left / each), own.subject.stored.count - 1)
+    more = min(int(FOR_QUERIES * (clock.left - _for_reading(request)) / each), own.subject.stored.count - 1)
     parts = [first]
     if more > 0:
         parts.append(_asked(own.source, slice(1, 1 + more), clock))
     asked = Queries.joined(parts)
     planned = ROUNDS * (1 + max(0, more))
-    unread = planned - len(asked) // len(CONDITIONS)
+    unread = planned - len(asked) // len(own.source.conditions)
     return asked, [f"{unread:,} of {planned:,} cards: their pictures can't be read"] if unread else []
 
 
 def _asked(source: Source, cards: slice, clock: _Clock) -> Queries:
     each = cards.stop - cards.start
-    count = each * ROUNDS * len(CONDITIONS)
-    say(f"Asking {count:,} pictures: {ROUNDS} rounds of {each} cards under {len(CONDITIONS)} conditions")
+    count = each * ROUNDS * len(source.conditions)
+    say(f"Asking {count:,} pictures: {ROUNDS} rounds of {each} cards under {len(source.conditions)} conditions")
     with clock.section("asking"), Progress("Asking", count, "pictures") as progress:
         return source.ask(cards, progress)
 
@@ -272,6 +315,35 @@ def _answered(own: _Own, request: Request, asked: Queries, clock: _Clock) -> tup
         return None, given
     with clock.section("comparing"):
         return baselines(own.dense, asked, given, catalogue), given
+
+
+def _for_reading(request: Request) -> float:
+    """Seconds that are spent on it."""
+    alone = {*request.sections} <= {"reading", "photographs"}
+    share = FOR_READING_ALONE if alone else FOR_READING
+    return 60 * request.minutes * share if "reading" in request.sections else 0.0
+
+
+def _read(own: _Own, asked: Queries, given: Answers, seconds: float) -> tuple[Reading | None, list[str]]:
+    """What reading is worth, and what was left out."""
+    try:
+        reader = Reader()
+    except ImportError as error:
+        return None, [f"reading: {error}"]
+    if own.source is None:
+        return None, []
+    subject = own.subject
+    reads = Reads(
+        ranker=subject.ranker,
+        reader=reader,
+        print=Print(reader, subject.ranker, subject.records, always=True),
+        catalogue=subject.catalogue,
+        source=own.source,
+        dense=own.dense,
+        way=_product_s_way(own.dense),
+    )
+    with Progress("Reading", 0, "pictures") as progress:
+        return reads.all(asked, given, seconds, progress), []
 
 
 def _product_s_way(dense: Dense) -> Way:
@@ -297,7 +369,7 @@ def _conditions(
     manifest = stored.manifest
     has = manifest.whitening
     how, ef_search = how_searched(stored, "auto", None, whitened=has is not None)
-    readable = len(asked) // len(CONDITIONS)
+    readable = len(asked) // max(1, len(conditions_of(request.sections)))
     return Conditions(
         timestamp=utc_timestamp(),
         tool_version=VERSION,
