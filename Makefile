@@ -42,7 +42,7 @@ LIST_FLAGS = $(if $(KIND),--kind $(call quoted,$(KIND))) $(if $(filter-out file,
 	evaluate card-encoder \
 	conda-cpu conda-gpu conda-mps test test-slow docs lint prove-kill prove-download prove-list prove-checkpoint \
 	prove-embed-kill prove-incremental prove-tune bench-download bench-embed bench-index bench-tune \
-	bench-choices bench-validate bench-where clean clean-cache
+	bench-choices bench-reading bench-validate bench-where clean clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -196,6 +196,9 @@ bench-tune: $(INSTALLED) ## recall on real cut-outs by steps, number and variety
 
 bench-choices: $(INSTALLED) ## how to rank, prepare and search by what was measured (an hour; TABLES=ranking,... MODELS=folder,folder)
 	$(RUN) -m tests.bench_choices
+
+bench-reading: $(INSTALLED) ## names with and without reading, in indexes of up to 20,000 rows (half an hour; INDEX=folder,folder ROWS=1050,...)
+	$(RUN) -m tests.bench_reading
 
 bench-where: $(INSTALLED) ## search among 1 %, 0.1 % and 3 of 54,000 rows: time, recall against exact search (one minute)
 	$(RUN) -m tests.bench_where

@@ -78,7 +78,7 @@ def test_every_label_is_counted_where_it_belongs(recognised: Built, tmp_path: Pa
     assert "\nModel local-dir:cards, " in said
     assert "; hash weight 2; " in said
     assert "PHOTOGRAPHS: as they are, among 13 rows; " in said
-    counted, lost = line_of(said, "all")
+    counted, lost, _ = line_of(said, "all")
     assert counted[1:5] == ["5", "5", "1/1 100.0 % [20.7, 100.0]", "1.000"]
     assert counted[5].startswith("4/5 80.0 % [")
     assert lost[1:3] == ["0", "0"]

@@ -146,8 +146,9 @@ def test_the_sample_of_an_answer_has_the_form_of_one(reading: Built) -> None:
         for rank, score, name, code, number, link in found
     )
     quad = tuple(tuple(map(float, point.split(","))) for point in re.findall(r"\d+,\d+", sample))
-    margin, gap = map(float, re.findall(r"(?:margin|gap) ([\d.]+)", sample))
-    answer = Answer(sample.splitlines()[0], (Card(quad, 0, matches, by_name(matches), margin, gap, True),))  # type: ignore[arg-type]
+    confidence, margin, gap = map(float, re.findall(r"(?:confidence|margin|gap) ([\d.]+)", sample))
+    card = Card(quad, 0, matches, by_name(matches), margin, gap, sure=True, confidence=confidence)  # type: ignore[arg-type]
+    answer = Answer(sample.splitlines()[0], (card,))
     assert (
         table(Asked.picture(answer.image), answer, Searched(310, "exact", 32), briefly=False, detected=True) == sample
     )
