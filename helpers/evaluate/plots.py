@@ -145,12 +145,16 @@ def size(found: Size) -> str:
                 recall = 100 * np.clip(1 - found.tail.a * rows**found.tail.b, 0, 1)
                 axes.plot(rows, recall, line, color=_BLUE if line == "-" else _ORANGE, linewidth=1.2, label=label)
             axes.plot([one.rows for one in beyond], [100 * one.recall_at_1 for one in beyond], "x", color=_ORANGE)
-        axes.set_xscale("log")
-        axes.set_xlabel("faces in the index")
-        axes.set_ylabel("named first, %")
-        axes.legend(loc="lower left")
-        _plain(axes.xaxis)
+        _name_axes_of_sizes(axes)
     return drawn[0]
+
+
+def _name_axes_of_sizes(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.set_xlabel("faces in the index")
+    axes.set_ylabel("named first, %")
+    axes.legend(loc="lower left")
+    _plain(axes.xaxis)
 
 
 def reading(found: Reading) -> str:
@@ -170,11 +174,7 @@ def reading(found: Reading) -> str:
             beside = [rows * moved for rows in places]
             _with_intervals(axes, beside, shares, colour)
             axes.plot(beside, [_percent(share) for share in shares], color=colour, linewidth=1, label=name)
-        axes.set_xscale("log")
-        axes.set_xlabel("faces in the index")
-        axes.set_ylabel("named first, %")
-        axes.legend(loc="lower left")
-        _plain(axes.xaxis)
+        _name_axes_of_sizes(axes)
     return drawn[0]
 
 

@@ -32,7 +32,7 @@ class Texts(NamedTuple):
 
     titles: Sequence[Text]  # where titles are
     bottom: Sequence[Text]  # where collector lines are
-    anywhere: Sequence[Text] = ()  # all over the card; none if that was not needed
+    anywhere: Sequence[Text] = ()  # along its edges; none if that was not needed
 
 
 class Print:
@@ -63,7 +63,7 @@ class Print:
         return CollectorLine.parse(self._reader.collector_lines(photo, region))
 
     def _all(self, photo: Photo, seen: Seen, *, anywhere: bool) -> Printed:
-        """Title and collector line; `anywhere`: if no title is where most cards have it, look all over the card."""
+        """Title and collector line; `anywhere`: if no title is where most cards have it, look along all edges."""
         region, reader = seen.region, self._reader
         texts = Texts(reader.titles(photo, region), ())
         printed = self.compared(texts, seen.masked)
@@ -133,10 +133,10 @@ def printings(ranker: Ranker, ranking: Ranking, line: CollectorLine = NO_LINE) -
 def most_said(printed: Iterable[Printed | None]) -> Printed | None:
     """What was read most often on several pictures of one card; None if none was read."""
     read = [one for one in printed if one is not None]
-    titles, lines = (
-        Counter(one.title for one in read if one.title),
-        Counter(one.line for one in read if one.line.legible),
-    )
     if not read:
         return None
-    return Printed(next(iter(dict(titles.most_common(1))), None), next(iter(dict(lines.most_common(1))), NO_LINE))
+    titles = Counter(one.title for one in read if one.title)
+    lines = Counter(one.line for one in read if one.line.legible)
+    return Printed(
+        max(titles, key=titles.__getitem__, default=None), max(lines, key=lines.__getitem__, default=NO_LINE)
+    )

@@ -2,8 +2,8 @@
 
 By rapidocr, whose models (PP-OCR) come in its package: nothing is fetched. Titles are recognised in strips where every
 frame has them; that finds more of them than text detection does, in less time. The collector line is small, and where
-it is depends on the frame, so it is detected within the bottom of the card. Text is detected all over the card only
-where the strips say nothing: split and sideways cards, titles in unusual places.
+it is depends on the frame, so it is detected within the bottom of the card. Titles are detected along all edges of the
+card only where the strips say nothing: split cards, cards seen upside down, titles in unusual places.
 """
 
 from __future__ import annotations
