@@ -11,7 +11,8 @@ downloaded. Run the same command again at any time: it skips pictures and rows t
 stopped or killed. Rows are found by their pictures, so the card list, --limit, filters, --batch and HNSW flags may
 change between runs. A checkpoint made with another model or preprocessing is put aside as checkpoint-*.stale and used
 again by a build with its settings. --rebuild takes nothing from the existing index, --no-resume nothing from a
-checkpoint.
+checkpoint. --export writes the same as export_for_browser.py with the same flags: what is not asked for again, such as
+the encoder, is removed, and named.
 
 Exit codes: 0 done; 1 bad arguments, or the list or the model could not be loaded; 2 no picture could be downloaded,
 more failed than --max-failures allows, or there is no valid image to embed; 3 the directory of --pictures does not
@@ -30,10 +31,19 @@ from helpers.build.stage import build, load_embedder
 from helpers.cli_validation import Parser
 from helpers.download.stage import download, require_enough
 from helpers.ending import run
-from helpers.errors import ExitCode
+from helpers.errors import ExitCode, Problem
 from helpers.index.browser_format import warn_of_old_export, write_browser_files
 from helpers.index.store import StoredIndex
-from helpers.options import PipelineArgs, add_build_options, add_card_list_options, add_download_options
+from helpers.options import (
+    PipelineArgs,
+    add_browser_options,
+    add_build_options,
+    add_card_list_options,
+    add_download_options,
+)
+from helpers.recognise.encoders import EncoderMaker
+
+EXPORT_FLAGS = ("encoder", "fields", "compress", "rows_per_file")  # the flags that say what is exported
 
 
 def parse_args(argv: Sequence[str] | None) -> PipelineArgs:
@@ -44,7 +54,17 @@ def parse_args(argv: Sequence[str] | None) -> PipelineArgs:
     add_build_options(parser)
     parser.section("browser")
     parser.flag("--export", "also write the browser's files into --out, as export_for_browser.py does")
+    add_browser_options(parser)
+    parser.cross_rule(("export", *EXPORT_FLAGS), _for_an_export)
     return parser.parse(argv, PipelineArgs())
+
+
+def _for_an_export(args: PipelineArgs) -> Problem | None:
+    given = [name for name in EXPORT_FLAGS if name in args.given]
+    if args.export or not given:
+        return None
+    flag = f"--{given[0].replace('_', '-')}"
+    return Problem(f"{flag} is for --export", f"received {flag} without it", f"add --export, or leave {flag} out")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,11 +85,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         # From the list that the download used
         folder = build(replace(request, refresh=False), embedder, report)
         if args.export:
-            print(write_browser_files(StoredIndex(folder), folder))
+            print(export(StoredIndex(folder), args))
         else:
             warn_of_old_export(folder)
         print(report.summary())
     return ExitCode.OK
+
+
+def export(stored: StoredIndex, args: PipelineArgs) -> str:
+    """Write the browser's files beside the index; return a summary."""
+    encoder = EncoderMaker(stored, args.encoder).write if args.encoder else None
+    return write_browser_files(stored, stored.folder, args.how, encoder)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,10 @@ PART_SUFFIX = ".part"  # a file or folder that is still being written; never rea
 STALE_SUFFIX = ".stale"  # a checkpoint put aside
 PICTURE_SUFFIXES = (".jpg", ".png", ".webp")
 
+# the browser's page, which is part of the project
+WEB = Path(__file__).resolve().parent.parent / "web"
+VENDORED = "manifest.json"  # what scripts/vendor_web.py fetched, in web/vendor/
+
 # image cache, beside the pictures
 DOWNLOAD_REPORT = "download_report.json"
 CACHE_LOCK = ".lock"
@@ -136,6 +140,37 @@ class IndexFolder:
     def browser_metadata(self) -> Path:
         """Header of the other browser files, and the N records."""
         return self.root / "meta.json"
+
+    @property
+    def browser_bundle(self) -> Path:
+        """Written last: what the export consists of, each file with its SHA-256."""
+        return self.root / "bundle.json"
+
+    def browser_encoder(self, precision: str) -> Path:
+        """The image tower as ONNX, its weights stored in `precision`."""
+        return self.root / f"encoder-{precision}.onnx"
+
+    @property
+    def browser_reference(self) -> Path:
+        """One card's picture on the canvas, by which a client checks its device; absent without an encoder."""
+        return self.root / "reference.png"
+
+    @staticmethod
+    def browser_part(whole: Path, number: int) -> Path:
+        """Where part `number` of a browser file is that is split by rows."""
+        return whole.with_stem(f"{whole.stem}-{number:05}")
+
+    def browser_records(self, number: int) -> Path:
+        """Where part `number` of the records is; the whole of them is in `browser_metadata`."""
+        return self.browser_part(self.root / "records.json", number)
+
+    def is_browser_file(self, name: str) -> bool:
+        """Whether an export may have a file of that name, parts and compressed copies among them."""
+        own = [self.browser_vectors, self.browser_hashes, self.browser_whitened, self.browser_whitening]
+        own += [self.browser_metadata, self.browser_bundle, self.browser_reference]
+        names = [re.escape(path.stem) + r"(-\d{5,})?" + re.escape(path.suffix) for path in own]
+        names += [r"records-\d{5,}[.]json", r"encoder-[a-z0-9]+[.]onnx"]
+        return bool(re.fullmatch(rf"({'|'.join(names)})([.]gz|[.]br)?", name))
 
 
 def disagreement(path: Path, details: str) -> PipelineError:

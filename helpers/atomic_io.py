@@ -16,8 +16,8 @@ import signal
 import stat
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
@@ -55,44 +55,49 @@ def atomic_path(final: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_set(folder: Path, marker: str) -> Iterator[Path]:
+def atomic_set(
+    folder: Path, marker: str, *after: str, around: Callable[[Path], AbstractContextManager[object]] = nullcontext
+) -> Iterator[Path]:
     """Yield an empty staging folder inside `folder`; the files written to it replace those in `folder` as a set.
 
-    `marker` names the file that vouches for the set. Once the block succeeds and all is on disk, the staging folder
-    becomes `<marker>.swap`; then the old marker is removed and the files move into place, the new marker last. Whenever
-    this is killed, a marker that exists belongs to its files, and `complete_set` finishes a swap that has begun. If the
-    block fails, the old files stay as they were. Two writers of one folder take turns to swap.
+    `marker` names the file that vouches for the set, `after` others that do so for readers of their own. Once the block
+    succeeds and all is on disk, the staging folder becomes `<marker>.swap`; then the old markers are removed and the
+    files move into place, the new markers last. Whenever this is killed, a marker that exists belongs to its files, and
+    `complete_set` finishes a swap that has begun. If the block fails, the old files stay as they were. Two writers of
+    one folder take turns to swap, each within `around(staging)`: what it raises on entering leaves all as it was.
     """
     staging = _part_of(folder / marker)
     with disk_errors_named(folder / marker), ExitStack() as held:
         with _locked(folder) as alone:
             if alone:
                 sweep(folder, marker)
-            complete_set(folder, marker)
+            complete_set(folder, marker, *after)
             staging.mkdir()
             held.enter_context(_locked(staging))  # so that nobody sweeps it
         try:
             yield staging
             for path in (*staging.iterdir(), staging):
                 fsync(path)
-            with _locked(folder), signals_deferred():
+            with _locked(folder), signals_deferred(), around(staging):
                 os.replace(staging, folder / f"{marker}{SWAP_SUFFIX}")
                 fsync(folder)
-                complete_set(folder, marker)
+                complete_set(folder, marker, *after)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def complete_set(folder: Path, marker: str) -> None:
+def complete_set(folder: Path, marker: str, *after: str) -> None:
     """Finish the swap of the set of `marker` if it was interrupted; the caller must be the only writer in `folder`."""
     swap = folder / f"{marker}{SWAP_SUFFIX}"
     if not swap.is_dir():
         return
+    markers = ("", marker, *after)  # every other file comes before them
     with disk_errors_named(folder / marker), signals_deferred():
-        if (swap / marker).exists():  # else only the empty folder is left
-            (folder / marker).unlink(missing_ok=True)
-            for path in sorted(swap.iterdir(), key=lambda path: path.name == marker):
-                os.replace(path, folder / path.name)
+        for name in markers[1:]:
+            if (swap / name).exists():  # else the new one is in place
+                (folder / name).unlink(missing_ok=True)
+        for path in sorted(swap.iterdir(), key=lambda path: markers.index(path.name) if path.name in markers else 0):
+            os.replace(path, folder / path.name)
         swap.rmdir()
         fsync(folder)
 

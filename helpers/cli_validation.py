@@ -234,9 +234,12 @@ class Parser(argparse.ArgumentParser):
         """Declare a `flag` that is on unless its --no- form is given."""
         self._group.add_argument(flag, action=argparse.BooleanOptionalAction, default=True, help=help)
 
-    def option(self, flag: str, rule: Rule, default: Any, metavar: str, help: str) -> None:
-        """Declare `flag` with the rule for its value."""
-        self._group.add_argument(flag, type=self._checked(flag, rule), default=default, help=help, metavar=metavar)
+    def option(self, flag: str, rule: Rule, default: Any, metavar: str, help: str, bare: Any = None) -> None:
+        """Declare `flag` with the rule for its value; `bare` is what it means without one, if it may stand alone."""
+        more = {} if bare is None else {"nargs": "?", "const": bare}
+        self._group.add_argument(
+            flag, type=self._checked(flag, rule), default=default, help=help, metavar=metavar, **more
+        )
 
     def required_option(self, flag: str, rule: Rule, metavar: str, help: str) -> None:
         """Declare a required `flag` with the rule for its value."""

@@ -6,9 +6,11 @@ from dataclasses import fields
 from pathlib import Path
 
 from helpers.build.request import PRECISIONS, BuildRequest
-from helpers.cards.faces import FILTERS, GAMES, IMAGE_KEYS, LIST_KINDS, Filters, Selection
+from helpers.cards.faces import FILTERS, GAMES, IMAGE_KEYS, LIST_KINDS, CardFace, Filters, Selection
 from helpers.cli_validation import Parser, codes, header_value, number, one_of, path, web_address, words
 from helpers.errors import Problem
+from helpers.index.browser_format import ALWAYS
+from helpers.index.bundle import ENCODER_PRECISIONS, SUFFIXES, How
 from helpers.index.whitening import MIN_ROWS
 from helpers.session import Http
 
@@ -99,7 +101,21 @@ class BuildArgs(CardListArgs):
         return BuildRequest(**{field.name: getattr(self, field.name) for field in fields(BuildRequest)})
 
 
-class PipelineArgs(DownloadArgs, BuildArgs):
+class BrowserArgs(argparse.Namespace):
+    """What is exported for browsers."""
+
+    encoder: tuple[str, ...]
+    fields: tuple[str, ...]
+    compress: tuple[str, ...]
+    rows_per_file: int | None
+
+    @property
+    def how(self) -> How:
+        """All of these but the encoder, which is made apart."""
+        return How(self.fields, self.compress, self.rows_per_file)
+
+
+class PipelineArgs(DownloadArgs, BuildArgs, BrowserArgs):
     """Both steps in one command."""
 
     export: bool
@@ -133,6 +149,18 @@ def add_card_list_options(parser: Parser) -> None:
     parser.flag("--refresh", "download the card list again, whether or not it has changed")
     parser.flag("--offline", "never use the network")
     parser.cross_rule(("refresh", "offline"), _refresh_needs_network)
+
+
+def add_browser_options(parser: Parser) -> None:
+    """What is exported for browsers, and how."""
+    encoder = "also the model's image tower, as ONNX with weights in fp32, fp16 or int8 (default: none; alone: fp16)"
+    parser.option("--encoder", codes(ENCODER_PRECISIONS), (), "PRECISION,...", encoder, bare=("fp16",))
+    fields = f"fields of the records besides {', '.join(ALWAYS)} (default: all)"
+    parser.option("--fields", codes(CardFace.__struct_fields__), (), "FIELD,...", fields)
+    compress = "also write compressed copies of the files that get smaller: gzip (.gz), brotli (.br)"
+    parser.option("--compress", codes(tuple(SUFFIXES)), (), "METHOD,...", compress)
+    rows = "also write records, vectors and hashes in parts of N rows, for a progressive start"
+    parser.option("--rows-per-file", number(int, 100, suggest=10_000), None, "N", rows)
 
 
 def add_download_options(parser: Parser) -> None:

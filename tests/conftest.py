@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.browser import browser, page, problems, served  # noqa: F401  # fixtures
 from tests.pictures import encoded, write
 from tests.warm_python import run_warm
 
@@ -194,6 +195,13 @@ def recognised(built: Built, model: Path, share: Share) -> Built:
     """The drawn cards, built with a model that tells them apart."""
     words = ("--cache", built.cache, "--model", f"local-dir:{model}", "--offline", "--out")
     return Built(built.cache, share("recognised", lambda out: run_well("build_embeddings.py", *words, out)), model)
+
+
+@pytest.fixture(scope="session")
+def exported(recognised: Built, share: Share) -> Path:
+    """The browser's files of the drawn cards, with their encoder. Not to be changed."""
+    words = ("--input-dir", recognised.index, "--encoder", "fp32,fp16", "--output-dir")
+    return share("exported", lambda out: run_well("export_for_browser.py", *words, out))
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,7 @@ def test_a_write_that_fails_is_named_for_what_it_is(tmp_path: Path, how: str) ->
     assert isinstance(e.value, DiskFull) == ("make room" in suggestion)
 
 
-def write_set(folder: Path, content: bytes, sync: str = "") -> None:
+def write_set(folder: Path, content: bytes, sync: str = "", markers: tuple[str, ...] = ("MARKER",)) -> None:
     """Write a set in a process of its own; `sync` is Python that stands in for what happens then."""
     code = f"""
 import os, sys
@@ -78,8 +78,8 @@ sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from helpers.atomic_io import atomic_set
 folder = Path({str(folder)!r})
-with atomic_set(folder, marker="MARKER") as staging:
-    for name in ("MARKER", "b", "a"):
+with atomic_set(folder, *{markers!r}) as staging:
+    for name in (*{markers!r}, "b", "a"):
         (staging / name).write_bytes({content!r})
     {sync}
 """
@@ -100,6 +100,21 @@ def test_wherever_a_set_is_broken_off_a_marker_belongs_to_its_files(tmp_path: Pa
     complete_set(tmp_path, "MARKER")
     complete_set(tmp_path, "MARKER")  # there is nothing more to do
     assert {(tmp_path / name).read_bytes() for name in ("MARKER", "a", "b")} == {b"new" if begun else b"old"}
+    assert not (tmp_path / "MARKER.swap").exists()
+
+
+@pytest.mark.parametrize("count", range(6))
+def test_wherever_a_set_is_broken_off_each_of_two_markers_belongs_to_its_files(tmp_path: Path, count: int) -> None:
+    markers = ("MARKER", "AFTER")
+    write_set(tmp_path, b"old", markers=markers)
+    write_set(tmp_path, b"new", f"calls = []; real = os.replace; os.replace = lambda *x: (calls.append(x), "
+              f"os._exit(9) if len(calls) > {count} else real(*x))[1]", markers)  # fmt: skip
+    there = [name for name in markers if (tmp_path / name).exists()]
+    assert there == {0: [*markers], 4: ["MARKER"], 5: [*markers]}.get(count, [])
+    assert {(tmp_path / name).read_bytes() for name in ("a", "b", *there)} == {b"new" if count else b"old"} or not there
+    for _ in "twice":
+        complete_set(tmp_path, *markers)
+    assert {(tmp_path / name).read_bytes() for name in (*markers, "a", "b")} == {b"new" if count else b"old"}
     assert not (tmp_path / "MARKER.swap").exists()
 
 

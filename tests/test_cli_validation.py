@@ -97,11 +97,17 @@ BUILD = {
     "--pretrained": [""],
     "--device": ["tpu"],
 }
+BROWSER = {
+    "--encoder": ["fp8", "fp16,fp15"],
+    "--fields": ["nme", ""],
+    "--compress": ["zip"],
+    "--rows-per-file": ["99", "x"],
+}
 BAD_VALUES = {
     "download_images.py": SHARED | DOWNLOAD,
     "build_embeddings.py": SHARED | BUILD,
-    "build_mtg_faiss.py": {flag: values[:1] for flag, values in (SHARED | DOWNLOAD | BUILD).items()},
-    "export_for_browser.py": {"--input-dir": [""], "--output-dir": [""]},
+    "build_mtg_faiss.py": {flag: values[:1] for flag, values in (SHARED | DOWNLOAD | BUILD | BROWSER).items()},
+    "export_for_browser.py": {"--input-dir": [""], "--output-dir": [""], "--cache": [""]} | BROWSER,
     "query_index.py": {
         "--detect": ["on"],
         "--text": [" ", "red:101", "\udcff", " :1"],
@@ -120,6 +126,8 @@ BAD_VALUES = {
         "--cache": [""],
     },
     "scripts/validate_cache.py": {"--cache": [""], "--report": [""]},
+    "scripts/serve_web.py": {"--index": [""], "--cache": [""], "--host": [""], "--port": ["65536", "eighty"]},
+    "scripts/vendor_web.py": {"--out": [""]},
     "scripts/standin_scryfall.py": {
         "--table": [""],
         "--port": ["65536", "-1"],
@@ -218,15 +226,16 @@ def test_bad_values_are_named_all_at_once_with_what_to_do(script: str, turn: int
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_flag_that_takes_a_value_has_a_bad_one_above(script: str) -> None:
     options = run_script(script, "--help").stdout.partition("options:")[2]
-    assert set(BAD_VALUES[script]) == set(re.findall(r"^  (--[a-z-]+) [A-Z]", options, re.MULTILINE))
+    assert set(BAD_VALUES[script]) == set(re.findall(r"^  (--[a-z-]+) \[?[A-Z]", options, re.MULTILINE))
 
 
-def test_the_all_in_one_takes_the_flags_of_both_steps() -> None:
+def test_the_all_in_one_takes_the_flags_of_all_steps() -> None:
     def flags(script: str) -> set[str]:
         return set(re.findall(r"^  (--[a-z-]+)", run_script(script, "--help").stdout, re.MULTILINE))
 
     both = flags("download_images.py") | flags("build_embeddings.py")
-    assert flags("build_mtg_faiss.py") == both | {"--export"}
+    browser = flags("export_for_browser.py") - {"--input-dir", "--output-dir"}
+    assert flags("build_mtg_faiss.py") == both | {"--export"} | browser
 
 
 def test_checkpoints_may_be_off(tmp_path: Path) -> None:

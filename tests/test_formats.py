@@ -58,6 +58,7 @@ def test_the_files_of_a_build_fit(built: Built, tmp_path: Path) -> None:
     check("download-report.json", json.loads((built.cache / "download_report.json").read_text()))
     write_browser_files(StoredIndex(IndexFolder(built.index)), IndexFolder(tmp_path))
     check("browser-meta.json", json.loads((tmp_path / "meta.json").read_text()))
+    check("browser-bundle.json", json.loads((tmp_path / "bundle.json").read_text()))
 
 
 def test_the_report_on_a_cache_fits(tmp_path: Path) -> None:

@@ -155,5 +155,6 @@ def test_an_index_without_whitening_is_exported_without_and_no_older_files_stay(
     assert (out / "whitening.f32bin").exists()
     without_whitening(index)
     run_well("export_for_browser.py", "--input-dir", index, "--output-dir", out)
-    assert sorted(path.name for path in out.iterdir()) == ["dhash.u8bin", "embeddings.i8bin", "meta.json"]
+    kept = ["bundle.json", "dhash.u8bin", "embeddings.i8bin", "meta.json"]
+    assert sorted(path.name for path in out.iterdir()) == kept
     assert "whitening" not in json.loads((out / "meta.json").read_text())

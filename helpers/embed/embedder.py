@@ -235,8 +235,7 @@ class Embedder:
         # ToTensor and Normalize, for the whole batch at once, on the model's device
         batch = batch.div_(255).sub_(self._mean).div_(self._deviation)
         batch = batch.to(DTYPES[self.precision], memory_format=torch.channels_last)
-        features: torch.Tensor | tuple[torch.Tensor, ...] = self.tower(batch)
-        return features if isinstance(features, torch.Tensor) else features[0]  # CoCa's returns its tokens, too
+        return features_of(self.tower(batch))
 
     @property
     def settings(self) -> Settings:
@@ -285,6 +284,11 @@ class TextEmbedder:
         with memory_named(self._device), torch.inference_mode():
             rows = self._model.encode_text(self._tokenize(list(texts)).to(self._device))
             return unit_rows(rows.float().cpu().numpy())
+
+
+def features_of(output: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """An image tower's output -> its features, [B, D]: CoCa's returns its tokens, too."""
+    return output if isinstance(output, torch.Tensor) else output[0]
 
 
 def _no_text_tower(source: ModelSource, reason: str) -> PipelineError:

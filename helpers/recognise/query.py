@@ -156,8 +156,11 @@ def check_weights(stored: StoredIndex, fingerprint: str) -> None:
         )
 
 
-def embedder_of(stored: StoredIndex, device: str) -> Embedder:
-    """Load the model of an index; PipelineError if it would embed a picture differently than the index was."""
+def embedder_of(stored: StoredIndex, device: str, *, exact: bool = False) -> Embedder:
+    """Load the model of an index; PipelineError if it would embed a picture differently than the index was.
+
+    It computes as the index was made, if the device is fast at that; `exact`: in fp32.
+    """
     from helpers.embed.embedder import Embedder  # torch: seconds
     from helpers.embed.precision import precision_of_query
 
@@ -174,7 +177,8 @@ def embedder_of(stored: StoredIndex, device: str) -> Embedder:
             suggestion="restore the model's configuration, or the open_clip version the index was built with, or "
             "rebuild it with build_embeddings.py",
         )
-    embedder.use(precision_of_query(embedder.device, built.precision))
+    if not exact:
+        embedder.use(precision_of_query(embedder.device, built.precision))
     return embedder
 
 
