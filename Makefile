@@ -38,11 +38,12 @@ LIST_FLAGS = $(if $(KIND),--kind $(call quoted,$(KIND))) $(if $(filter-out file,
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # download, embed and export run in order, whatever -j says
-.PHONY: help env demo build refresh build-cpu build-cuda build-mps download embed export query validate serve tune \
+.PHONY: help env demo build refresh build-cpu build-cuda build-mps download embed export query validate serve vendor tune \
 	evaluate card-encoder \
-	conda-cpu conda-gpu conda-mps test test-slow docs lint prove-kill prove-download prove-list prove-checkpoint \
+	conda-cpu conda-gpu conda-mps test test-slow docs lint lint-web kernel prove-kill prove-download prove-list prove-checkpoint \
 	prove-embed-kill prove-incremental prove-tune bench-download bench-embed bench-index bench-tune \
-	bench-choices bench-reading bench-validate bench-where clean clean-cache
+	bench-choices bench-reading bench-validate bench-where bench-browser bench-browser-sizes bench-camera \
+	clean clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,7 +93,7 @@ download: $(INSTALLED) ## step 1: Scryfall's list and pictures -> CACHE
 embed: $(INSTALLED) ## step 2: CACHE -> vectors, metadata, index in OUT (DEVICE=...)
 	$(RUN) build_embeddings.py $(LIST_FLAGS) --out $(call quoted,$(OUT)) --device $(call quoted,$(DEVICE)) $(ARGS)
 
-export: $(INSTALLED) ## step 3: OUT -> the browser's files, also in OUT
+export: $(INSTALLED) ## step 3: OUT -> the browser's files, also in OUT (ARGS=--encoder: the model, too)
 	$(RUN) export_for_browser.py --input-dir $(call quoted,$(OUT)) --output-dir $(call quoted,$(OUT)) $(ARGS)
 
 tune: $(INSTALLED) ## tune a model to the pictures in CACHE -> TUNED (half an hour; see docs/tuning.md)
@@ -123,22 +124,13 @@ evaluate: $(INSTALLED) ## say how well OUT recognises its own cards, damaged (fi
 validate: $(INSTALLED) ## check that every picture in CACHE is whole (ARGS=--fix deletes those that are not)
 	$(RUN) scripts/validate_cache.py --cache $(call quoted,$(CACHE)) $(ARGS)
 
-# Whether somebody may listen there, asked as http.server will ask; its own answer is a traceback
-MAY_LISTEN = import socket, sys; host, port = sys.argv[1:]; \
-	socket.create_server((host, int(port)), family=socket.getaddrinfo(host, None)[0][0])
+serve: $(INSTALLED) ## serve the page with OUT on http://HOST:PORT (HOST=0.0.0.0 in a container)
+	-@$(RUN) scripts/vendor_web.py
+	$(RUN) scripts/serve_web.py --index $(call quoted,$(OUT)) --host $(call quoted,$(HOST)) --port $(call quoted,$(PORT)) \
+		$(if $(filter-out file,$(origin CACHE)),--cache $(call quoted,$(CACHE))) $(ARGS)
 
-serve: $(INSTALLED) ## serve OUT on http://HOST:PORT, for a browser client (HOST=0.0.0.0 in a container)
-	@[ -d $(call quoted,$(OUT)) ] || \
-		{ echo "ERROR: Configuration Error: there is nothing to serve" >&2; \
-		  echo "  Details: "$(call quoted,$(OUT))" is not a directory" >&2; \
-		  echo "  Suggestion: run make build first, or pass the directory: make serve OUT=demo/index_out" >&2; \
-		  exit 1; }
-	@why=$$($(RUN) -c '$(MAY_LISTEN)' $(call quoted,$(HOST)) $(call quoted,$(PORT)) 2>&1) || \
-		{ echo "ERROR: Configuration Error: can't listen on "$(call quoted,$(HOST))", port "$(call quoted,$(PORT)) >&2; \
-		  echo "  Details: $$(printf '%s\n' "$$why" | tail -n 1)" >&2; \
-		  echo "  Suggestion: pass a free port, or an address of this machine: make serve PORT=8001 HOST=127.0.0.1" >&2; \
-		  exit 1; }
-	$(RUN) -m http.server $(call quoted,$(PORT)) --bind $(call quoted,$(HOST)) --directory $(call quoted,$(OUT))
+vendor: $(INSTALLED) ## fetch the libraries of the browser's page from npm into web/vendor (once; 55 MB)
+	@$(RUN) scripts/vendor_web.py
 
 HAVE_CONDA = @command -v $(call quoted,$(CONDA)) >/dev/null || \
 	{ echo "ERROR: Configuration Error: "$(call quoted,$(CONDA))" was not found" >&2; \
@@ -173,6 +165,20 @@ lint: $(INSTALLED) ## check style, types, and that the generated parts of docs/ 
 	$(call quoted,$(BIN)/mypy) .
 	$(call quoted,$(BIN)/cog) --check $(GENERATED)
 
+TYPESCRIPT = typescript@5.9.3
+
+lint-web: ## check the types of the browser's modules (JSDoc, by TypeScript from npm; nothing is compiled)
+	@command -v npm >/dev/null || \
+		{ echo "ERROR: Configuration Error: npm is needed to check web/" >&2; \
+		  echo "  Details: the PATH has no npm" >&2; \
+		  echo "  Suggestion: install it (Debian: apt install npm)" >&2; \
+		  exit 1; }
+	npm exec --yes --package=$(TYPESCRIPT) -- tsc --project web/jsconfig.json
+
+kernel: $(INSTALLED) ## make web/recogniser/kernel.wasm of kernel.wat (after a change of it)
+	$(RUN) -c 'import pathlib, wasmtime; source = pathlib.Path("web/recogniser/kernel.wat"); \
+		source.with_suffix(".wasm").write_bytes(wasmtime.wat2wasm(source.read_text()))'
+
 prove-kill: $(INSTALLED) ## kill -9 twenty times over 1,050 real cards (three minutes; SEED=N repeats a run)
 	$(RUN) -m pytest -s tests/prove_kill.py
 
@@ -202,6 +208,15 @@ bench-reading: $(INSTALLED) ## names with and without reading, in indexes of up 
 
 bench-where: $(INSTALLED) ## search among 1 %, 0.1 % and 3 of 54,000 rows: time, recall against exact search (one minute)
 	$(RUN) -m tests.bench_where
+
+bench-browser: $(INSTALLED) ## search in the browser compared with a plain loop and with reading the bytes (one minute; ROUNDS=21)
+	PYTHONPATH=scripts $(RUN) -m tests.bench_browser
+
+bench-browser-sizes: $(INSTALLED) ## what a browser fetches for 54,000 faces; recall by width of int8 vectors (five minutes)
+	$(RUN) -m tests.bench_browser_sizes
+
+bench-camera: $(INSTALLED) ## photographs of real cards before the page's camera: what it lists, frames a second (two minutes; INDEX=folder)
+	PYTHONPATH=scripts $(RUN) -m tests.bench_camera
 
 bench-validate: $(INSTALLED) ## validate_cache.py compared with what the cores can decode (one minute)
 	$(RUN) -m tests.bench_validate

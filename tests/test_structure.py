@@ -4,6 +4,7 @@
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -28,6 +29,9 @@ HOMES = {  # what is heavy to import or easy to misuse -> the only modules that 
     },
     "rapidfuzz": {"helpers/recognise/titles.py"},
     "rapidocr": {"helpers/recognise/reading.py"},
+    "onnx": {"helpers/embed/onnx.py"},
+    "onnxruntime": {"helpers/embed/onnx.py"},
+    "brotli": {"helpers/index/bundle.py"},
     "requests": {"helpers/session.py", "helpers/net/probe.py"},
     "matplotlib": {"helpers/evaluate/plots.py"},
     "argparse": {"helpers/cli_validation.py", "helpers/options.py"},  # and scripts, for their namespaces
@@ -100,3 +104,10 @@ def test_functions_are_short_and_hardly_any_except_is_blind() -> None:
     print(f"\nfunctions over {MAX_LINES} lines: {longer}; blind excepts: {blind}")
     assert len(longer) <= MAX_LONGER
     assert len(blind) <= 3
+
+
+def test_folders_that_tests_share_have_names_of_their_own() -> None:
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py"))
+    names = re.findall(r"\bshare\(\s*\"(\w+)\"", text)  # of one name, whichever comes first fills it for both
+    assert len(names) > 5
+    assert sorted(names) == sorted(set(names))
