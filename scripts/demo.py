@@ -182,7 +182,7 @@ def run_demo(args: DemoArgs) -> int:
         show.run("download", "download_images.py", *list_flags, "--api-url", address, "--refresh")
     show.run("embed and index", "build_embeddings.py", *list_flags, "--out", index, "--model", "cards", "--offline")
     print(missing_on_purpose(ROOT / index), end="")
-    show.run("export", "export_for_browser.py", "--input-dir", index, "--output-dir", index)
+    show.run("export", "export_for_browser.py", "--input-dir", index, "--output-dir", index, "--encoder", "fp16")
     wanted = ("--count", str(args.photographs))
     show.run("photograph", "scripts/take_photographs.py", "--table", table, "--out", photos, *wanted)
     with open(ROOT / photos / "photos.csv", newline="", encoding="utf-8") as file:
@@ -255,7 +255,7 @@ def sum_up(demo: Path, show: Show, named: int, asked: int) -> None:
     for name, what in (
         ("cards", "the drawn cards; contact_sheet.jpg shows them all"),
         ("image_cache", "what was downloaded"),
-        ("index_out", "vectors, hashes, metadata, FAISS index, manifest; for a browser: *8bin and meta.json"),
+        ("index_out", "vectors, hashes, metadata, FAISS index, manifest; for a browser: bundle.json and what it lists"),
         ("photos", "the photographs, and photos.csv: what they show"),
         ("report.html", "open it: every photograph beside its matches"),
     ):
@@ -263,6 +263,7 @@ def sum_up(demo: Path, show: Show, named: int, asked: int) -> None:
     index, python = demo / "index_out", _python()
     print("\nNext")
     print(f"  {python} query_index.py PICTURE --index {index}    # query a picture of your own")
+    print(f"  make serve OUT={index}    # recognise cards in a browser, with a camera: http://127.0.0.1:8000/")
     print(f"  {python} build_mtg_faiss.py --limit 200 --model cards    # the real thing, small: Scryfall's cards")
 
 

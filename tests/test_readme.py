@@ -235,8 +235,11 @@ def test_the_way_of_one_s_own_pictures_runs_as_written(block: str, said: str, ch
 
 
 def test_every_block_is_of_a_kind_that_is_tried() -> None:
-    """Python: tests/test_docs.py; JSON: tests/test_formats.py; a line of cron: its commands stand elsewhere."""
-    assert {language for language, _ in BLOCKS} == {"sh", "text", "json", "python", "cron"}
+    """Python: tests/test_docs.py; JSON: tests/test_formats.py; HTML: tests/test_web_whole.py.
+
+    Of a line of cron the commands stand elsewhere.
+    """
+    assert {language for language, _ in BLOCKS} == {"sh", "text", "json", "python", "cron", "html"}
     for line in "\n".join(block for block in SHELL if block not in OWN).splitlines():
         assert line.startswith((PYTHON, "make "))
     assert set(RUN_ELSEWHERE) <= {line.partition("  #")[0].strip() for block in SHELL for line in block.splitlines()}
