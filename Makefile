@@ -153,7 +153,7 @@ conda-mps: ## the same for a Mac: mtg-image-db-mps
 test: $(INSTALLED) ## run the tests except the slow ones (six minutes)
 	$(RUN) -m pytest $(SIDE_BY_SIDE) -m "not slow" $(ARGS)
 
-test-slow: $(INSTALLED) ## run the slow tests: torchrun, demo, README, small disks, real cards (four minutes)
+test-slow: $(INSTALLED) ## run the slow tests: torchrun, demo, README, small disks, browser, real cards (eight minutes)
 	$(RUN) -m pytest $(SIDE_BY_SIDE) -m slow $(ARGS)
 
 docs: $(INSTALLED) ## write the generated parts of docs/ again (the help texts)
