@@ -80,7 +80,7 @@ def opened(browser: "Browser", address: str, problems: list[str]) -> Iterator[Op
         ) -> "Page":
             options = {"service_workers": "block", **(context or {})}
             page = stack.enter_context(browsers.opened(by or browser, problems, **options))
-            page.set_default_timeout(8000)
+            page.set_default_timeout(30_000)
             page.add_init_script(scenario(**told))
             page.goto(f"{at or address}#{view}")
             return page

@@ -27,6 +27,7 @@ export function searchView(onOpen) {
   /** @type {unknown} why some names are not there */
   let failure;
   let asked = 0;
+  let wanted = PAGE; // faces to be shown
   let timer = 0;
 
   /**
@@ -38,6 +39,7 @@ export function searchView(onOpen) {
       return;
     }
     const mine = ++asked;
+    wanted = offset + limit;
     try {
       const found = await recogniser.search(words.value, { set: set.value || undefined, limit, offset });
       if (mine === asked) {
@@ -106,7 +108,7 @@ export function searchView(onOpen) {
     }
     failure = why;
     await showSets();
-    await find(0, Math.max(grid.children.length, PAGE));
+    await find(0, wanted);
   }
 
   words.addEventListener("input", () => {
