@@ -1,7 +1,7 @@
 /** An answer: the picture with its cards outlined, and a list of the cards with what each was matched with. */
 
 import { element, factList, shape } from "./dom.js";
-import { picture } from "./pictures.js";
+import { faceItem } from "./pictures.js";
 import { counted, howSure, isPrintingKnown, percent, printing, score, setAndNumber } from "./words.js";
 
 /** @typedef {import("../recogniser/types.js").Answer} Answer */
@@ -132,17 +132,7 @@ function figures(card) {
  * @param {OnOpen} onOpen
  */
 function matchItem({ row, face, score: value }, onOpen) {
-  return element(
-    "li",
-    {},
-    element(
-      "button",
-      { type: "button", class: "card", click: () => onOpen(row, face) },
-      picture(face, { alt: "" }),
-      element("span", { class: "name" }, face.name),
-      element("span", { class: "soft" }, `${printing(face)} · ${score(value)}`),
-    ),
-  );
+  return faceItem(row, face, `${printing(face)} · ${score(value)}`, onOpen);
 }
 
 /**

@@ -2,7 +2,7 @@
 
 import { byId, element, factList } from "./dom.js";
 import { showMessage } from "./messages.js";
-import { picture } from "./pictures.js";
+import { faceItem, picture } from "./pictures.js";
 import { printing, score } from "./words.js";
 
 /** @typedef {import("../recogniser/types.js").Face} Face */
@@ -73,17 +73,7 @@ export function faceDialog(recogniser) {
 
   /** @param {import("../recogniser/types.js").Match} match */
   function item({ row, face, score: near }) {
-    return element(
-      "li",
-      {},
-      element(
-        "button",
-        { type: "button", class: "card", click: () => open(row, face) },
-        picture(face, { alt: "" }),
-        element("span", { class: "name" }, face.name),
-        element("span", { class: "soft" }, `${printing(face)} · score\u00a0${score(near)}`),
-      ),
-    );
+    return faceItem(row, face, `${printing(face)} · score\u00a0${score(near)}`, open);
   }
 
   return open;

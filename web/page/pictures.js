@@ -90,6 +90,28 @@ export function picture(face, { alt = face.name, eager = false } = {}) {
 }
 
 /**
+ * A face in a list: a button with its picture, name and a note.
+ *
+ * @param {number} row
+ * @param {Face} face
+ * @param {string} note
+ * @param {(row: number, face: Face) => void} onOpen it was chosen
+ */
+export function faceItem(row, face, note, onOpen) {
+  return element(
+    "li",
+    {},
+    element(
+      "button",
+      { type: "button", class: "card", "data-row": row, click: () => onOpen(row, face) },
+      picture(face, { alt: "" }),
+      element("span", { class: "name" }, face.name),
+      element("span", { class: "soft" }, note),
+    ),
+  );
+}
+
+/**
  * @param {Face} face
  * @param {string} alt
  */

@@ -2,7 +2,7 @@
 
 import { byId, element } from "./dom.js";
 import { showMessage } from "./messages.js";
-import { picture } from "./pictures.js";
+import { faceItem } from "./pictures.js";
 import { count, counted, setAndNumber } from "./words.js";
 
 /** @typedef {import("../recogniser/types.js").Face} Face */
@@ -58,7 +58,7 @@ export function searchView(onOpen) {
    * @param {number} offset
    */
   function show({ total, faces }, offset) {
-    const items = faces.map(({ row, face }) => item(row, face, () => onOpen(row, face)));
+    const items = faces.map(({ row, face }) => faceItem(row, face, setAndNumber(face), onOpen));
     const focused = grid.querySelector("button:focus")?.getAttribute("data-row");
     if (offset) {
       grid.append(...items);
@@ -134,23 +134,4 @@ export function searchView(onOpen) {
       complete(made);
     },
   };
-}
-
-/**
- * @param {number} row
- * @param {Face} face
- * @param {() => void} onOpen
- */
-function item(row, face, onOpen) {
-  return element(
-    "li",
-    {},
-    element(
-      "button",
-      { type: "button", class: "card", "data-row": row, click: onOpen },
-      picture(face, { alt: "" }),
-      element("span", { class: "name" }, face.name),
-      element("span", { class: "soft" }, setAndNumber(face)),
-    ),
-  );
 }

@@ -25,7 +25,7 @@ const HASH_BYTES = 32;
 const CACHE = "mtg-image-db-files"; // bundle.json under its own address, files under /sha256/<hash> of its origin
 const PAUSE_MS = 200; // before a server that failed is asked again
 const PATIENCE_MS = 5000; // for bundle.json, where there is a kept one
-const EXPORT_AGAIN = "Run export_for_browser.py again, and copy all that it writes to the server.";
+export const EXPORT_AGAIN = "Run export_for_browser.py again, and copy all that it writes to the server.";
 
 /**
  * Fetch bundle.json, or take the kept copy where none can be had, and check that it is one we can read.

@@ -1,6 +1,6 @@
 /** An opened bundle: its faces, its rows, its encoder, each usable as soon as it is there. */
 
-import { openBundle } from "./bundle.js";
+import { EXPORT_AGAIN, openBundle } from "./bundle.js";
 import { hashOf, thumbnail } from "./dhash.js";
 import { Encoder } from "./encoder.js";
 import { RecogniserError } from "./errors.js";
@@ -244,8 +244,7 @@ function facesOf({ file, bytes }) {
   const broken = records.findIndex((/** @type {any} */ face) => !NEEDED.every((field) => typeof face[field] === "string"));
   if (records.length === end - begin && broken < 0) return records;
   const details = broken < 0 ? `${records.length} records, not ${end - begin}` : `record ${begin + broken} lacks a field`;
-  const suggestion = "Run export_for_browser.py again, and copy all that it writes to the server.";
-  throw new RecogniserError("wrong-size", "The index's metadata is not whole", `${file.path}: ${details}`, suggestion);
+  throw new RecogniserError("wrong-size", "The index's metadata is not whole", `${file.path}: ${details}`, EXPORT_AGAIN);
 }
 
 /**
