@@ -3,7 +3,7 @@
  *
  * The network comes first, so a page that is online is always of one version, the server's. What is kept is a whole
  * set, replaced as a whole after a visit online (a cache's addAll keeps all or nothing); it answers where the network
- * fails, or takes longer than PATIENCE. Runtimes are kept by the hashes in vendor/manifest.json, so a new one is
+ * fails, or takes longer than PATIENCE. Libraries are kept by the hashes in vendor/manifest.json, so a new one is
  * fetched once. The index's own files are none of its business: recogniser/bundle.js keeps these.
  */
 
@@ -18,7 +18,7 @@ const VENDOR = new URL("vendor/", SCOPE).href;
 const MANIFEST = `${VENDOR}manifest.json`;
 const PATIENCE = 5000; // milliseconds
 
-// Every file of the page but the runtimes; tests compare this list with the folder.
+// Every file of the page but the libraries; tests compare this list with the folder.
 const SHELL = [
   "./",
   "app.js",
@@ -76,7 +76,7 @@ worker.addEventListener("activate", (event) => event.waitUntil(worker.clients.cl
 worker.addEventListener("message", (event) => {
   const isOffline = event.source instanceof Client && offline.has(event.source.id);
   if (event.data?.keep && !isOffline) {
-    event.waitUntil(Promise.all([keepShell(), event.data.withRuntimes && keepVendor()]).catch(() => {})); // the next visit tries again
+    event.waitUntil(Promise.all([keepShell(), event.data.withLibraries && keepVendor()]).catch(() => {})); // the next visit tries again
   }
 });
 worker.addEventListener("fetch", (event) => {
@@ -159,7 +159,7 @@ async function keepShell() {
   await forgetOthers(cache, new Set(SHELL));
 }
 
-/** Fetch the runtimes whose hash is not that of the kept manifest; the manifest is kept last. */
+/** Fetch the libraries whose hash is not that of the kept manifest; the manifest is kept last. */
 async function keepVendor() {
   const cache = await caches.open(VENDOR_CACHE);
   const response = await fetch(MANIFEST, { cache: "no-cache" });
@@ -179,7 +179,7 @@ async function keepVendor() {
 }
 
 /**
- * The runtimes by address, with their hashes; but for WebGPU's, which few use, and who does is online.
+ * The libraries by address, with their hashes; but for WebGPU's, which few use, and who does is online.
  *
  * @param {{files: {path: string, sha256: string}[]} | undefined} manifest
  */

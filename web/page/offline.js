@@ -52,9 +52,9 @@ function mayReload() {
 /**
  * Let the service worker fetch what it does not keep yet; when the page has loaded all that it needs.
  *
- * @param {boolean} withRuntimes
+ * @param {boolean} withLibraries
  */
-export async function keepForOffline(withRuntimes) {
+export async function keepForOffline(withLibraries) {
   const registration = await navigator.serviceWorker?.ready;
-  registration?.active?.postMessage({ keep: true, withRuntimes });
+  registration?.active?.postMessage({ keep: true, withLibraries });
 }

@@ -88,7 +88,7 @@
  *
  * @typedef {object} RecogniserOptions
  * @property {string | URL} [bundle] bundle.json's address (default: beside the page)
- * @property {string | URL} [vendor] where `make vendor` put the runtimes (default: beside this module's folder)
+ * @property {string | URL} [vendor] where `make vendor` put the libraries (default: beside this module's folder)
  * @property {"fp32" | "fp16" | "int8" | "none"} [encoder] (default: fp16, else what there is; "none": search only)
  * @property {"wasm" | "webgpu"} [device] (default: wasm)
  * @property {(progress: Progress) => void} [onProgress]
