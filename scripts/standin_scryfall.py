@@ -50,7 +50,7 @@ from helpers.ending import run
 from helpers.errors import Category, ExitCode, PipelineError
 from helpers.recognise.camera import card_mask
 from helpers.talk import warn
-from helpers.validation import DECODE_ERRORS
+from helpers.validation import BrokenImage, decode_image
 
 HOST = "127.0.0.1"  # never anything else: this is for tests and experiments
 PIXELS = {
@@ -168,7 +168,7 @@ def of_kind(cards: Sequence[CardObject], kind: str) -> Iterator[CardObject]:
 def picture_bytes(file: Path, key: str) -> bytes:
     """The picture in `file` in the size and format of `key`; for `normal` unchanged if it is a small JPEG."""
     data = file.read_bytes()
-    image: Image.Image = Image.open(BytesIO(data))
+    image = decode_image(data)
     width, height = PIXELS["normal"]
     if key == "normal" and image.format == "JPEG" and image.width <= width and image.height <= height:
         return data
@@ -349,7 +349,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             picture = picture_bytes(file, key)
-        except DECODE_ERRORS as error:  # the table's fault; OSError is one of them
+        except (OSError, BrokenImage) as error:  # the table's fault
             warn(f"{file} can't be served: {error}")
             self._answer(500, b"no picture", "text/plain")
             return

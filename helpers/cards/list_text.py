@@ -171,10 +171,14 @@ class _Splitter:
 
 
 def _bounded(text: BinaryIO, size_bytes: int, splitter: _Splitter) -> Iterator[bytes]:
-    """The lines of a list whose file has `size_bytes`, long ones in pieces; BadText if it is a decompression bomb."""
+    """The lines of a list whose file has `size_bytes`, long ones in pieces; BadText if it is a decompression bomb.
+
+    A card of many lines comes in large pieces: the splitter looks at all it has of a card at each, which would take
+    hours for a million lines.
+    """
     most_bytes = max(FREE_TEXT_BYTES, MAX_EXPANSION * size_bytes)
     count = 0
-    while piece := text.readline(_CHUNK_BYTES):
+    while piece := text.readline(_CHUNK_BYTES) if splitter.is_between else text.read(_CHUNK_BYTES):
         count += len(piece)
         if count > most_bytes:
             reason = f"more than {human_bytes(most_bytes)} of text in a file of {human_bytes(size_bytes)}"

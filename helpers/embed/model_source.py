@@ -154,8 +154,9 @@ def prefer_cached_weights(source: ModelSource, *, offline: bool) -> None:
 
     Otherwise it would retry for most of a minute. Call before importing torch and open_clip.
     """
-    if source.is_local:
+    if source.is_local and not offline:
         return
+    # A local model, too: its configuration may name parts that are on the hub
     if offline or not 200 <= (probe(os.environ.get("HF_ENDPOINT", HUB_ADDRESS), DEFAULT_USER_AGENT) or 0) < 500:
         os.environ["HF_HUB_OFFLINE"] = "1"
 

@@ -36,7 +36,8 @@ _DISK_ERRORS = (errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM)  # of a file
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # as CUDA and MPS word it, and the CPU
 # What open_clip raises for a model or weights that can't be loaded; safetensors' error is a plain Exception.
 LOAD_ERRORS = (
-    *(RuntimeError, OSError, ValueError, KeyError, TypeError, EOFError, AssertionError, pickle.UnpicklingError),
+    *(RuntimeError, OSError, ValueError, KeyError, TypeError, EOFError, AssertionError, AttributeError),
+    pickle.UnpicklingError,
     SafetensorError,
 )
 WEIGHTS = "open_clip_model.safetensors"

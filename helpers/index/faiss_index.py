@@ -81,7 +81,9 @@ class CardIndex:
     def load(cls, path: Path) -> "CardIndex":
         """Read what `save` wrote, without the map; PipelineError (Validation Error) if it is something else."""
         try:
-            index = faiss.read_index(text_of(path))  # it takes text and makes UTF-8 of it
+            # It takes text and makes UTF-8 of it. The flag: an index of another kind may name a file that it would open
+            # for writing, wherever that is
+            index = faiss.read_index(text_of(path), faiss.IO_FLAG_SKIP_IVF_DATA)
         except RuntimeError as error:
             raise _unusable(path, str(error).splitlines()[0]) from error
         owner = index

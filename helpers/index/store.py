@@ -104,7 +104,7 @@ class StoredIndex:
             found = Whitening.load(self._unchanged(path))
         except OSError as error:
             raise unreadable(path, error) from error
-        except (ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, LookupError, EOFError, MemoryError, zipfile.BadZipFile) as error:
             raise disagreement(path, str(error)) from error
         if found.mean.shape != (self.width,) or found.axes.shape[0] != self.width:
             raise disagreement(path, f"it maps {found.axes.shape[0]} dimensions, but the manifest says {self.width}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +52,10 @@ class Whitening:
 
     @classmethod
     def load(cls, path: Path) -> Whitening:
-        """Read what `save` wrote; OSError, or ValueError or KeyError if it is something else."""
+        """Read what `save` wrote; OSError, or zipfile.BadZipFile, ValueError or KeyError if it is something else."""
+        with zipfile.ZipFile(path) as packed:
+            if sum(member.file_size for member in packed.infolist()) > path.stat().st_size:
+                raise ValueError("it is compressed, which no build does: it may fill the memory")
         with np.load(path) as file:
             return cls(file["mean"], file["axes"])
 
