@@ -442,7 +442,8 @@ def test_an_address_that_parsers_disagree_on_does_not_lead_home(server: FaultySe
     ("host", "home"),
     [("127.0.0.1", True), ("::1", True), ("0.0.0.0", True), ("169.254.169.254", True), ("localhost", True),
      ("::ffff:127.0.0.1", True), ("::ffff:169.254.169.254", True), ("fe80::1%eth0", True), ("10.1.2.3", False),
-     ("198.18.0.1", False), ("8.8.8.8", False), ("no such name", False)],
+     ("198.18.0.1", False), ("8.8.8.8", False), ("no such name", False), ("127.1", True), ("2130706433", True),
+     ("0x7f.1", True), ("localhost.", True), ("a.localhost", True), ("nolocalhost", False), ("134744072", False)],
 )  # fmt: skip
 def test_this_machine_is_known_by_its_addresses(host: str, home: bool) -> None:
     assert leads_home(host) == home

@@ -49,10 +49,16 @@ def _head_status(url: str, user_agent: str, timeout: tuple[float, float]) -> int
 
 def leads_home(host: str) -> bool:
     """Whether `host`, an IP address or "localhost", is this machine or link-local, where clouds serve credentials."""
+    name = host.lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761, 6.3
+        return True
     try:
-        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.partition("%")[0])
-    except ValueError:  # a name
-        return False
+        address = ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        try:
+            address = ipaddress.ip_address(socket.inet_aton(name))  # resolvers take 127.1, 2130706433 and 0x7f.1, too
+        except (OSError, ValueError):  # a name
+            return False
     address = getattr(address, "ipv4_mapped", None) or address
     return address.is_loopback or address.is_link_local or address.is_unspecified
 
