@@ -65,7 +65,7 @@ SHARED = {
     "--cache": [""],
     "--limit": ["-1", "1.5", "many", "nan", "9" * 30],
     "--image-key": ["tiny"],
-    "--api-url": ["scryfall", "ftp://x", "http://", "http://x:port", "http://x/\udcff", "http://x/a b"],
+    "--api-url": ["scryfall", "ftp://x", "http://", "http://x:port", "http://x/\udcff", "http://x/a b", "http://a:b@x"],
     "--lang": ["", "en,", "e n", "../x"],
     "--set": [""],
     "--layout": ["no-such"],
