@@ -5,11 +5,12 @@ Writes: nothing; prints its address to stdout and serves until it is stopped
 Next:   open the address in a browser
 
 Where X.br or X.gz lies beside X, browsers that take it get that in place of X. Other files of index_out/, hidden ones,
-and what links lead to outside these folders, are not served. A browser asks at each visit what has changed, and fetches
-that alone.
+and what links lead to outside these folders, are not served. A server for this machine alone must be asked by this
+machine's name (localhost, 127.0.0.1). A browser asks at each visit what has changed, and fetches that alone.
 """
 
 import argparse
+import ipaddress
 import os
 import re
 import socket
@@ -23,7 +24,7 @@ from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
 import _path  # noqa: F401  # must come before helpers
@@ -33,6 +34,7 @@ from helpers.cli_validation import Parser, number, path, words
 from helpers.ending import run
 from helpers.errors import Category, ExitCode, PipelineError
 from helpers.index.store import StoredIndex
+from helpers.net.probe import leads_home
 from helpers.talk import warn
 
 PICTURES = "/pictures/"
@@ -42,6 +44,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-cache",  # ask whether it has changed
     "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "frame-ancestors 'none'",  # index.html has the rest of its policy
     "Vary": "Accept-Encoding",
 }
 TYPES = {
@@ -107,6 +110,9 @@ class Handler(SimpleHTTPRequestHandler):
 
     def send_head(self) -> BytesIO | BinaryIO | None:
         """Send the headers of what was asked for; the open file comes back if its content is to follow."""
+        if not self._is_for_us():
+            self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "This page is served to this machine, as http://localhost")
+            return None
         file = self._tree.find(self.path)
         if file is None:
             self.send_error(HTTPStatus.NOT_FOUND, "There is no such file")
@@ -134,6 +140,18 @@ class Handler(SimpleHTTPRequestHandler):
             self.send_header("Content-Encoding", encoding)
         self.end_headers()
         return content
+
+    def _is_for_us(self) -> bool:
+        """Whether the request means this server by its name.
+
+        A site may let its own name lead to this machine (DNS rebinding), whose scripts could then read what is served.
+        A server that answers other machines, too, can't know what they call it.
+        """
+        try:
+            host = urlsplit(f"//{self.headers.get('Host', 'localhost')}").hostname or ""
+        except ValueError:
+            return False
+        return leads_home(host) or not ipaddress.ip_address(cast(Server, self.server).server_name).is_loopback
 
     def _encoded(self, file: Path) -> tuple[str, Path]:
         """What is sent for `file`: its compressed form and how it is compressed, or ("", `file`)."""

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -115,6 +116,30 @@ def test_nothing_else_is_served(port: int, path: str) -> None:
     got = get(port, path)
     assert got.status == 404
     assert b"secret" not in got.body.replace(b"/secret", b"")
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "[bad", "192.168.0.2"])
+def test_a_site_whose_name_leads_here_is_not_answered(port: int, host: str) -> None:
+    assert get(port, "/meta.json", Host=host).status == 421
+    assert get(port, f"/pictures/{NAME}", Host=host).status == 421
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8000", "[::1]:8000", "cards.localhost:80"])
+def test_this_machine_is_answered_by_each_of_its_names(port: int, host: str) -> None:
+    assert get(port, "/meta.json", Host=host).status == 200
+
+
+def test_a_server_for_other_machines_is_asked_by_any_name(tree: Path) -> None:
+    from serve_web import Tree, listen
+
+    with listen("0.0.0.0", 0, Tree((tree / "index",), None)) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        assert get(server.server_port, "/meta.json", Host="cards.example:8000").status == 200
+        server.shutdown()
+
+
+def test_no_other_page_may_frame_this_one(port: int) -> None:
+    assert get(port, "/meta.json").headers["content-security-policy"] == "frame-ancestors 'none'"
 
 
 def test_an_address_that_is_none_is_not_found(port: int) -> None:
