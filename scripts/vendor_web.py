@@ -140,9 +140,9 @@ def vendor(folder: Path) -> None:
 def fetch(package: Package, folder: Path) -> Path:
     """Have npm fetch a package; PipelineError if it can't, or the package is not the one that is pinned."""
     name = f"{package.name}@{package.version}"
-    words = ["npm", "pack", name, "--pack-destination", str(folder), "--silent", "--loglevel=error", *NPM_RETRIES]
+    words = ["npm", "pack", name, "--pack-destination", str(folder), "--ignore-scripts", "--silent", "--loglevel=error"]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
+        done = subprocess.run([*words, *NPM_RETRIES], capture_output=True, text=True, errors="replace", check=False)
     except OSError as error:
         raise PipelineError.of(
             Category.CONFIGURATION,
