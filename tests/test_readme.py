@@ -46,6 +46,7 @@ RUN_ELSEWHERE = {  # commands that no test here runs, and why
     "make test-slow": "it is what runs this",
     "make lint": ".ci/run calls it",
     "make env": "it downloads gigabytes; tests/test_makefile.py tries make's side",
+    ".venv/bin/python -m pip wheel --wheel-dir wheels -r requirements-dev.txt": "it downloads gigabytes",
     ".venv/bin/python docs/picture.py": "it needs the demo, two minutes; what it makes is looked at",
     ".venv/bin/python scripts/tune_model.py --cache image_cache --out tuned": "half an hour; tests/test_tune.py",
     ".venv/bin/python build_embeddings.py --model local-dir:tuned": "the same; tests build with such folders",

@@ -1,6 +1,10 @@
 """Hostile files, tried for real: see SECURITY.md, which names other tests beside these."""
 
+import ast
+import hashlib
+import json
 import os
+import re
 import shutil
 import sys
 import zipfile
@@ -13,11 +17,15 @@ import msgspec
 import numpy as np
 import pytest
 
+from helpers.artifacts import IndexFolder
+from helpers.cards.image_cache import ImageCache
 from helpers.cards.list_text import BadText, iter_decoded
 from helpers.embed.model_source import find_model, prefer_cached_weights
 from helpers.errors import PipelineError
+from helpers.index.store import StoredIndex
 from helpers.index.whitening import Whitening
 from helpers.validation import BrokenImage, decode_image, read_photo
+from tests.conftest import ROOT, Built
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n%%EOF\n"
 
@@ -124,6 +132,54 @@ def test_weights_with_a_command_in_them_do_not_run_it(tmp_path: Path, tiny: Path
     with pytest.raises(PipelineError, match="could not be loaded"):
         load_model(source)
     assert not ran.exists()
+
+
+def test_arrays_with_a_command_in_them_do_not_run_it(built: Built, tmp_path: Path) -> None:
+    index, ran = tmp_path / "index", tmp_path / "ran"
+    shutil.copytree(built.index, index)
+    np.save(index / "mtg_dhash.npy", np.array([Touch(ran)], dtype=object))
+    np.savez(index / "whitening.npz", mean=np.array([Touch(ran)], dtype=object))
+    manifest = json.loads((index / "build_manifest.json").read_text())
+    for name in ("mtg_dhash.npy", "whitening.npz"):  # as those who forge an index would
+        manifest["sha256"][name] = hashlib.sha256((index / name).read_bytes()).hexdigest()
+    (index / "build_manifest.json").write_text(json.dumps(manifest))
+    stored = StoredIndex(IndexFolder(index))
+    for read in (stored.hashes, stored.whitening):
+        with pytest.raises(PipelineError, match="does not belong to this index"):
+            read()
+    assert not ran.exists()
+
+
+def test_nothing_is_unpickled_anywhere() -> None:
+    """torch.load only with weights_only, np.load never with allow_pickle, no load of pickle's."""
+    for file in (*ROOT.glob("*.py"), *ROOT.glob("helpers/**/*.py"), *ROOT.glob("scripts/**/*.py")):
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call):
+                name = ast.unparse(call.func)
+                given = {word.arg: ast.unparse(word.value) for word in call.keywords}
+                assert not name.startswith(("pickle.", "marshal.", "dill.")), f"{file}: {name}"
+                assert "allow_pickle" not in given, f"{file}: {name}"
+                assert name != "torch.load" or given.get("weights_only") == "True", f"{file}: {name}"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["../secret.jpg", "a/../../secret.jpg", "%2e%2e/secret.jpg", "..%2fsecret.jpg", "/etc/passwd", "%2fetc/passwd",
+     "https://a.example/../secret.jpg", "https://a.example/%2e%2e/secret.jpg", "", "."],
+)  # fmt: skip
+def test_one_s_own_pictures_stay_in_their_folder(tmp_path: Path, address: str) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    path = ImageCache(folder).path_for(address)
+    assert path != folder
+    assert path.resolve().parent == folder.resolve()
+
+
+def test_every_test_that_the_security_page_names_is_there() -> None:
+    tests = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests").glob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
+    assert len(named) > 20
+    assert not [name for name in named if f"def {name}(" not in tests]
 
 
 def test_offline_holds_for_a_local_model_whose_configuration_may_name_others(
