@@ -43,7 +43,7 @@ LIST_FLAGS = $(if $(KIND),--kind $(call quoted,$(KIND))) $(if $(filter-out file,
 	conda-cpu conda-gpu conda-mps test test-slow docs lint lint-web kernel prove-kill prove-download prove-list prove-checkpoint \
 	prove-embed-kill prove-incremental prove-tune bench-download bench-embed bench-index bench-tune \
 	bench-choices bench-reading bench-validate bench-where bench-browser bench-browser-sizes bench-camera \
-	clean clean-cache
+	clean clean-cache audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -164,6 +164,10 @@ lint: $(INSTALLED) ## check style, types, and that the generated parts of docs/ 
 	$(call quoted,$(BIN)/ruff) format --check .
 	$(call quoted,$(BIN)/mypy) .
 	$(call quoted,$(BIN)/cog) --check $(GENERATED)
+
+audit: $(INSTALLED) ## ask the OSV database about known vulnerabilities of the installed packages (needs the network)
+	@$(RUN) -m pip_audit --version >/dev/null 2>&1 || $(RUN) -m pip install --quiet "pip-audit>=2.7"
+	$(RUN) -m pip_audit --vulnerability-service osv --skip-editable
 
 TYPESCRIPT = typescript@5.9.3
 
