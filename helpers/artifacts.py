@@ -116,6 +116,10 @@ class IndexFolder:
         names = ("damaged", *(f"damaged-{number}" for number in range(2, 1000)))
         return next(folder for folder in map(self.stale, names) if not folder.root.exists())
 
+    def table(self, format: str) -> Path:
+        """A row a face, for other tools; a folder in Lance's format."""
+        return self.root / f"cards.{format}"
+
     @property
     def browser_vectors(self) -> Path:
         """int8 [N, D], row-major, no header."""

@@ -6,6 +6,7 @@ was interrupted.
 
 import errno
 import fcntl
+import glob
 import itertools
 import json
 import os
@@ -82,6 +83,35 @@ def atomic_set(
                 os.replace(staging, folder / f"{marker}{SWAP_SUFFIX}")
                 fsync(folder)
                 complete_set(folder, marker, *after)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def atomic_result(final: Path) -> Iterator[Path]:
+    """Yield a path, of `final`'s name, to write a file or a folder to; it replaces `final` if the block succeeds.
+
+    Unlike `atomic_path`, what a killed writer leaves is removed by the next one. A file replaces a file at once; for a
+    moment between an old folder and a new one, there is none. Raises PipelineError (Configuration Error) if it can't
+    be written.
+    """
+    staging, folder = _part_of(final), final.parent
+    with disk_errors_named(final), ExitStack() as held:
+        with _locked(folder) as alone:
+            if alone:
+                sweep(folder, glob.escape(final.name))
+            staging.mkdir()
+            held.enter_context(_locked(staging))  # so that nobody sweeps it
+        made = staging / final.name
+        try:
+            yield made
+            for path in (made, *made.rglob("*")):
+                fsync(path)
+            with _locked(folder), signals_deferred():
+                if final.is_dir():
+                    os.replace(final, staging / "old")
+                os.replace(made, final)
+                fsync(folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 

@@ -125,6 +125,7 @@ BAD_VALUES = {
         "--html": [""],
         "--cache": [""],
     },
+    "scripts/export_table.py": {"--index": [""], "--format": ["csv", ""], "--rows": ["centred"], "--out": [""]},
     "scripts/validate_cache.py": {"--cache": [""], "--report": [""]},
     "scripts/serve_web.py": {"--index": [""], "--cache": [""], "--host": [""], "--port": ["65536", "eighty"]},
     "scripts/vendor_web.py": {"--out": [""]},

@@ -32,6 +32,8 @@ HOMES = {  # what is heavy to import or easy to misuse -> the only modules that 
     "onnx": {"helpers/embed/onnx.py"},
     "onnxruntime": {"helpers/embed/onnx.py"},
     "brotli": {"helpers/index/bundle.py"},
+    "pyarrow": {"helpers/index/table_format.py"},
+    "lance": {"helpers/index/table_format.py"},
     "requests": {"helpers/session.py", "helpers/net/probe.py"},
     "matplotlib": {"helpers/evaluate/plots.py"},
     "argparse": {"helpers/cli_validation.py", "helpers/options.py"},  # and scripts, for their namespaces

@@ -187,6 +187,16 @@ class Records(Sequence[CardFace]):
     def __len__(self) -> int:
         return len(self._ends)
 
+    @property
+    def text(self) -> bytes | mmap.mmap:
+        """All lines."""
+        return self._bytes
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Where each line starts in `text`, and where the last one ends: [N + 1]."""
+        return np.concatenate([[0], self._ends + 1])
+
     def line(self, row: int) -> bytes:
         """Line `row`, with its newline."""
         return self._bytes[self._ends[row - 1] + 1 if row else 0 : self._ends[row] + 1]

@@ -221,8 +221,8 @@ def _header(stored: StoredIndex, extra: dict[str, Any]) -> dict[str, Any]:
         "version": BROWSER_FORMAT_VERSION,
         "quantization": QUANTIZATION,
         "shape": [stored.count, stored.width],
-        "model": _model(manifest),
-        "preprocessing": _preprocessing(manifest),
+        "model": model_of(manifest),
+        "preprocessing": preprocessing_of(manifest),
         "recognition": manifest.recognition_by(whitened=False),
         "built": manifest.timestamp,
         **extra,
@@ -238,7 +238,7 @@ def _record_lines(records: Records, fields: Sequence[str], first: int, end: int)
         yield (b",\n" if row > first else b"") + line
 
 
-def _model(manifest: Manifest) -> dict[str, Any]:
+def model_of(manifest: Manifest) -> dict[str, Any]:
     """How open_clip loads the model that made the vectors."""
     model = manifest.model
     return {
@@ -252,7 +252,7 @@ def _model(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _preprocessing(manifest: Manifest) -> dict[str, Any]:
+def preprocessing_of(manifest: Manifest) -> dict[str, Any]:
     """What happens to a picture: it is fitted to a square canvas, then to the model's input."""
     return {
         "target_size": manifest.parameters.target_size,

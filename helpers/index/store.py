@@ -92,8 +92,11 @@ class StoredIndex:
 
     def hashes(self) -> NDArray[np.uint8] | None:
         """The difference hashes alone, uint8 [N, 32], memory-mapped; None if an earlier version built the index."""
-        is_listed = self.folder.column("dhash").name in self.manifest.sha256
-        return self._column("dhash") if is_listed else None
+        return self._column_if_listed("dhash")
+
+    def made_of(self) -> NDArray[Any] | None:
+        """The picture that each row was made of, PICTURE [N], memory-mapped; None if an earlier version built it."""
+        return self._column_if_listed("pictures")
 
     def whitening(self) -> Whitening | None:
         """The map to whitened rows; None if the index was built without."""
@@ -109,6 +112,9 @@ class StoredIndex:
         if found.mean.shape != (self.width,) or found.axes.shape[0] != self.width:
             raise disagreement(path, f"it maps {found.axes.shape[0]} dimensions, but the manifest says {self.width}")
         return found
+
+    def _column_if_listed(self, name: str) -> NDArray[Any] | None:
+        return self._column(name) if self.folder.column(name).name in self.manifest.sha256 else None
 
     def _column(self, name: str) -> NDArray[Any]:
         path = self._unchanged(self.folder.column(name))
