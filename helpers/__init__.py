@@ -1,21 +1,32 @@
-"""What the scripts share. Arrows go one way: scripts import helpers, never back."""
+"""What the scripts share. Arrows go one way: scripts import helpers, never back.
+
+Windows, an old Python and a missing package are told in words. This file must be valid Python 3.8.
+"""
 
 import importlib.util
 import sys
 
-_ADVICE = {  # a module that most scripts import first -> what it means if this Python has none, and what to do
-    "fcntl": ("this needs Linux or macOS", "use it in WSL 2, or in a container with Linux"),
-    "resource": ("this needs Linux or macOS", "use it in WSL 2, or in a container with Linux"),
-    "msgspec": (
-        "this Python has not the packages that are needed",
-        "use .venv/bin/python after make env, or pip install -r requirements.txt",
-    ),
-}
+OLDEST_PYTHON = (3, 10)  # as requires-python in pyproject.toml says
 
-for _module, (_what, _advice) in _ADVICE.items():
-    if importlib.util.find_spec(_module) is None:
-        sys.exit(
-            f"ERROR: Configuration Error: {_what}\n"
-            f"  Details: {sys.executable} finds no {_module}\n"
-            f"  Suggestion: {_advice}"
+
+def _stop(what: str, details: str, suggestion: str) -> None:
+    sys.exit(f"ERROR: Configuration Error: {what}\n  Details: {details}\n  Suggestion: {suggestion}")
+
+
+for _module in ("fcntl", "resource"):
+    if sys.platform == "win32" or importlib.util.find_spec(_module) is None:
+        _stop(
+            "this needs Linux or macOS",
+            f"the platform is {sys.platform}: {sys.executable} finds no {_module}",
+            "install WSL 2 (wsl --install), and run the same command in its terminal; or use a container with Linux",
         )
+if sys.version_info < OLDEST_PYTHON:
+    _stop(
+        "this needs Python {}.{} or newer".format(*OLDEST_PYTHON),
+        "{} is Python {}.{}".format(sys.executable, *sys.version_info[:2]),
+        "use .venv/bin/python after make env; if python3 is older, name another: make env PYTHON=python3.12",
+    )
+
+from helpers.packages import tell_of_missing_packages  # noqa: E402  # what it says is wrong on Windows
+
+tell_of_missing_packages()

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import TypeVar
 
-import msgspec
+try:
+    from msgspec import MsgspecError
+except ModuleNotFoundError:  # doctor.py says what is wrong, where there is no environment yet, too
+    MsgspecError = ValueError  # type: ignore[assignment, misc]
 
 Kind = TypeVar("Kind", bound="PipelineError")
 
 # What msgspec raises on bytes that are not the JSON asked for
-BAD_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+BAD_JSON = (MsgspecError, UnicodeDecodeError, RecursionError)
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says when a disk is full
 
 

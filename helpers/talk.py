@@ -11,16 +11,15 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LINE_EVERY_SECONDS = 60.0  # if stderr is not a terminal: the log of an overnight run stays readable
-
-
-tqdm.set_lock(threading.RLock())  # tqdm makes its own at first use; a signal at that moment causes a traceback
 
 
 class _Hushed:
@@ -44,10 +43,19 @@ def tell(text: str) -> None:
     """Print a line even when hushed."""
     text = "\n".join(map(printable, text.split("\n")))
     with suppress(OSError):
-        if sys.stderr.isatty():
-            tqdm.write(text, file=sys.stderr)  # above the progress bar
+        if sys.stderr.isatty() and "tqdm" in sys.modules:
+            _bars().write(text, file=sys.stderr)  # above the progress bar
         else:
             print(text, file=sys.stderr, flush=True)
+
+
+@cache
+def _bars() -> "type[tqdm[Any]]":
+    """Tqdm, imported only where a bar is shown: doctor.py has to talk without it."""
+    from tqdm import tqdm
+
+    tqdm.set_lock(threading.RLock())  # it makes its own at first use; a signal at that moment causes a traceback
+    return tqdm
 
 
 def printable(text: str) -> str:
@@ -116,7 +124,7 @@ class Progress:
         self._started = self._last_line = time.monotonic()
         self._bar = None
         if sys.stderr.isatty() and not _Hushed.now:
-            self._bar = tqdm(
+            self._bar = _bars()(
                 total=total, initial=before, desc=label, unit=f" {unit}", file=sys.stderr, dynamic_ncols=True
             )
 

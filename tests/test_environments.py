@@ -1,5 +1,8 @@
 """The ways to install agree: conda's files, requirements.txt, pyproject.toml."""
 
+import ast
+import importlib.metadata
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -10,7 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from helpers import OLDEST_PYTHON, packages
 from tests.conftest import ROOT
+from tests.test_cli_validation import SCRIPTS
 
 KINDS = ("cpu", "gpu", "mps")
 
@@ -70,7 +75,7 @@ def test_only_the_cpu_s_environment_names_pytorch_s_cpu_index() -> None:
 
 
 def test_every_import_of_the_product_is_in_the_requirements() -> None:
-    names = {"PIL": "pillow", "open_clip": "open_clip_torch", "faiss": "faiss-cpu", "cv2": "opencv-python-headless"}
+    names = {module: package for package, module in packages.MODULES.items()}
     optional = {"pillow_heif": "pillow-heif", "pyarrow": "pyarrow"}
     larger = {"lance"}  # pylance: 230 MB for one format; its tests are skipped without it
     needed = requirements(ROOT / "requirements.txt")
@@ -81,13 +86,109 @@ def test_every_import_of_the_product_is_in_the_requirements() -> None:
             assert known or names.get(package, package) in needed, f"{file.name} imports {package}"
 
 
+# Runs each script, named by its arguments, with --help in a process of its own, as the Python in question would; says
+# how each ended. What Python itself imports is imported before: it would look for Windows' modules.
+AS_ANOTHER_PYTHON = """
+import os, runpy, sys
+import argparse, concurrent.futures.process, http.server, logging, multiprocessing, socket, subprocess, tempfile, uuid
+
+{change}
+for script in sys.argv[1:]:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if not child:
+        sys.argv = [script, "--help"]
+        sys.path.insert(0, os.path.dirname(script))
+        print("==", script, file=sys.stderr, flush=True)
+        runpy.run_path(script, run_name="__main__")
+        os._exit(0)
+    print(script, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+ON_WINDOWS = "sys.platform = 'win32'; sys.modules['fcntl'] = sys.modules['resource'] = None"
+OLD = "sys.version_info = (3, 9, 18, 'final', 0)"
+WITHOUT_PACKAGES = "sys.modules.update(dict.fromkeys({modules}))"
+ENTRANCES = [str(ROOT / script) for script in SCRIPTS]
+
+
+def first_lines(change: str) -> list[str]:
+    """The first line of stderr of each script; fails where there is a traceback, or another exit code than 1."""
+    code = AS_ANOTHER_PYTHON.format(change=change)
+    words = [sys.executable, "-c", code, *ENTRANCES]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert [line.split()[-1] for line in done.stdout.splitlines()] == ["1"] * len(ENTRANCES), done.stdout
+    told = done.stderr.split("== ")[1:]
+    assert all(re.fullmatch(r"\S+\nERROR: .+\n  Details: .+\n  Suggestion: .+\n", one) for one in told), done.stderr
+    return [one.splitlines()[1] for one in told]
+
+
+def test_windows_is_told_in_every_first_line_what_is_needed() -> None:
+    assert set(first_lines(ON_WINDOWS)) == {"ERROR: Configuration Error: this needs Linux or macOS"}
+
+
 @pytest.mark.parametrize("missing", ["fcntl", "resource"])
-def test_windows_is_told_in_the_first_line_what_is_needed(missing: str) -> None:
-    code = f"import sys; sys.modules[{missing!r}] = None; import helpers"
+@pytest.mark.parametrize("module", ["helpers", "helpers.recognise.query"])
+def test_who_imports_the_library_is_told_too(missing: str, module: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; import {module}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("ERROR: Configuration Error: this needs Linux or macOS\n  Details: ")
-    assert "WSL" in done.stderr
+    assert "WSL 2" in done.stderr
+
+
+def test_an_old_python_is_told_in_every_first_line_what_is_needed() -> None:
+    assert set(first_lines(OLD)) == {"ERROR: Configuration Error: this needs Python 3.10 or newer"}
+    lowest = re.search(r'requires-python = ">=3\.(\d+)"', (ROOT / "pyproject.toml").read_text())
+    assert lowest
+    assert (3, int(lowest[1])) == OLDEST_PYTHON
+    for script in (*ENTRANCES, f"{ROOT}/scripts/_path.py", f"{ROOT}/helpers/__init__.py"):  # it must parse them
+        ast.parse(Path(script).read_text(encoding="utf-8"), feature_version=(3, 8))
+
+
+def test_a_python_without_the_packages_is_told_in_every_first_line() -> None:
+    modules = [wanted.module for wanted in packages.requirements()]
+    told = first_lines(WITHOUT_PACKAGES.format(modules=modules))
+    assert set(told) == {"ERROR: Configuration Error: this Python has not the packages that are needed"}
+
+
+def test_a_package_that_is_missed_late_is_named_and_other_errors_stay_as_they_are() -> None:
+    start = "import helpers\ndef f():\n  import {}\nf()"
+    for module, said in (("torch", f"Details: {sys.executable} finds no torch\n"), ("no_such", "No module named")):
+        code = f"import sys; sys.modules['torch'] = None; {start.format(module)}"
+        words = [sys.executable, "-c", code.replace("; import", "\nimport")]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode, said in done.stderr) == (1, True), done.stderr
+        assert ("Traceback" in done.stderr) == (module == "no_such")
+
+
+def test_every_line_of_the_requirements_is_understood() -> None:
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        found = {wanted.package: "".join(map("".join, wanted.bounds)) for wanted in packages.requirements(ROOT / name)}
+        assert found == {k: v.replace(",", "") for k, v in requirements(ROOT / name).items()}
+    for wanted in packages.requirements():
+        assert importlib.util.find_spec(wanted.module), wanted  # MODULES says what each is imported as
+        assert wanted.lacks() is None
+
+
+@pytest.mark.parametrize(
+    ("bounds", "said"),
+    [
+        ("", None),
+        (">=2.0.1,<3", None),
+        (">=2.1", "requests 2.0.10, not >=2.1"),
+        ("<2.0.10", "requests 2.0.10, not <2.0.10"),
+        ("==2.0.10", None),
+        ("==2.0", "requests 2.0.10, not ==2.0"),
+    ],
+)
+def test_versions_are_compared_as_numbers(
+    bounds: str, said: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "2.0.10+cpu")
+    (tmp_path / "r.txt").write_text(f"requests{bounds}  # a comment\n")
+    (wanted,) = packages.requirements(tmp_path / "r.txt")
+    assert wanted.lacks() == (said and said.replace("2.0.10,", "2.0.10+cpu,"))
 
 
 def test_an_editable_install_makes_the_library_importable_from_anywhere(tmp_path: Path) -> None:

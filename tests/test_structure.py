@@ -17,7 +17,7 @@ PRODUCT = sorted(path for glob in ("*.py", "helpers/**/*.py", "scripts/**/*.py")
 ROOMS = sorted(path.name for path in (ROOT / "helpers").iterdir() if (path / "__init__.py").is_file())
 GROUND = {
     *("about", "artifacts", "atomic_io", "cli_validation", "ending", "errors", "html_page", "interrupts"),
-    *("locks", "lookahead", "machine_limits", "options", "session", "tables", "talk", "validation"),
+    *("locks", "lookahead", "machine_limits", "options", "packages", "session", "tables", "talk", "validation"),
 }
 MAX_LINES, MAX_LONGER = 40, 5
 HOMES = {  # what is heavy to import or easy to misuse -> the only modules that may
