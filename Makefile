@@ -1,6 +1,8 @@
-# `make` alone lists the targets. Those that need the environment create it first, in $(VENV); an activated conda
-# environment of ours (mtg-image-db-...) is used instead.
+# `make` alone lists the targets. The environment is VENV if you name one, else the one that is activated (a virtualenv,
+# or conda's other than its base), else .venv. Targets that need .venv or VENV create it first; into an activated one
+# only `make env` installs.
 PYTHON ?= python3
+ACTIVE := $(if $(filter undefined,$(origin VENV)),$(or $(VIRTUAL_ENV),$(if $(filter-out base,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX))))
 VENV ?= .venv
 PIP_ARGS ?=
 CONDA ?= conda
@@ -20,11 +22,15 @@ ARGS =
 
 # A word for the shell, whatever it contains. A leading ~/ is the home directory: zsh leaves it to us in CACHE=~/cards
 quoted = '$(subst ','\'',$(subst <start>,,$(subst <start>~/,$(HOME)/,<start>$(1))))'
+comma = ,
 # A file name for make itself, whose names end at a blank
 escaped = $(subst $() ,\ ,$(1))
 
-ifneq (,$(filter mtg-image-db-%,$(CONDA_DEFAULT_ENV)))
-BIN := $(CONDA_PREFIX)/bin
+# One that was deleted is not meant, and .venv is ours, activated or not
+ACTIVE := $(if $(ACTIVE),$(shell python=$(call quoted,$(ACTIVE)); [ -x "$$python/bin/python" ] && \
+	! [ "$$python" -ef .venv ] && printf %s "$$python"))
+ifneq (,$(ACTIVE))
+BIN := $(ACTIVE)/bin
 INSTALLED :=
 else
 BIN := $(VENV)/bin
@@ -52,19 +58,39 @@ help: ## list the targets
 	@echo "             HOST=127.0.0.1 PORT=8000 IMG=photo.jpg TUNED=tuned ENCODER=models/cards"
 	@echo "             ARGS=\"extra flags\" for the script, VENV=.venv PYTHON=python3 PIP_ARGS for pip"
 
-env: $(INSTALLED) ## create the environment in .venv (VENV=DIR for another directory, PIP_ARGS=... for pip)
+# For a shell: whether a Python is new enough; what to say if it is not
+NEW_ENOUGH = -c 'import sys; sys.exit(sys.version_info < (3, 10))'
+define too_old
+{ echo "ERROR: Configuration Error: Python >= 3.10 with its venv module is needed" >&2; \
+  echo "  Details: "$(1)" is missing, older, or lacks venv" >&2; \
+  echo "  Suggestion: $(2)" >&2; \
+  exit 1; }
+endef
+# What is there already is not installed again, and PyTorch's size is no news to who has it
+define install
+@if [ "$$(uname)" = Linux ] && [ -z $(call quoted,$(PIP_ARGS)) ] && ! command -v nvidia-smi >/dev/null && \
+	! $(RUN) -c 'import importlib.util, sys; sys.exit(not importlib.util.find_spec("torch"))'; then \
+	echo "No NVIDIA driver found. PyTorch's CPU build is 5 GB smaller; to get it, press Ctrl-C and run" >&2; \
+	echo '  make env PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"' >&2; fi
+@$(RUN) -m pip --version >/dev/null 2>&1 || $(RUN) -m ensurepip >/dev/null # uv's have no pip
+$(RUN) -m pip install --quiet $(PIP_ARGS) -r requirements-dev.txt
+endef
+
+env: $(INSTALLED) ## create the environment in .venv, or install into the activated one (VENV=DIR, PIP_ARGS=... for pip)
+ifneq (,$(ACTIVE))
+	@echo "Installing into the activated environment "$(call quoted,$(ACTIVE))" (make env VENV=.venv leaves it alone)" >&2
+	@$(RUN) $(NEW_ENOUGH) || \
+		$(call too_old,$(RUN),activate another environment$(comma) or leave this one: make env VENV=.venv PYTHON=python3.12)
+	$(install)
+endif
 
 $(call escaped,$(VENV)/.installed): requirements.txt requirements-dev.txt
-	@$(call quoted,$(PYTHON)) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "ERROR: Configuration Error: Python >= 3.10 with its venv module is needed" >&2; \
-		  echo "  Details: "$(call quoted,$(PYTHON))" is missing, older, or lacks venv" >&2; \
-		  echo "  Suggestion: install it (Debian: apt install python3-venv), or name another: make PYTHON=python3.12" >&2; \
-		  exit 1; }
-	@if [ "$$(uname)" = Linux ] && [ -z $(call quoted,$(PIP_ARGS)) ] && ! command -v nvidia-smi >/dev/null; then \
-		echo "No NVIDIA driver found. PyTorch's CPU build is 5 GB smaller; to get it, press Ctrl-C and run" >&2; \
-		echo '  make env PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"' >&2; fi
-	$(call quoted,$(PYTHON)) -m venv $(call quoted,$(VENV))
-	$(RUN) -m pip install --quiet $(PIP_ARGS) -r requirements-dev.txt
+	@if [ -x $(RUN) ]; then $(RUN) $(NEW_ENOUGH) || \
+		$(call too_old,$(RUN),remove that environment$(comma) or name another: make env VENV=env PYTHON=python3.12); \
+	else $(call quoted,$(PYTHON)) $(NEW_ENOUGH) && $(call quoted,$(PYTHON)) -c 'import venv, ensurepip' || \
+		$(call too_old,$(call quoted,$(PYTHON)),install it (Debian: apt install python3-venv)$(comma) or name another: make PYTHON=python3.12); \
+		$(call quoted,$(PYTHON)) -m venv $(call quoted,$(VENV)); fi
+	$(install)
 	@touch $(call quoted,$@)
 
 demo: $(INSTALLED) ## run the whole pipeline on a built-in sample, in demo/ (two to three minutes)

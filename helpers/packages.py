@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
 MODULES = {"pillow": "PIL", "open_clip_torch": "open_clip", "faiss-cpu": "faiss", "opencv-python-headless": "cv2"}
-ADVICE = "run make env and use .venv/bin/python, or whatever environment it names; or pip install -r requirements.txt"
+ADVICE = "run make env (it installs into the activated environment, else into .venv), and use .venv/bin/python"
 
 
 class Requirement(NamedTuple):

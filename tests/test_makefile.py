@@ -26,7 +26,8 @@ ISSUE_ASKS_FOR = {
 
 def make(*words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Run make as a user without settings of his own would."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "CONDA", "MFLAGS"))}
+    settings = ("MAKE", "CONDA", "MFLAGS", "VENV", "VIRTUAL_ENV")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
     return subprocess.run(
         ["make", "--no-print-directory", *words],
         cwd=ROOT,
@@ -143,18 +144,102 @@ def test_an_environment_may_have_a_blank_in_its_name(target: str) -> None:
     assert not any(words[0].startswith("my") and "/bin/" not in words[0] for words in commands)
 
 
-def test_an_environment_is_made_once_wherever_it_is_and_whatever_python_is_called(tmp_path: Path) -> None:
-    """A stand-in for Python makes it: what is tried is make's side."""
+# In place of a Python: notes what it is asked, makes environments with one like it, has no pip until that is made
+STAND_IN = """#!/bin/sh
+echo "${0#$PWD/} $*" >>asked
+case "$*" in
+*"-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python";;
+*"-m ensurepip") touch "$0.pip";;
+*"-m pip --version") [ -e "$0.pip" ];;
+*version_info*) ! [ -e "$0.old" ];;
+esac
+"""
+
+
+def stand_in(python: Path) -> Path:
+    """Put a stand-in for Python there."""
+    python.parent.mkdir(parents=True, exist_ok=True)
+    write(python, STAND_IN.encode()).chmod(0o755)
+    return python
+
+
+def asked_of(project: Path) -> list[str]:
+    """What the stand-ins in the project were asked, checks left out: environments made, packages installed."""
+    lines = (project / "asked").read_text().splitlines()
+    return [line for line in lines if re.search(r"-m (venv|ensurepip|pip install)", line)]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """What make needs of the project to install it."""
     for name in ("Makefile", "requirements.txt", "requirements-dev.txt"):
         write(tmp_path / name, (ROOT / name).read_bytes())
-    fake = tmp_path / "my python"
-    fake.write_text('#!/bin/sh\nif [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; fi\n')
-    fake.chmod(0o755)
-    words = ["make", "env", "VENV=my env", f"PYTHON={fake}", 'PIP_ARGS=--a "b c"']
-    first, second = (subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False) for _ in "12")
+    return tmp_path
+
+
+def test_an_environment_is_made_once_wherever_it_is_and_whatever_python_is_called(project: Path) -> None:
+    words = ("-C", str(project), "env", "VENV=my env", f"PYTHON={stand_in(project / 'my python')}")
+    first, second = (make(*words, 'PIP_ARGS=--a "b c"') for _ in "12")
     assert first.returncode == 0, first.stderr
-    assert (tmp_path / "my env" / ".installed").is_file()
+    assert (project / "my env" / ".installed").is_file()
+    assert asked_of(project) == [
+        "my python -m venv my env",
+        "my env/bin/python -m ensurepip",
+        "my env/bin/python -m pip install --quiet --a b c -r requirements-dev.txt",
+    ]
     assert "Nothing to be done" in second.stdout
+
+
+def test_an_environment_that_is_there_is_not_made_again(project: Path) -> None:
+    """Whoever made it: python -m venv, uv, conda."""
+    stand_in(project / ".venv" / "bin" / "python").with_name("python.pip").touch()
+    assert make("-C", str(project), "env", "PYTHON=no-such-python").returncode == 0
+    assert asked_of(project) == [".venv/bin/python -m pip install --quiet -r requirements-dev.txt"]
+
+
+ACTIVATED = [{"VIRTUAL_ENV": "my env"}, {"CONDA_DEFAULT_ENV": "cards", "CONDA_PREFIX": "my env"}]
+
+
+@pytest.mark.parametrize("activated", ACTIVATED, ids=["virtualenv", "conda"])
+def test_an_activated_environment_is_used_and_installed_into_by_make_env_alone(
+    project: Path, activated: dict[str, str]
+) -> None:
+    activated = activated | {name: f"{project}/my env" for name, value in activated.items() if value == "my env"}
+    stand_in(project / "my env" / "bin" / "python")
+    assert make("-C", str(project), "download", **activated).returncode == 0
+    assert (project / "asked").read_text().strip() == "my env/bin/python download_images.py"
+    done = make("-C", str(project), "env", **activated)
+    assert f"Installing into the activated environment {project}/my env" in done.stderr
+    assert asked_of(project)[-1] == "my env/bin/python -m pip install --quiet -r requirements-dev.txt"
+    assert {path.name for path in (project / "my env").iterdir()} == {"bin"}
+
+
+def test_an_activated_environment_is_not_used_where_another_is_named_or_it_is_gone_or_is_conda_s_base(
+    project: Path,
+) -> None:
+    other = str(stand_in(project / "other" / "bin" / "python").parents[1])
+    stand_in(project / ".venv" / "bin" / "python")
+    (project / "link").symlink_to(project / ".venv")
+    for environment in (
+        {"VIRTUAL_ENV": other, "VENV": ".venv"},
+        {"VIRTUAL_ENV": f"{project}/gone"},
+        {"CONDA_DEFAULT_ENV": "base", "CONDA_PREFIX": other},
+        {"VIRTUAL_ENV": f"{project}/link"},  # the project's own: it is kept up to date
+    ):
+        done = make("-C", str(project), "--dry-run", "download", **environment)
+        assert done.stdout.splitlines()[-1].startswith("'.venv/bin/python' download_images.py")
+        assert "pip install" in done.stdout
+    assert "other/bin" not in make("-C", str(project), "-n", "env", "VENV=.venv", VIRTUAL_ENV=other).stdout
+
+
+@pytest.mark.parametrize("activated", [True, False])
+def test_an_environment_with_an_old_python_is_refused(project: Path, activated: bool) -> None:
+    stand_in(project / ".venv2" / "bin" / "python").with_name("python.old").touch()
+    more = {"VIRTUAL_ENV" if activated else "VENV": f"{project}/.venv2"}
+    done = make("-C", str(project), "env", **more)
+    assert done.returncode == 2
+    assert "ERROR: Configuration Error: Python >= 3.10 with its venv module is needed\n  Details: " in done.stderr
+    assert asked_of(project) == []
 
 
 def test_a_tilde_that_the_shell_left_is_the_home_directory() -> None:
@@ -186,13 +271,6 @@ def test_conda_is_given_the_file_of_the_machine(kind: str) -> None:
 def test_a_machine_without_conda_is_told() -> None:
     done = make("conda-cpu", "CONDA=no-such-conda")
     assert (done.returncode, "no-such-conda was not found" in done.stderr) == (2, True)
-
-
-def test_an_activated_conda_environment_of_ours_is_used() -> None:
-    ours = {"CONDA_DEFAULT_ENV": "mtg-image-db-gpu", "CONDA_PREFIX": "/opt/conda/envs/mtg"}
-    assert dry_run("download", **ours)[0][0] == "/opt/conda/envs/mtg/bin/python"
-    other = ours | {"CONDA_DEFAULT_ENV": "base"}
-    assert dry_run("download", **other)[0][0] == ".venv/bin/python"
 
 
 def test_clean_never_touches_pictures_index_or_environment(tmp_path: Path) -> None:
