@@ -44,7 +44,7 @@ LIST_FLAGS = $(if $(KIND),--kind $(call quoted,$(KIND))) $(if $(filter-out file,
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # download, embed and export run in order, whatever -j says
-.PHONY: help env demo build refresh build-cpu build-cuda build-mps download embed export query validate serve vendor tune \
+.PHONY: help env doctor demo build refresh build-cpu build-cuda build-mps download embed export query validate serve vendor tune \
 	evaluate card-encoder \
 	conda-cpu conda-gpu conda-mps test test-slow docs lint lint-web kernel prove-kill prove-download prove-list prove-checkpoint \
 	prove-embed-kill prove-incremental prove-tune bench-download bench-embed bench-index bench-tune \
@@ -92,6 +92,10 @@ $(call escaped,$(VENV)/.installed): requirements.txt requirements-dev.txt
 		$(call quoted,$(PYTHON)) -m venv $(call quoted,$(VENV)); fi
 	$(install)
 	@touch $(call quoted,$@)
+
+doctor: ## say what this machine has, and what to do about what it lacks; installs nothing (ARGS=--offline)
+	@$(if $(shell [ -x $(RUN) ] && echo yes),$(RUN),$(call quoted,$(PYTHON))) scripts/doctor.py $(LIST_FLAGS) \
+		--out $(call quoted,$(OUT)) --port $(call quoted,$(PORT)) $(ARGS)
 
 demo: $(INSTALLED) ## run the whole pipeline on a built-in sample, in demo/ (two to three minutes)
 	$(RUN) scripts/demo.py $(ARGS)

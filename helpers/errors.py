@@ -27,6 +27,7 @@ class ExitCode(IntEnum):
     OK = 0
     ERROR = 1  # bad arguments, and every known failure without a code of its own
     INVALID = 1  # validate_cache.py: some pictures are invalid
+    LACKING = 1  # doctor.py: something that a build needs is missing
     NOT_RECOGNISED = 1  # demo.py: too few cards were named
     NO_IMAGES = 2  # nothing was downloaded, too many failed, or there is nothing to embed
     UNANSWERED = 2  # query_index.py: some picture could not be answered

@@ -1,4 +1,4 @@
-"""What this machine allows: disk space, cores, open files. Checked before a night's work, not discovered halfway."""
+"""What this machine allows: disk space, cores, memory, open files. Checked before a night's work, not halfway."""
 
 import math
 import os
@@ -12,6 +12,7 @@ from helpers.talk import human_bytes, warn
 OUR_OWN_FILES = 28  # Python's, the log, the list, the report, pictures being written
 FILES_PER_WORKER = 2  # a connection, a DNS lookup
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # our own, as seen inside a container
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # likewise
 
 
 def require_room(folder: Path, count: int, mean_bytes: float) -> None:
@@ -44,10 +45,24 @@ def _cores_worth_of_time(path: Path) -> float:
         return math.inf
 
 
+def usable_memory() -> int:
+    """How many bytes of memory this process may use: the machine's, or its container's (docker run --memory)."""
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(there, int(MEMORY_LIMIT.read_text()))
+    except (OSError, ValueError):  # "max"
+        return there
+
+
+def open_files_for(workers: int) -> int:
+    """How many files `workers` downloads have open, ours included."""
+    return OUR_OWN_FILES + FILES_PER_WORKER * workers
+
+
 def affordable_workers(workers: int) -> int:
     """`workers`, or as many as the limit on open files allows; the limit is raised as far as we may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OUR_OWN_FILES + FILES_PER_WORKER * workers
+    wanted = open_files_for(workers)
     unlimited = resource.RLIM_INFINITY
     if soft == unlimited or soft >= wanted:
         return workers

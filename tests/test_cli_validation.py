@@ -129,6 +129,13 @@ BAD_VALUES = {
     "scripts/validate_cache.py": {"--cache": [""], "--report": [""]},
     "scripts/serve_web.py": {"--index": [""], "--cache": [""], "--host": [""], "--port": ["65536", "eighty"]},
     "scripts/vendor_web.py": {"--out": [""]},
+    "scripts/doctor.py": {
+        "--kind": ["cards", ""],
+        "--cache": [""],
+        "--out": [""],
+        "--port": ["0", "65536", "eighty"],
+        "--api-url": ["scryfall", "ftp://x"],
+    },
     "scripts/standin_scryfall.py": {
         "--table": [""],
         "--port": ["65536", "-1"],

@@ -197,6 +197,16 @@ def test_an_environment_that_is_there_is_not_made_again(project: Path) -> None:
     assert asked_of(project) == [".venv/bin/python -m pip install --quiet -r requirements-dev.txt"]
 
 
+def test_the_doctor_comes_before_the_environment_and_makes_none(project: Path) -> None:
+    python = stand_in(project / "python3")
+    assert make("-C", str(project), "doctor", f"PYTHON={python}", "KIND=all_cards", "PORT=9").returncode == 0
+    (asked,) = (project / "asked").read_text().splitlines()
+    assert asked.split() == ["python3", "scripts/doctor.py", "--kind", "all_cards", "--out", "index_out", "--port", "9"]
+    stand_in(project / ".venv" / "bin" / "python")
+    make("-C", str(project), "doctor", f"PYTHON={python}")
+    assert (project / "asked").read_text().splitlines()[1].startswith(".venv/bin/python scripts/doctor.py")
+
+
 ACTIVATED = [{"VIRTUAL_ENV": "my env"}, {"CONDA_DEFAULT_ENV": "cards", "CONDA_PREFIX": "my env"}]
 
 

@@ -68,7 +68,7 @@ def place(module: str) -> str:
 
 def test_the_ground_holds_what_all_use_and_nothing_else() -> None:
     assert {path.stem for path in (ROOT / "helpers").glob("*.py")} - {"__init__"} == GROUND
-    assert ROOMS == ["build", "cards", "download", "embed", "evaluate", "index", "net", "recognise", "tune"]
+    assert ROOMS == ["build", "cards", "doctor", "download", "embed", "evaluate", "index", "net", "recognise", "tune"]
     print(f"\nmodules in helpers/ itself: {len(GROUND)}")
 
 

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from helpers.artifacts import disagreement
 from helpers.atomic_io import disk_errors_named
+from helpers.cards.sizes import LISTS
 from helpers.errors import BAD_JSON
 
-LIST_KINDS = ("unique_artwork", "default_cards", "all_cards", "oracle_cards")
+LIST_KINDS = tuple(LISTS)
 
 # One row per size, smallest first: the JPEG key and the WebP key of 2026 that is to replace it.
 _WHOLE_CARD = (("small", "thumb"), ("normal", "grid"), ("large", "display"), ("png",))
@@ -27,21 +28,6 @@ PLACEHOLDER_STATUS = ("missing", "placeholder")  # values of `image_status`: the
 
 FILTERS = ("lang", "set", "layout", "games")  # card fields to filter by
 GAMES = ("paper", "arena", "mtgo")
-
-# Scryfall's mean picture size in bytes (2026), to estimate the disk space a download needs.
-MEAN_BYTES = {
-    "small": 15_000,
-    "thumb": 9_000,
-    "normal": 111_000,
-    "grid": 62_000,
-    "large": 181_000,
-    "display": 93_000,
-    "png": 1_355_000,
-    "border_crop": 100_000,
-    "crop": 63_000,
-    "art_crop": 79_000,
-    "art": 58_000,
-}
 
 # The picture to show to people: sharp on a high-resolution screen, a tenth of the size of a PNG.
 SHOWN_KEY = "large"

@@ -20,8 +20,9 @@ from helpers.artifacts import CACHE_LOCK, DOWNLOAD_REPORT
 from helpers.atomic_io import filesystem_time_ns, require_replaceable, writable_folder
 from helpers.cards.bulk_list import FRESH_FOR, ensure_card_list
 from helpers.cards.card_list import FaceTally, iter_faces, logged_faces
-from helpers.cards.faces import MEAN_BYTES, CardFace, Selection
+from helpers.cards.faces import CardFace, Selection
 from helpers.cards.image_cache import ImageCache
+from helpers.cards.sizes import MEAN_BYTES
 from helpers.download.doubt import host_of
 from helpers.download.pool import FetchPool
 from helpers.download.report import (

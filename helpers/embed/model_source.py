@@ -157,8 +157,13 @@ def prefer_cached_weights(source: ModelSource, *, offline: bool) -> None:
     if source.is_local and not offline:
         return
     # A local model, too: its configuration may name parts that are on the hub
-    if offline or not 200 <= (probe(os.environ.get("HF_ENDPOINT", HUB_ADDRESS), DEFAULT_USER_AGENT) or 0) < 500:
+    if offline or not hub_answers():
         os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def hub_answers() -> bool:
+    """Whether the model hub can be reached; one request."""
+    return 200 <= (probe(os.environ.get("HF_ENDPOINT", HUB_ADDRESS), DEFAULT_USER_AGENT) or 0) < 500
 
 
 def _is_file(path: Path) -> bool:

@@ -74,6 +74,20 @@ def load_model(source: ModelSource) -> Any:
     return model.eval().requires_grad_(False)
 
 
+def weights_are_kept(source: ModelSource) -> bool:
+    """Whether weights that open_clip gets from the hub are on this machine; nothing is fetched.
+
+    HF_HUB_OFFLINE must have been set before this module was imported.
+    """
+    published = open_clip.get_pretrained_cfg(_config_name(source), source.pretrained)
+    if not published.get("hf_hub"):
+        return False
+    try:
+        return bool(open_clip.download_pretrained(published))
+    except LOAD_ERRORS:
+        return False
+
+
 def _require_activation(source: ModelSource) -> None:
     """PipelineError if the weights were trained with another activation than the model has: open_clip only warns.
 
