@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from helpers import OLDEST_PYTHON, packages
+from helpers.about import VERSION
 from tests.conftest import ROOT
 from tests.test_cli_validation import SCRIPTS
 
@@ -192,6 +193,34 @@ def test_versions_are_compared_as_numbers(
     assert wanted.lacks() == (said and said.replace("2.0.10,", "2.0.10+cpu,"))
 
 
+def project_table() -> dict[str, Any]:
+    """What pyproject.toml says; Python 3.10 has no tomllib."""
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
+    return dict(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8")))
+
+
+def test_the_library_s_rooms_are_named_one_by_one() -> None:
+    folders = [path.parent for path in (ROOT / "helpers").rglob("__init__.py")]
+    rooms = sorted(".".join(folder.relative_to(ROOT).parts) for folder in folders)
+    assert project_table()["tool"]["setuptools"]["packages"] == rooms
+    assert not [path for path in (ROOT / "helpers").rglob("*.py") if path.parent not in folders]
+
+
+def test_the_version_has_one_home() -> None:
+    table = project_table()
+    assert "version" in table["project"]["dynamic"]
+    assert table["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "helpers.about.VERSION"}
+    written = re.compile(rf"(?<![\d.=]){re.escape(VERSION)}(?![\d.])")
+    files = list(ROOT.glob("*"))
+    for folder in ("helpers", "scripts", "docs", "web/page", "web/recogniser"):
+        files += (ROOT / folder).rglob("*")
+    mine = [path for path in files if path.suffix in (".py", ".js", ".md", ".toml", ".yml", ".html", ".json", ".txt")]
+    named = {path.relative_to(ROOT).as_posix() for path in mine if written.search(path.read_text(encoding="utf-8"))}
+    assert named <= {"helpers/about.py", "docs/commands.md", "CHANGELOG.md"}  # the commands are generated
+    assert "helpers/about.py" in named
+
+
+@pytest.mark.slow
 def test_an_editable_install_makes_the_library_importable_from_anywhere(tmp_path: Path) -> None:
     pytest.importorskip("setuptools")
     project, site = tmp_path / "project", tmp_path / "site"
@@ -203,9 +232,11 @@ def test_an_editable_install_makes_the_library_importable_from_anywhere(tmp_path
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     done = subprocess.run([*pip, "--target", site, "-e", project], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    code = f"import site; site.addsitedir({str(site)!r}); import helpers.errors as e; print(e.__file__)"
+    rooms = project_table()["tool"]["setuptools"]["packages"]
+    code = f"import site; site.addsitedir({str(site)!r}); import {', '.join(rooms)}; print(helpers.tune.__file__)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == str(project / "helpers" / "errors.py"), done.stderr
+    assert done.stdout.strip() == str(project / "helpers" / "tune" / "__init__.py"), done.stderr
     (metadata,) = site.glob("*.dist-info/METADATA")
+    assert f"\nVersion: {VERSION}\n" in metadata.read_text()
     needed = re.findall(r"^Requires-Dist: ([\w-]+)(?!.*; extra)", metadata.read_text(), re.MULTILINE)
     assert [name.lower() for name in needed] == [*requirements(ROOT / "requirements.txt")]
