@@ -166,16 +166,22 @@ def _utf8(flag: str, text: str) -> str:
 
 
 def web_address(flag: str, text: str) -> str:
-    """An http(s) address without a password, as reports and manifests would show it; a trailing slash is dropped."""
+    """An http(s) address without a password; a trailing slash is dropped."""
     try:
         address = urlsplit(text)
         usable = address.scheme in ("http", "https") and bool(address.hostname) and (address.port or 1) > 0
         usable = usable and text.isprintable() and " " not in text  # bytes that are not UTF-8 are not printable
-        usable = usable and "@" not in address.netloc
     except ValueError:
         usable = False
     if not usable:
         raise _broken(f"{flag} must be an http(s) address", flag, text, f"use {flag} https://api.scryfall.com")
+    if "@" in address.netloc:
+        raise _broken(
+            f"{flag} must have no user name or password: messages and reports would show them",
+            flag,
+            address._replace(netloc=address.netloc.rpartition("@")[2]).geturl(),
+            "use the address without what comes before @; it was never sent",
+        )
     return text.rstrip("/")
 
 

@@ -366,6 +366,13 @@ def test_the_default_server_can_be_set_by_the_environment() -> None:
     )
 
 
+def test_a_password_in_a_server_s_address_is_refused_and_not_shown() -> None:
+    done = run_script("download_images.py", env={"SCRYFALL_API_URL": "https://me:secret@cards.example"})
+    assert (done.returncode, "secret" in done.stderr) == (1, False)
+    (problem,) = blocks(done.stderr)
+    assert problem.startswith("ERROR: Invalid Arguments: --api-url must have no user name or password")
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_no_script_imports_another(script: str) -> None:
     others = {name.rpartition("/")[2].removesuffix(".py") for name in SCRIPTS}
