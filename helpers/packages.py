@@ -72,7 +72,7 @@ def tell_of_missing_packages() -> None:
         module = (getattr(error, "name", None) or "").partition(".")[0]
         if isinstance(error, ModuleNotFoundError) and module in {wanted.module for wanted in requirements()}:
             print(
-                "ERROR: Configuration Error: this Python has not the packages that are needed\n"
+                "ERROR: Configuration Error: this Python lacks packages that the project needs\n"
                 f"  Details: {sys.executable} finds no {module}\n"
                 f"  Suggestion: {ADVICE}",
                 file=sys.stderr,

@@ -151,7 +151,7 @@ def test_a_python_without_the_packages_is_told_in_every_first_line() -> None:
     modules = [wanted.module for wanted in packages.requirements()]
     others = [script for script in ENTRANCES if not script.endswith("/doctor.py")]  # it works without
     told = first_lines(WITHOUT_PACKAGES.format(modules=modules), others)
-    assert set(told) == {"ERROR: Configuration Error: this Python has not the packages that are needed"}
+    assert set(told) == {"ERROR: Configuration Error: this Python lacks packages that the project needs"}
 
 
 def test_a_package_that_is_missed_late_is_named_and_other_errors_stay_as_they_are() -> None:

@@ -113,3 +113,14 @@ def test_folders_that_tests_share_have_names_of_their_own() -> None:
     names = re.findall(r"\bshare\(\s*\"(\w+)\"", text)  # of one name, whichever comes first fills it for both
     assert len(names) > 5
     assert sorted(names) == sorted(set(names))
+
+
+def test_the_architecture_s_table_tells_which_room_imports_which() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ?([^|]*) ?\|$", page.partition("imports |")[2], re.MULTILINE)
+    told = {room: set(re.findall(r"`(\w+)`", others)) for room, others in rows}
+    found: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for path in PRODUCT:
+        if (room := path.relative_to(ROOT).parts[1:2]) and room[0] in found:
+            found[room[0]] |= {place(target) for target in arrows(path)} & set(ROOMS) - {room[0]}
+    assert told == found
