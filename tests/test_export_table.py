@@ -221,6 +221,7 @@ def test_a_kill_leaves_the_old_table_and_the_next_run_sweeps(recognised: Built, 
 
 
 @ONE_IS_QUICK
+@pytest.mark.filterwarnings("ignore:lance is not fork-safe")
 def test_a_full_disk_is_told_as_such_and_the_old_table_stays(recognised: Built, tmp_path: Path, form: str) -> None:
     """A limit on the size of files stands in for the disk."""
     out = tmp_path / "cards"
@@ -264,3 +265,16 @@ def test_an_index_that_disagrees_is_named_and_nothing_is_written(recognised: Bui
     assert done.returncode == 1
     assert "mtg_pictures.npy does not belong to this index" in done.stderr
     assert not list(index.glob("cards*"))
+
+
+@pytest.mark.parametrize("form", ["parquet", "lance"], indirect=True)
+def test_a_record_that_is_none_is_named(recognised: Built, tmp_path: Path, form: str) -> None:
+    index = Path(shutil.copytree(recognised.index, tmp_path / "index"))
+    lines = (index / "mtg_meta.jsonl").read_bytes().splitlines(keepends=True)
+    text = b"".join([*lines[:4], b'{"name": 3}\n', *lines[5:]])
+    (index / "mtg_meta.jsonl").write_bytes(text)
+    changed(index, lambda manifest: manifest["sha256"].update({"mtg_meta.jsonl": hashlib.sha256(text).hexdigest()}))
+    with pytest.raises(PipelineError, match=r"mtg_meta\.jsonl does not belong to this index") as error:
+        write(index, tmp_path / "cards", form)
+    assert error.value.problems[0].details.startswith("line 5: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
