@@ -5,8 +5,8 @@ Writes: index_out/ - mtg_embeddings.npy, mtg_meta.jsonl, mtg_cards.faiss, mtg_pi
         build_manifest.json
 Next:   query_index.py, export_for_browser.py
 
-Missing and broken pictures are reported and skipped; every row keeps its own card. efSearch is set to the smallest
-value that reaches a measured recall@10 of 99.9 %.
+Missing and broken pictures are reported and skipped; the other rows still belong to the right cards. efSearch is set to
+the smallest value that reaches a measured recall@10 of 99.9 %.
 
 Run the same command to resume a build that was stopped or killed: it keeps checkpoints in index_out/. Rows are found by
 their pictures, so the card list, --limit, filters, --batch and HNSW flags may change between runs. A checkpoint made
@@ -19,7 +19,7 @@ Several GPUs: torchrun --standalone --nproc-per-node N build_embeddings.py ... S
 --rdzv-endpoint in place of --standalone; all must share the disk of --cache and --out.
 
 With --pictures it embeds a directory of your own pictures, named by --table or by their files; no list is needed. Flags
-that are not given are those of the index in --out; for a first index, the cards are those that were downloaded.
+that you leave out are taken from the index in --out; for a first index, the cards are those that were downloaded.
 
 Exit codes: 0 done; 1 bad arguments, or the model or the list could not be loaded; 2 no valid images to embed; 3 the
 directory of --cache or --pictures does not exist.

@@ -4,15 +4,16 @@ Reads:  Scryfall's card list
 Writes: image_cache/ - as download_images.py does; index_out/ - as build_embeddings.py does
 Next:   query_index.py, export_for_browser.py
 
-Takes the flags of both scripts and writes the same files. With --newest --export it brings cache, index and browser
-files up to date, and says what changed since the last build (make refresh). With --pictures nothing is downloaded.
-Flags that are not given are those of the index in --out. The model is loaded first: if that fails, nothing is
-downloaded. Run the same command again at any time: it skips pictures and rows that exist, and resumes a build that was
-stopped or killed. Rows are found by their pictures, so the card list, --limit, filters, --batch and HNSW flags may
-change between runs. A checkpoint made with another model or preprocessing is put aside as checkpoint-*.stale and used
-again by a build with its settings. --rebuild takes nothing from the existing index, --no-resume nothing from a
-checkpoint. --export writes the same as export_for_browser.py with the same flags: what is not asked for again, such as
-the encoder, is removed, and named.
+Takes the flags of both scripts and writes the same files. Flags that you leave out are taken from the index in --out.
+The model is loaded first: if that fails, nothing is downloaded. With --pictures nothing is downloaded at all. With
+--newest --export it brings cache, index and browser files up to date, and says what changed since the last build
+(make refresh). --export writes what export_for_browser.py does with the same flags, and removes and names what an
+earlier export wrote and this one doesn't, such as the encoder.
+
+Run the same command again at any time: it skips pictures and rows that exist, and resumes a build that was stopped or
+killed. Rows are found by their pictures, so the card list, --limit, filters, --batch and HNSW flags may change between
+runs. A checkpoint made with another model or preprocessing is put aside as checkpoint-*.stale and used again by a build
+with its settings. --rebuild takes nothing from the existing index, --no-resume nothing from a checkpoint.
 
 Exit codes: 0 done; 1 bad arguments, or the list or the model could not be loaded; 2 no picture could be downloaded,
 more failed than --max-failures allows, or there is no valid image to embed; 3 the directory of --pictures does not

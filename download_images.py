@@ -4,7 +4,7 @@ Reads:  Scryfall's card list (kept in the cache directory, checked for a newer o
 Writes: image_cache/ - one file per picture, the list, download_report.json
 Next:   build_embeddings.py
 
-Run it again at any time: only missing or damaged pictures are downloaded.
+Run it again at any time: it downloads only pictures that are missing or damaged.
 
 Exit codes: 0 done, even if some pictures failed (see --max-failures); 1 bad arguments, a full disk, the list could not
 be downloaded, or the server refused our requests; 2 no picture could be downloaded, or more failed than allowed.

@@ -7,9 +7,9 @@ Writes: index_out/ - embeddings.i8bin (int8, N x D bytes), dhash.u8bin (N x 32 b
         reference.png; bundle.json, which lists the files with their SHA-256
 Next:   serve them; a client divides by 127 and takes the dot product as the cosine
 
---encoder exports the very weights that the index was built with, and compares the result with torch on pictures of the
-index's cards before anything is written. What an earlier export wrote and this one does
-not is removed, and named. Other files stay; where one is in the way, nothing is written.
+--encoder exports the same weights that the index was built with, and compares the result with torch on pictures of the
+index's cards before anything is written. Files of an earlier export that this one doesn't write are removed, and named.
+Other files stay; if one is in the way, nothing is written.
 
 Exit codes: 0 done; 1 failed, with the reason on stderr.
 """

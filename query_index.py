@@ -1,6 +1,7 @@
 """Which cards are in this picture? Finds them and shows the nearest faces of the index, best first.
 
-Also which card several pictures show (--vote), which cards look as words say (--text), or like a card (--name).
+It also says which card several pictures show (--vote), and finds cards that look as words say (--text) or like a card
+that you name (--name).
 
 Reads:  index_out/ - as build_embeddings.py wrote it; the given pictures (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF; HEIC
         with pillow-heif), those in the given directories, or with - the paths on stdin, each answered at once
@@ -84,7 +85,7 @@ def parse_args(argv: Sequence[str] | None) -> QueryArgs:
     parser.section("output")
     parser.flag("--json", "print one JSON object per line instead of tables")
     parser.option("--html", path, None, "FILE", "also write a page that shows the cards beside their matches")
-    where = "where --verify and --html find the matches' pictures (default: as the index was built)"
+    where = "where --verify and --html find the matches' pictures (default: where the index says)"
     parser.option("--cache", path, None, "DIR", where)
     parser.flag("--remote-images", "in --html, link to pictures that the cache lacks: a browser fetches them")
     parser.cross_rule(("html", "remote_images"), _links_need_a_page)
@@ -98,13 +99,13 @@ def add_question_options(parser: Parser) -> None:
         one_of(DETECT, suggest="auto"),
         None,
         "WHICH",
-        "cards to look for: auto, those that are clear, else the best guess; all, every region that may be a card; "
-        "off, none: the whole picture is one (default: auto)",
+        "cards to look for: auto, those that are clear, or else one best guess; all, every region that may be a card; "
+        "off, none: the whole picture is one card (default: auto)",
     )
-    parser.flag("--vote", "the pictures show one card, as frames of a video do: give one answer")
+    parser.flag("--vote", "give one answer for all pictures, which show the same card, as frames of a video do")
     weighted = "cards that look as the words say; several add up, each times its WEIGHT (1), which may be negative"
     parser.repeated_option("--text", weighted_words, "WORDS[:WEIGHT]", weighted)
-    parser.option("--name", words, None, "NAME", "the card's faces in the index, each with those that look like it")
+    parser.option("--name", words, None, "NAME", "the card's faces in the index, each with the faces that look like it")
     parser.cross_rule(("image", "text", "name"), _one_question)
     of_pictures = ("detect", "vote", "ef_search", "html", "raw", "read", "verify", "search", "sure_above")
     parser.cross_rule(("image", "text", "name", *of_pictures), _flags_fit_the_question)
@@ -120,7 +121,7 @@ def add_search_options(parser: Parser) -> None:
     )
     parser.option("--k", number(int, 1, suggest=K), None, "N", several)
     add_where_option(parser)
-    least = "leave out matches with a lower score, -4 to 1, and cards without any other"
+    least = "leave out matches with a lower score (-4 to 1), and cards that have no other match"
     parser.option("--min-score", number(float, -4, 1, suggest=0.5), None, "S", least)
     parser.option(
         "--ef-search",
@@ -129,9 +130,7 @@ def add_search_options(parser: Parser) -> None:
         "N",
         "candidates per HNSW search: more is slower and more accurate (default: the index's own, measured)",
     )
-    how = (
-        "compare with every row (exact), or walk the HNSW graph; auto: exact unless that is slow, or --ef-search given"
-    )
+    how = "exact: compare with every row; hnsw: walk the graph; auto: exact unless that is slow or --ef-search is given"
     parser.option("--search", one_of(SEARCH, suggest=SEARCH[0]), SEARCH[0], "HOW", how)
     parser.cross_rule(("search", "ef_search"), _ef_search_needs_a_graph)
     read = (
@@ -150,11 +149,11 @@ def add_search_options(parser: Parser) -> None:
 def add_where_option(parser: Parser) -> None:
     """Which rows may be the answer."""
     help = (
-        "search only rows that pass, exactly: set=lea,lang=en. Several values of a field are alternatives "
+        "search only the faces that pass, exactly: set=lea,lang=en. Several values of a field are alternatives "
         "(set=lea,set=leb, or 'set=lea|leb'), several fields must all pass, in one --where or several. Case does not "
         f"matter; of {' and '.join(PARTS)} a part is enough, of {BEGINNINGS[0]} the beginning; a list passes if it has "
         "the value; nothing after = means empty. Whether a match is sure is still judged against the names of all "
-        f"rows. Fields: {', '.join(FIELDS)}"
+        f"faces. Fields: {', '.join(FIELDS)}"
     )
     parser.repeated_option("--where", where, "FIELD=VALUE[,...]", help)
 

@@ -126,7 +126,7 @@ def add_card_list_options(parser: Parser) -> None:
     parser.section("which cards")
     kinds, keys = ", ".join(LIST_KINDS), ", ".join(IMAGE_KEYS)
     parser.option("--kind", one_of(LIST_KINDS, suggest=_KIND), _KIND, "KIND", f"Scryfall's card list: {kinds}")
-    parser.option("--limit", number(int, 0, suggest=200), None, "N", "only the first N faces; 0: none")
+    parser.option("--limit", number(int, 0, suggest=200), None, "N", "take only the first N faces; 0: none")
     parser.option(
         "--image-key",
         one_of(IMAGE_KEYS, suggest=_KEY),
@@ -153,13 +153,13 @@ def add_card_list_options(parser: Parser) -> None:
 
 def add_browser_options(parser: Parser) -> None:
     """What is exported for browsers, and how."""
-    encoder = "also the model's image tower, as ONNX with weights in fp32, fp16 or int8 (default: none; alone: fp16)"
+    encoder = "also export the model's image tower as ONNX, in fp32, fp16 or int8 (default: none; bare flag: fp16)"
     parser.option("--encoder", codes(ENCODER_PRECISIONS), (), "PRECISION,...", encoder, bare=("fp16",))
     fields = f"fields of the records besides {', '.join(ALWAYS)} (default: all)"
     parser.option("--fields", codes(CardFace.__struct_fields__), (), "FIELD,...", fields)
-    compress = "also write compressed copies of the files that get smaller: gzip (.gz), brotli (.br)"
+    compress = "also write compressed copies of files that get smaller by it: gzip (.gz), brotli (.br)"
     parser.option("--compress", codes(tuple(SUFFIXES)), (), "METHOD,...", compress)
-    rows = "also write records, vectors and hashes in parts of N rows, for a progressive start"
+    rows = "also write records, vectors and hashes in parts of N rows, so that a page can search before it has them all"
     parser.option("--rows-per-file", number(int, 100, suggest=10_000), None, "N", rows)
 
 
@@ -178,20 +178,20 @@ def add_download_options(parser: Parser) -> None:
     parser.option("--timeout-read", read, _HTTP.read_timeout, "SECONDS", "read timeout: longest silence of a server")
     retries = "retries after a temporary failure, with a backoff of 1, 2, 4, 8, 16 s"
     parser.option("--max-retries", number(int, 0, suggest=5), _HTTP.max_retries, "N", retries)
-    failures = "exit with 2 if more than this share of the faces could not be downloaded"
+    failures = "exit with code 2 if more than this share of the faces could not be downloaded"
     parser.option("--max-failures", number(float, 0, 100, suggest=100), 100.0, "PERCENT", failures)
 
 
 def add_build_options(parser: Parser) -> None:
     """Own pictures, where the index goes, the model, the preprocessing, and which rows are reused."""
     parser.section("own pictures, in place of a card list")
-    parser.option("--pictures", path, None, "DIR", "directory tree of pictures; their names come from their files")
+    parser.option("--pictures", path, None, "DIR", "directory tree of pictures, named by their files or by --table")
     parser.option(
         "--table",
         path,
         None,
         "CSV",
-        "names them: columns file (relative to --pictures), name and, if you like, set, collector_number, lang, …",
+        "names of the pictures: columns file (relative to --pictures), name and optionally set, collector_number, …",
     )
     parser.cross_rule(("pictures", "table"), table_names_pictures)
     parser.cross_rule(("pictures",), _pictures_are_no_list)
@@ -211,18 +211,18 @@ def add_build_options(parser: Parser) -> None:
                   f"default, from {MIN_ROWS} rows on)")  # fmt: skip
     dimensions = "dimensions of whitened rows, at most the model's (default: half of the model's)"
     parser.option("--whiten-dim", number(int, 8, 4096, suggest=256), None, "K", dimensions)
-    ridge = "what is added to every eigenvalue, in mean eigenvalues: less tells more cards apart, and amplifies noise"
+    ridge = "what is added to every eigenvalue, in mean eigenvalues; less tells more cards apart, but amplifies noise"
     parser.option("--whiten-ridge", number(float, 0.001, 1000, suggest=1), _BUILD.whiten_ridge, "R", ridge)
     parser.cross_rule(("whiten", "whiten_dim"), _whitening_is_wanted)
     _add_model_options(parser)
     parser.section("resuming and reusing")
     frequency = number(int, 100, suggest=500, off=True)
-    lost = "most images lost on a kill (>= 100; 0 = off)"
+    lost = "images that a kill loses at most (>= 100; 0: no checkpoints while embedding)"
     parser.option("--checkpoint-frequency", frequency, _BUILD.checkpoint_frequency, "N", lost)
     parser.switch("--resume", "reuse rows of an interrupted build in --out (on by default); --no-resume discards them")
     parser.flag(
         "--rebuild",
-        "reuse no rows of the index in --out; else those with unchanged picture, model and preprocessing are reused",
+        "reuse no rows of the index in --out; without it, those of unchanged picture, model and preprocessing are",
     )
     parser.switch("--validate-cache", "check the structure of every picture before decoding it (on by default)")
 

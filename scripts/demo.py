@@ -5,7 +5,7 @@ Writes: demo/ - cards/, image_cache/, index_out/, photos/, report.html
 Next:   the same commands without --api-url and --model, for the real thing
 
 Each command is printed as a user would type it. The cards are drawn, served as Scryfall would serve them, downloaded,
-embedded and exported; then photographs of some are queried, and the index is evaluated.
+embedded and exported; then the index is queried with photographs of some of them, and evaluated.
 
 Exit codes: 0 most cards were named; 1 too few were, or a step failed.
 """
@@ -62,7 +62,7 @@ def parse_args(argv: Sequence[str] | None) -> DemoArgs:
     parser.option("--out", path, ROOT / "demo", "DIR", "output directory")
     parser.option("--count", number(int, 1, 2000, suggest=300), 300, "N", "cards to draw")
     parser.option("--photographs", number(int, 1, 2000, suggest=20), 20, "N", "photographs to query")
-    minutes = "time for the evaluation of the index, which scripts/evaluate_index.py makes"
+    minutes = "how long scripts/evaluate_index.py measures the index"
     parser.option("--minutes", number(float, 0.01, 60, suggest=1), 1.0, "N", minutes)
     parser.cross_rule(("count", "photographs"), _enough_cards)
     args = parser.parse(argv, DemoArgs())

@@ -4,15 +4,15 @@ Reads:  nothing; the same --seed draws the same cards, and a larger --count begi
 Writes: demo/cards/ - cards.jsonl (Scryfall's card objects, with `picture` in place of `image_uris`), a JPEG per side of
         745 x 1040 pixels, contact_sheet.jpg that shows them all, and pictures.csv: a row for each picture that is a
         scan (no placeholder, none that is missing or lost), with the columns file (in that directory), name (the whole
-        card's), illustration_id (the side's: the same for the same art), layout, frame, treatment, lang
+        card's), illustration_id (the side's; equal for the same art), layout, frame, treatment, lang
 Next:   standin_scryfall.py --table demo/cards/cards.jsonl; take_photographs.py --table demo/cards/cards.jsonl;
         tune_model.py --table demo/cards/pictures.csv
 
 300 cards have frames of five eras and over a dozen treatments, every family of layouts (and an unknown one), reprints
 with the same art in another frame, translations, tokens, placeholders, a card without a picture, and one whose picture
-is lost. About half of the art shows scenes, the other half patterns of many kinds. --reprints adds further printings
-of the plain ones, of three kinds in turn: in another set but else the same, so that only the collector line and the
-set symbol tell them apart; with the same art in another frame; with other art.
+is lost. About half of the art shows scenes, the other half patterns of many kinds. --reprints adds printings of the
+plain cards, of three kinds in turn: in another set but otherwise the same, so that only the collector line and the set
+symbol tell them apart; with the same art in another frame; with other art.
 """
 
 import argparse

@@ -1,20 +1,20 @@
-"""How good is an index? Damaged pictures of its own cards are asked, and photographs with labels.
+"""How good is an index? Queries it with damaged pictures of its own cards, and with labelled photographs.
 
 Reads:  index_out/, and the pictures that it was built from; with --photos a CSV of photographs, in the format of
         take_photographs.py's photos.csv, and its pictures
-Writes: tables to stdout; evaluation.json and evaluation.html, beside the index or in --out, which nothing needs
+Writes: tables to stdout; evaluation.json and evaluation.html, beside the index or in --out; nothing else needs them
 
 Index: HNSW against exact search, int8 against float, near-identical rows. Camera: recall by name and by illustration
 under each kind of damage; the same queries by pHash, dHash, raw, centred and whitened vectors. Strangers: the same with
 each card's own rows masked. Size: recall by the number of rows. Reading: names and printings with and without what is
 printed on the card, and the weights that fit. The sample is as large as --minutes allow.
 
-Photographs: a card counts as named if an answered card that lies where it does has its name; one answered card serves
-one label. Where that fails, the table says where the card was lost: no region of the picture fits it (detection); one
-does, but was not embedded (not asked); one ranks the right name first, but another was chosen (choice); none does
-(recognition). Those of which the index knows no card, and with --strangers all others asked once more as if the index
-lacked their cards, must not be sure of anything. A threshold is chosen so that 2 % of them pass, on other photographs
-than it is then measured on.
+Photographs: a labelled card counts as named if the answer has a card of its name in its place; each card of the answer
+counts for one label. Otherwise the table says where the label was lost: no region of the picture fits it (detection);
+one does, but was not embedded (not asked); one ranks the right name first, but another was chosen (choice); none ranks
+it first (recognition). Photographs of which the index knows no card must not be sure of anything; with --strangers all
+others are asked once more as if they were such. A threshold is chosen so that 2 % of these strangers pass, on other
+photographs than it is measured on.
 """
 
 import argparse
@@ -84,8 +84,16 @@ def parse_args(argv: Sequence[str] | None) -> EvaluateArgs:
     parser.option("--cache", path, None, "DIR", "directory of its pictures (default: where the index says)")
     sections = f"what to measure: {','.join(SECTIONS)} (default: all; photographs only with --photos)"
     parser.option("--sections", codes(SECTIONS), SECTIONS, "NAME,...", sections)
-    parser.option("--minutes", number(float, 0.01, 1440, suggest=4), 4.0, "MINUTES", "time that sizes the sample")
-    parser.option("--seed", number(int, 0, 2**32 - 1, suggest=0), 0, "N", "other cards, other damage")
+    parser.option(
+        "--minutes", number(float, 0.01, 1440, suggest=4), 4.0, "MINUTES", "how long to measure; sizes the sample"
+    )
+    parser.option(
+        "--seed",
+        number(int, 0, 2**32 - 1, suggest=0),
+        0,
+        "N",
+        "random seed; another one draws other cards and other damage",
+    )
     weight = "weight of the hash in a score (default: the index's); 0: by the vectors alone"
     parser.option("--hash-weight", number(float, 0, 10, suggest=1.5), None, "W", weight)
     add_device_option(parser)
@@ -98,13 +106,13 @@ def parse_args(argv: Sequence[str] | None) -> EvaluateArgs:
 def _add_photo_options(parser: Parser) -> None:
     parser.section("photographs")
     parser.option("--photos", path, None, "CSV", "labelled photographs")
-    turn = f"degrees by which photographs are turned clockwise before they are asked: {', '.join(TURNS)}"
+    turn = f"degrees by which photographs are turned clockwise before the query: {', '.join(TURNS)}"
     parser.option("--turn", one_of([*TURNS], suggest="all"), "0", "DEGREES", turn)
-    parser.flag("--crops", "ask each card cut out, too")
-    error = "how far the corners of cut-outs are off, at most, in percent of the card's width and height: 0,3,6"
+    parser.flag("--crops", "also query with each card cut out")
+    error = "how far the corners of cut-outs are off at most, of the card's width and height; for example 0,3,6"
     parser.option("--corner-error", numbers(float, 0, 30, suggest="0,3,6"), (0.0,), "PERCENT,...", error)
     parser.option("--seeds", number(int, 1, 100, suggest=5), 1, "N", "cut-outs of each card, where corners are off")
-    parser.flag("--strangers", "ask everything once more as if the index lacked the cards that are on it")
+    parser.flag("--strangers", "query everything once more as if the index lacked the cards in the photographs")
     read = "read cards: auto, where the name or the printing is not sure; always; off"
     parser.option("--read", one_of(READ, suggest=READ[0]), READ[0], "WHEN", read)
     verify = "compare cards that are not sure with the best names' own pictures: auto; off"

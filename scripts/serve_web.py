@@ -4,9 +4,9 @@ Reads:  web/, and under it the browser's files and the evaluation in index_out/;
 Writes: nothing; prints its address to stdout and serves until it is stopped
 Next:   open the address in a browser
 
-Where X.br or X.gz lies beside X, browsers that take it get that in place of X. Other files of index_out/, hidden ones,
-and what links lead to outside these folders, are not served. A server for this machine alone must be asked by this
-machine's name (localhost, 127.0.0.1). A browser asks at each visit what has changed, and fetches that alone.
+If X.br or X.gz lies beside X, browsers that accept it get it in place of X. Other files of index_out/, hidden files,
+and links that lead outside these folders are not served. With the default --host the server answers only to this
+machine's names (localhost, 127.0.0.1). At each visit a browser asks what has changed, and fetches only that.
 """
 
 import argparse

@@ -3,13 +3,13 @@
 Reads:  a table of cards with their pictures, in either format that standin_scryfall.py reads
 Writes: demo/photos/ - NNN.jpg, the photographs; NNN_cut.jpg, the card cut out of each along its true corners, as a
         perfect card detector would return it, or NNN_K_cut.jpg for each of several cards; photos.csv: which cards each
-        shows, where their corners are and what share of each is visible
+        photograph shows, where their corners are and what share of each card is visible
 Next:   query_index.py demo/photos/000.jpg
 
 Each photograph draws its own rotation, tilt, fill, blur, light and glare, up to what the flags allow; the same --seed
-takes the same photographs. One card is photographed in portrait, 720x960 pixels; several, the later lying on the
-earlier, or none, in landscape, 1600x1200; --scale multiplies that. photos.csv names the exact printing, by its
-set and number; its scryfall_id is the `id` in cards.jsonl.
+takes the same photographs. A photograph of one card is in portrait, 720x960 pixels. One of several cards, later ones
+lying on earlier ones, or of none, is in landscape, 1600x1200. --scale multiplies both sides. photos.csv names the exact
+printing, by its set and number; its scryfall_id is the `id` in cards.jsonl.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def parse_args(argv: Sequence[str] | None) -> PhotographArgs:
     parser.cross_rule(("min_fill", "fill"), _least_is_not_above_most)
     quality = usual.jpeg_quality
     parser.option("--quality", number(int, 1, 95, suggest=quality), quality, "N", "JPEG quality, 1 to 95")
-    text = "how many times as wide and high as usual the photographs are; blur and noise keep their pixels"
+    text = "factor on the photographs' width and height; blur and noise stay the same in pixels"
     parser.option("--scale", number(float, 0.25, 4, suggest=2), 1.0, "FACTOR", text)
     return parser.parse(argv, PhotographArgs())
 

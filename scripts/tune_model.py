@@ -6,9 +6,9 @@ Writes: tuned/ - open_clip_config.json, open_clip_model.safetensors, tuning.json
 Next:   build_embeddings.py --model local-dir:tuned
 
 The model learns that a card and its photographs should get the same vector, and other cards another. The photographs
-are simulated: corners off, tilted, few pixels, blurred, badly lit, with reflections, noise, a sleeve, a finger. What it
-learns is the camera and the look of a card rather than the cards, so an index may hold cards that it has not seen: a
-tenth of the cards are held out: half to choose the best weights by, half to report the recall of.
+are simulated: corners off, tilted, few pixels, blurred, badly lit, with reflections, noise, a sleeve, a finger. It
+learns the camera and the look of cards rather than single cards, so an index may hold cards that it has not seen. A
+tenth of the cards are held out: half of these choose the best weights, the recall of the other half is reported.
 
 Pictures of one name, one illustration or the same bytes are one card. Missing and broken pictures are left out, as are
 a list's placeholders.
@@ -90,7 +90,7 @@ def parse_args(argv: Sequence[str] | None) -> TuneArgs:
     parser = Parser(__doc__)
     parser.section("pictures")
     parser.option("--pictures", path, None, "DIR", "directory tree of pictures of cards, in place of a cache")
-    parser.option("--table", path, None, "CSV", "names them: columns file (relative to --pictures), name, and "
+    parser.option("--table", path, None, "CSV", "their names: columns file (relative to --pictures), name, and "
                   "illustration_id where it is known; without it files of one name are one card")  # fmt: skip
     parser.cross_rule(("pictures", "table"), table_names_pictures)
     parser.section("tuning")
@@ -108,9 +108,11 @@ def parse_args(argv: Sequence[str] | None) -> TuneArgs:
     parser.option(
         "--width", number(int, 8, 4096, suggest=256), None, "D", "dimensions of the vectors (default: as the model's)"
     )
-    held_out = "share of the cards that are not trained on but measured"
+    held_out = "share of the cards that are measured, not trained on"
     parser.option("--held-out", number(float, 0, 90, suggest=10), _DEFAULTS.held_out, "PERCENT", held_out)
-    blend = "share of the tuned weights in the result, the rest is the model's own: text search keeps more with less"
+    blend = (
+        "share of tuned weights in the result, 0 to 1; the rest are the model's own. Less keeps more of its text search"
+    )
     parser.option("--blend", number(float, 0, 1, suggest=0.5), _DEFAULTS.blend, "SHARE", blend)
     parser.cross_rule(("blend", "width"), _same_width_to_blend)
     parser.option("--seed", number(int, 0, suggest=0), _DEFAULTS.seed, "N", "random seed")
@@ -118,7 +120,7 @@ def parse_args(argv: Sequence[str] | None) -> TuneArgs:
     parser.section("method")
     parser.option("--batch", number(int, 2, 65536, suggest=48), _RECIPE.batch, "N", "pictures per step")
     parser.option("--rate", number(float, 0, 1, suggest=3e-4), _RECIPE.rate, "R", "learning rate at its highest")
-    temperature = "of the softmax over cosines"
+    temperature = "temperature of the softmax over cosines"
     parser.option("--temperature", number(float, 0.005, 1, suggest=0.07), _RECIPE.temperature, "T", temperature)
     strength = "how bad the simulated photographs are, 0 to 1"
     parser.option("--strength", number(float, 0, 1, suggest=1), _DEFAULTS.strength, "S", strength)

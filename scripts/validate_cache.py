@@ -1,12 +1,12 @@
-"""Check that every picture in the cache is whole: decode each to its last row and name those that are not.
+"""Check that every picture in the cache is whole: decode each to its end, and name those that are not.
 
 Reads:  image_cache/ - the pictures (*.jpg, *.png, *.webp); with --prune the card lists beside them
-Writes: nothing; with --report a JSON file; with --fix the invalid pictures, and the orphans, are deleted
+Writes: nothing; with --report a JSON file; with --fix it deletes the invalid pictures, and the orphans found
 Next:   download_images.py, which downloads again what was deleted
 
-A valid picture exists, is not empty, is a JPEG, PNG or WebP, and decodes to its last row. An orphan (--prune) is a
-picture that no list in the cache names any more: Scryfall gives a rescanned picture a new URL, and the old file stays.
-A picture that only a list outside the cache names counts as an orphan too.
+A valid picture is not empty, is a JPEG, PNG or WebP, and decodes to its end. An orphan (--prune) is a picture that no
+list in the cache names any more: Scryfall gives a rescanned picture a new URL, and the old file stays. A picture that
+only a list outside the cache names counts as an orphan, too.
 
 Exit codes: 0 all valid, orphans or not; 1 some are invalid, deleted or not, or bad arguments; 2 the directory does not
 exist.
