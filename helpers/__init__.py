@@ -14,7 +14,7 @@ def _stop(what: str, details: str, suggestion: str) -> None:
 
 
 for _module in ("fcntl", "resource"):
-    if sys.platform == "win32" or importlib.util.find_spec(_module) is None:
+    if importlib.util.find_spec(_module) is None:
         _stop(
             "this needs Linux or macOS",
             f"the platform is {sys.platform}: {sys.executable} finds no {_module}",
