@@ -393,6 +393,17 @@ def test_an_old_list_is_fetched_again_only_where_scryfall_has_a_newer_one(
     assert "WARNING" in capsys.readouterr().err
 
 
+def test_a_list_of_a_time_to_come_is_asked_for_again_for_the_clock_was_set_back(
+    drawn: Path, tmp_path: Path, session: DownloadSession
+) -> None:
+    to_come = (datetime.now(timezone.utc) + timedelta(days=400)).isoformat()
+    with serving(drawn / "cards.jsonl") as address:
+        ensure(tmp_path, address, session)
+        set_description(tmp_path, checked_at=to_come)
+        ensure(tmp_path, address, session)
+    assert json.loads((tmp_path / "unique_artwork.list.json").read_text())["checked_at"] < to_come
+
+
 def test_refresh_fetches_in_any_case_and_drops_the_list_before(
     drawn: Path, tmp_path: Path, session: DownloadSession
 ) -> None:
