@@ -28,7 +28,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="lo
 
 
 def run_script(
-    script: str, *arguments: object, cwd: Path | None = None, long: bool = False, input: str = "", **more: Any
+    script: str | Path, *arguments: object, cwd: Path | None = None, long: bool = False, input: str = "", **more: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run a script of the project in a process of its own; its exit code and both outputs come back.
 
@@ -42,7 +42,7 @@ def run_script(
     )
 
 
-def run_well(script: str, *arguments: object, cwd: Path | None = None) -> str:
+def run_well(script: str | Path, *arguments: object, cwd: Path | None = None) -> str:
     """Run a script that must succeed; its stdout comes back."""
     done = run_script(script, *arguments, cwd=cwd)
     assert done.returncode == 0, done.stderr

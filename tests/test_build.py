@@ -20,11 +20,11 @@ from PIL import Image, ImageOps
 
 from helpers.cards.image_cache import ImageCache
 from helpers.index import manifest
-from tests.conftest import ROOT, Built, run_script
+from tests.conftest import Built, run_script
 from tests.faulty_server import faulty_server
 from tests.kills import KILLED, run_signalled_before, run_until
 from tests.pictures import BROKEN
-from tests.warm_python import WarmProcess
+from tests.warm_python import WarmProcess, run_warm
 
 COLUMNS = ["dhash", "embeddings", "pictures"]
 NO_DEVICE = "cuda" if sys.platform == "darwin" else "mps"
@@ -165,10 +165,7 @@ def test_a_build_that_fails_leaves_the_old_output_as_it_was(built: Built, cache:
 def test_a_disk_that_is_full_leaves_the_old_output_as_it_was(built: Built, tmp_path: Path) -> None:
     out = Path(shutil.copytree(built.index, tmp_path / "out"))
     arguments = ["--cache", built.cache, "--out", out, "--model", f"local-dir:{built.model}", "--offline"]
-    words = " ".join(map(str, [sys.executable, ROOT / "build_embeddings.py", *arguments]))
-    done = subprocess.run(
-        ["bash", "-c", f"ulimit -f 20; {words}"], capture_output=True, text=True, timeout=120, check=False
-    )  # 20 KB a file: less than the vectors need
+    done = run_warm("build_embeddings.py", *arguments, max_file_bytes=20_000)  # less than the vectors need
     assert done.returncode == 1
     assert f"ERROR: Configuration Error: {out} can't be written to" in done.stderr
     assert "make room" in done.stderr
@@ -230,10 +227,8 @@ def test_known_failures_end_with_their_code_and_what_to_do(
 
 
 def test_weights_that_can_not_be_fetched_end_the_run(built: Built, tmp_path: Path) -> None:
-    done = run_script(
-        *("build_embeddings.py", "--cache", built.cache, "--out", tmp_path / "out"),
-        env={"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hub"), "PATH": ""},
-    )
+    words = ("build_embeddings.py", "--cache", built.cache, "--out", tmp_path / "out")
+    done = run_warm(*words, env={"HF_ENDPOINT": "http://127.0.0.1:9"})
     assert done.returncode == 1
     assert "ERROR: Configuration Error: the weights of ViT-B-32-quickgelu could not be loaded" in done.stderr
     for way_out in ("--pretrained FILE", "local-dir:PATH", "--model cards"):

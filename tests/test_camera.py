@@ -45,9 +45,10 @@ def opened(photo: Photograph) -> Image.Image:
 
 
 def test_the_same_seed_takes_the_same_photograph() -> None:
-    assert taken(3) == taken(3)
-    assert taken(3).jpeg != taken(4).jpeg
-    assert taken(3).quad != taken(4).quad
+    one, other = taken(3), taken(4)
+    assert one == taken(3)
+    assert one.jpeg != other.jpeg
+    assert one.quad != other.quad
 
 
 def test_a_seed_s_photograph_is_still_the_one_it_was() -> None:

@@ -5,8 +5,6 @@ import dataclasses
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +35,9 @@ def test_the_blocks_run_in_order(reading: Built, tmp_path: Path) -> None:
     shutil.copy(picture_of(reading, 0), tmp_path / "photo.jpg")
     for number in range(2):
         shutil.copy(picture_of(reading, 0), tmp_path / "frames" / f"{number}.jpg")
-    code = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n" + "\n".join(BLOCKS)
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    (tmp_path / "blocks.py").write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n" + "\n".join(BLOCKS))
     name = reading.records()[0]["name"]
-    lines = done.stdout.splitlines()
+    lines = run_well(tmp_path / "blocks.py", cwd=tmp_path).splitlines()
     assert lines[0].startswith(name)
     assert any(line.startswith(name) and line.endswith(" 0") for line in lines)  # the vote
     assert "no such file" in lines

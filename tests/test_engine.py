@@ -70,8 +70,13 @@ def test_an_answer_says_how_each_card_is_turned(answered: Answer) -> None:
     assert turned == [0, 0, 0, 0, 180, 90, 0]
 
 
-def test_no_card_of_an_answer_lies_on_another(answered: Answer, engine: QueryEngine, scene: Image.Image) -> None:
-    for answer in (answered, engine.ask(scene, detect="all")):
+@pytest.fixture(scope="module")
+def everything(engine: QueryEngine, scene: Image.Image) -> Answer:
+    return engine.ask(scene, detect="all")
+
+
+def test_no_card_of_an_answer_lies_on_another(answered: Answer, everything: Answer) -> None:
+    for answer in (answered, everything):
         quads = [np.array(card.quad) for card in answer.cards if card.quad is not None]
         for i, one in enumerate(quads):
             assert max((iou(one, other) for other in quads[:i]), default=0) < 0.3
@@ -117,10 +122,7 @@ def test_without_detection_the_whole_picture_is_asked(engine: QueryEngine, cards
         assert (card.quad, card.orientation, one.embedded) == (None, 0, 1)
 
 
-def test_all_regions_include_the_cards_that_are_found(
-    answered: Answer, engine: QueryEngine, scene: Image.Image
-) -> None:
-    everything = engine.ask(scene, detect="all")
+def test_all_regions_include_the_cards_that_are_found(answered: Answer, everything: Answer) -> None:
     assert len(everything.cards) >= len(answered.cards)
     assert [card for card in everything.cards if card in answered.cards] == list(answered.cards)
 

@@ -352,13 +352,25 @@ def test_each_form_of_vectors_has_the_hash_weight_that_fits_it(
     assert not [sentence for sentence in found.conditions.left_out if "cluster" not in sentence]
 
 
-@pytest.mark.parametrize("rows", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_one_row_and_two_names_without_hashes_work(built: Built, many: Path, tmp_path: Path, rows: int) -> None:
+WITHOUT_SEARCH_AND_READING = ("--sections", "camera,strangers,size")
+
+
+@pytest.mark.parametrize(
+    ("rows", "sections"),
+    [
+        pytest.param(1, (), marks=pytest.mark.slow),
+        pytest.param(2, (), marks=pytest.mark.slow),
+        (2, WITHOUT_SEARCH_AND_READING),
+    ],
+)
+def test_one_row_and_two_names_without_hashes_work(
+    built: Built, many: Path, tmp_path: Path, rows: int, sections: tuple[str, ...]
+) -> None:
     words = ("--pictures", many.parent, "--table", many, "--model", f"local-dir:{built.model}", "--no-whiten")
     run_well("build_embeddings.py", *words, "--limit", rows, "--out", tmp_path / "index")
     if rows == 2:
         without_hashes(tmp_path / "index")
-    said, found = shortly(tmp_path / "index", tmp_path / "out", "--cache", many.parent)
+    said, found = shortly(tmp_path / "index", tmp_path / "out", "--cache", many.parent, *sections)
     assert found.camera and found.strangers and found.size and found.baselines
     assert (found.camera.rows, found.size.at[-1].names) == (rows, rows)
     assert (found.strangers.thresholds, found.strangers.suggested) == ((), None)  # no stranger has a second name

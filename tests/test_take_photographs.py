@@ -29,14 +29,14 @@ def corners(row: dict[str, str]) -> list[tuple[float, float]]:
 @pytest.fixture(scope="module")
 def photos(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
-    run_well("scripts/take_photographs.py", "--table", drawn / "cards.jsonl", "--out", folder, "--count", 10)
+    run_well("scripts/take_photographs.py", "--table", drawn / "cards.jsonl", "--out", folder, "--count", 5)
     return folder
 
 
 def test_each_photograph_is_told_with_its_card_and_corners(photos: Path, drawn: Path) -> None:
     rows = truth(photos)
     listed = {card["id"]: card for card in map(json.loads, (drawn / "cards.jsonl").read_text("utf-8").splitlines())}
-    assert len(rows) == len({row["reference"] for row in rows}) == 10
+    assert len(rows) == len({row["reference"] for row in rows}) == 5
     for row in rows:
         card = listed[row["scryfall_id"]]
         assert row["name"] in (card["name"], *(face["name"] for face in card.get("card_faces", [])))
@@ -70,7 +70,7 @@ def test_cut_out_they_are_recognised(photos: Path, recognised: Built) -> None:
 
 @pytest.mark.slow
 def test_the_same_seed_takes_the_same_ones(photos: Path, drawn: Path, tmp_path: Path) -> None:
-    table = ("--table", drawn / "cards.jsonl", "--count", 10)
+    table = ("--table", drawn / "cards.jsonl", "--count", 5)
     run_well("scripts/take_photographs.py", *table, "--out", tmp_path / "again")
     run_well("scripts/take_photographs.py", *table, "--out", tmp_path / "other", "--seed", 2)
     assert truth(tmp_path / "again") == truth(photos) != truth(tmp_path / "other")

@@ -1,12 +1,13 @@
 """Processes that have torch, open_clip and faiss imported already: that takes six seconds, and tests run scripts often.
 
 One process a test worker imports them once and forks for each script that is to be run: a process of its own, with its
-own exit code, streams, directory and signals, as `python script.py` is but for the imports. Not for what must happen
-before those (an environment, the model hub's address). The hub is never asked from here.
+own exit code, streams, directory, environment and signals, as `python script.py` is but for the imports. Not for what
+must happen before those: libraries read the environment as they are imported. The hub is never asked from here.
 """
 
 import json
 import os
+import resource
 import runpy
 import select
 import signal
@@ -14,7 +15,7 @@ import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -47,18 +48,21 @@ class WarmProcess:
         *arguments: object,
         cwd: Path | None = None,
         before: Sequence[Any] = (),
+        env: Mapping[str, str] | None = None,
+        max_file_bytes: int | None = None,
         stdin: IO[Any] | int | None = None,
         stdout: IO[Any] | int | None = None,
         stderr: IO[Any] | int | None = None,
     ) -> None:
-        """`before` is for `signal_before`, if any."""
+        """`before` is for `signal_before`, if any; `env` is added to the environment."""
         self.args = [str(ROOT / script), *map(str, arguments)]
         self.returncode: int | None = None
         pipes = [os.pipe() if stream is None else None for stream in (stdin, stdout, stderr)]
         given = [s if isinstance(s, int) else s.fileno() if s else -1 for s in (stdin, stdout, stderr)]
         ends = [pipe[number > 0] if pipe else given[number] for number, pipe in enumerate(pipes)]
         self._status, status = os.pipe()
-        task = {"argv": self.args, "cwd": str(cwd or Path.cwd()), "before": before}
+        task: dict[str, Any] = {"argv": self.args, "cwd": str(cwd or Path.cwd()), "before": before}
+        task |= {"env": dict(env or {}), "max_file_bytes": max_file_bytes}
         socket.send_fds(_importer(), [json.dumps(task).encode() + b"\n"], [*ends, status])
         os.close(status)
         for number, pipe in enumerate(pipes):
@@ -117,16 +121,17 @@ class WarmProcess:
 
 
 def run_warm(
-    script: str | Path, *arguments: object, cwd: Path | None = None, before: Sequence[Any] = (), input: str = ""
+    script: str | Path, *arguments: object, cwd: Path | None = None, input: str = "", **more: Any
 ) -> "subprocess.CompletedProcess[str]":
-    """Run `script` to its end; its exit code and both outputs come back. `input` is what it finds on stdin."""
+    """Run `script` to its end; its exit code and both outputs come back.
+
+    `input` is what it finds on stdin, `more` what WarmProcess takes.
+    """
     text: dict[str, Any] = {"mode": "w+", "encoding": "utf-8", "errors": "surrogateescape"}
     with TemporaryFile(**text) as stdin, TemporaryFile(**text) as stdout, TemporaryFile(**text) as stderr:
         stdin.write(input)
         stdin.seek(0)
-        with WarmProcess(
-            script, *arguments, cwd=cwd, before=before, stdin=stdin, stdout=stdout, stderr=stderr
-        ) as process:
+        with WarmProcess(script, *arguments, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr, **more) as process:
             code = process.wait()
         for file in (stdout, stderr):
             file.seek(0)
@@ -143,6 +148,9 @@ def _become(task: dict[str, Any], streams: list[int]) -> None:
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115  # as Python begins with
     signal.alarm(MAX_RUN_SECONDS)
     os.chdir(task["cwd"])
+    os.environ.update(task["env"])
+    if task["max_file_bytes"] is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (task["max_file_bytes"], task["max_file_bytes"]))
     if task["before"]:
         signal_before(*task["before"])
     sys.argv = task["argv"]
