@@ -1,8 +1,10 @@
 """bundle.json and the encoder, read by numpy, json and onnxruntime alone."""
 
+import errno
 import gzip
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -200,6 +202,23 @@ def test_what_an_earlier_export_left_is_removed_and_nothing_else(built: Built, e
         "encoder-fp32.onnx, encoder-int8.onnx, records-00000.json, reference.png"
     )
     assert "removed" not in run_well("export_for_browser.py", "--input-dir", built.index, "--output-dir", out)
+
+
+def test_an_export_that_fails_at_the_last_moment_leaves_all_files_of_the_old_one(
+    built: Built, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, replace = Path(shutil.copytree(exported, tmp_path / "out")), os.replace
+    before = contents(out)
+
+    def fails(source: Path, target: Path) -> None:
+        if str(target).endswith(".swap"):
+            raise OSError(errno.EIO, "Input/output error")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(PipelineError, match="can't be written to"):
+        write_browser_files(StoredIndex(IndexFolder(built.index)), IndexFolder(out))
+    assert contents(out) == before
 
 
 def picture_alone(folder: IndexFolder) -> Encoder:

@@ -578,6 +578,16 @@ def offer_60(server: FaultyServer, odd: Reply, is_odd: Callable[[int], bool]) ->
         server.answer(f"/{i}.jpg", odd if is_odd(i) else Reply(body=encoded(seed=i)))
 
 
+def test_the_more_pictures_are_missing_the_seldomer_others_are_asked_for_to_tell(
+    server: FaultyServer, tmp_path: Path
+) -> None:
+    offer_60(server, Reply(403), lambda i: 5 <= i < 55)
+    assert download(server, tmp_path, "--workers", 1).returncode == 0
+    assert len(pictures(tmp_path)) == 10
+    again = sum(times - 1 for times in server.times_asked().values())
+    assert again <= 5  # after 5, after 10 more and after 20 more; not after every 5
+
+
 @pytest.mark.parametrize(
     ("odd", "is_odd"),
     [

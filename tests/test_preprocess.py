@@ -33,6 +33,14 @@ def test_pad_keeps_the_whole_card_between_black_bars_and_crop_fills_the_square()
     assert (pixels(Preparation(100, "crop").apply(image)) == (200, 10, 10)).all()
 
 
+@pytest.mark.parametrize("width", range(41, 49))
+def test_bars_are_as_wide_as_pillow_makes_them_also_where_they_can_not_be_equal(width: int) -> None:
+    for size in ((width, 64), (64, width)):
+        image = Image.new("RGB", size, "white")
+        expected = np.asarray(ImageOps.pad(image, (64, 64)))
+        assert np.array_equal(pixels(Preparation(64, "pad").apply(image)), expected)
+
+
 def test_transparent_corners_turn_black() -> None:
     image = Image.new("RGBA", (64, 64), (250, 250, 250, 255))
     image.putpixel((0, 0), (250, 250, 250, 0))

@@ -300,6 +300,32 @@ def test_a_kill_never_costs_more_than_the_frequency_however_slow_the_disk(
             assert number + 1 - safe <= frequency
 
 
+def test_rows_are_on_the_disk_before_a_checkpoint_vouches_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, replace = os.fsync, os.replace
+    synced: set[int] = set()
+    vouched: list[list[str]] = []
+
+    def noted(file: int) -> None:
+        fsync(file)
+        synced.add(os.fstat(file).st_ino)
+
+    def vouching(source: Any, target: Any) -> None:
+        if Path(target).name == "checkpoint_meta.json":
+            vouched.append([name for name in COLUMNS if (tmp_path / name).stat().st_ino in synced])
+            synced.clear()
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "replace", vouching)
+    with opened(tmp_path) as checkpoint:
+        for numbers in ([0, 1], [2]):
+            checkpoint.append(rows(numbers))
+            checkpoint.finish()
+    assert vouched == [COLUMNS, COLUMNS]
+
+
 def test_a_build_without_rows_leaves_nothing(tmp_path: Path) -> None:
     with opened(tmp_path) as checkpoint:
         checkpoint.finish()
@@ -335,6 +361,14 @@ def test_what_is_said_to_be_kept_is_kept(tmp_path: Path, capsys: pytest.CaptureF
 
 
 # ------------------------------------------------------------------------------------------------------ other settings
+
+
+def test_only_what_an_older_version_did_not_write_down_is_not_compared() -> None:
+    ours = msgspec.structs.replace(SETTINGS, architecture_sha256="a")
+    older, other = SETTINGS, msgspec.structs.replace(SETTINGS, architecture_sha256="b")
+    assert older.differences(ours) == []
+    assert ours.differences(older) == ["architecture_sha256 was a, now "]
+    assert other.differences(ours) == ["architecture_sha256 was b, now a"]
 
 
 @pytest.mark.parametrize("field", Settings.__struct_fields__)

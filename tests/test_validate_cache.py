@@ -90,10 +90,12 @@ def test_a_link_to_nothing_is_invalid_and_can_be_deleted(tmp_path: Path) -> None
 def test_a_picture_that_was_mended_in_the_meantime_is_not_deleted(tmp_path: Path) -> None:
     write(tmp_path / "a.jpg", HTML)
     write(tmp_path / "b.jpg", HTML)
+    write(tmp_path / "c.jpg", HTML)
     report = validate(ImageCache(tmp_path))
     os.replace(write(tmp_path / "part", encoded()), tmp_path / "a.jpg")  # a download that runs at the same time
+    write(tmp_path / "c.jpg", encoded())  # a copy over it: the file is the same, its content another
     remove(report)
-    assert names(tmp_path) == {"a.jpg"}
+    assert names(tmp_path) == {"a.jpg", "c.jpg"}
     assert report.removed == 1
 
 
