@@ -49,7 +49,7 @@ LIST_FLAGS = $(if $(KIND),--kind $(call quoted,$(KIND))) $(if $(filter-out file,
 	conda-cpu conda-gpu conda-mps test test-slow docs lint lint-web kernel prove-kill prove-download prove-list prove-checkpoint \
 	prove-embed-kill prove-incremental prove-tune bench-download bench-embed bench-index bench-tune \
 	bench-choices bench-reading bench-validate bench-where bench-browser bench-browser-sizes bench-camera \
-	clean clean-cache audit
+	rehearsal audit clean clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -266,6 +266,9 @@ prove-incremental: $(INSTALLED) ## a second build of 2,000 faces; memory use of 
 
 prove-checkpoint: $(INSTALLED) ## cost of checkpoints, up to 540,000 rows (one minute)
 	$(RUN) -m pytest -s tests/prove_checkpoint.py
+
+rehearsal: $(INSTALLED) ## every stage at the size of all cards: time, memory, how both grow (SIZES=13500,54000,540000 FOLDER=rehearsal; half an hour)
+	$(RUN) -m tests.rehearsal
 
 clean: ## remove demo/ and files of tests and tools (never CACHE, OUT or the environment)
 	@for kept in $(call quoted,$(CACHE)) $(call quoted,$(OUT)) $(call quoted,$(VENV)); do \

@@ -35,7 +35,8 @@ from helpers.validation import decode_image
 from tests.conftest import REAL, ROOT
 from tests.cutouts import ENOUGH
 from tests.features import USUAL, Features, Rows, Seen, Way
-from tests.searching import Like, exact_or_graph, graphs
+from tests.made_rows import Like
+from tests.searching import exact_or_graph, graphs
 
 RIDGES, WIDTHS, WEIGHTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0), (64, 128, 256, 512), (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 SYNTHETIC = (

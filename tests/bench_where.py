@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from helpers.embed.vectors import unit_rows
 from helpers.index.faiss_index import CardIndex
@@ -22,22 +21,12 @@ from helpers.index.manifest import Recognition
 from helpers.recognise.ranking import NO_ROWS, CutOut, Ranker, Ranking
 from helpers.recognise.where import Where
 from tests.faces import face_with, records_of
+from tests.made_rows import flipped, moved
 
 ROWS, WIDTH, QUERIES, TWINS, TOP = int(os.environ.get("ROWS", "54000")), 512, 100, 8, 10
 FILTERS = ("artist=1 %", "artist=0.1 %|3 rows", "artist=3 rows")
 RAW = Recognition(hash_weight=1.5, sure_above=0.5, conditions="")
 Ranked = list[list[int]]
-
-
-def moved(rows: NDArray[np.float32], cosine: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """The rows moved to about this cosine with themselves."""
-    noise = unit_rows(rng.standard_normal(rows.shape, dtype=np.float32))
-    return unit_rows(np.float32(cosine) * rows + np.float32(np.sqrt(1 - cosine**2)) * noise)
-
-
-def flipped(hashes: NDArray[np.uint8], share: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The hashes with this share of their bits inverted."""
-    return hashes ^ np.packbits(rng.random((len(hashes), 256)) < share, axis=1)
 
 
 def artists(rng: np.random.Generator) -> list[str]:

@@ -13,64 +13,18 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.embed.vectors import unit_rows
 from helpers.evaluate.tables import aligned
 from helpers.index.faiss_index import TIE, CardIndex, exact_search, use_threads
 from helpers.index.whitening import Whitening
 from helpers.recognise.ranking import CANDIDATES
-from tests.features import Features, Rows
+from tests.features import Features
+from tests.made_rows import Like, Rows
 
 GRAPHS = ((16, 200), (32, 100), (32, 200), (32, 400), (64, 200))  # M, efConstruction
 LADDER = (32, 64, 128, 256, 512, 1024)  # efSearch
 MANY = 54_000
 SIZES = tuple(int(size) for size in os.environ.get("SIZES", "10000,54000,117000").split(","))
 QUERIES, ROUNDS, REGIONS = 200, 5, 12
-MOST_PRINTINGS = 20
-LIKE_A_PHOTOGRAPH = 0.7  # centred cosine of a query with its row: the shipped encoder's median at strength 1.0
-
-
-class Like:
-    """Makes rows that are spread like given ones.
-
-    Cards are drawn from a normal distribution with the mean and the covariance of the real rows: a graph then meets as
-    many directions as among real cards, and as unequal ones. Each card has 1 to 20 printings, few of them many (the
-    logarithm is uniform). Printings mostly show the same picture, scanned anew or in another frame: with a centred
-    cosine of 0.9 to 0.99, one value for all printings of a card. (Of the real cards, which are of few sets, pairs with
-    one name mostly show two pictures, at 0.5 to 0.85.)
-    """
-
-    def __init__(self, real: Rows, rng: np.random.Generator) -> None:
-        self._mean = real.mean(axis=0, dtype=np.float64).astype(np.float32)
-        centred = real - self._mean
-        values, axes = np.linalg.eigh(np.asarray(centred.T @ centred / len(real), np.float64))
-        self._factor = np.asarray(axes * np.sqrt(values.clip(min=0)), np.float32).T  # [D, D]
-        self._rng = rng
-
-    def _drawn(self, count: int) -> Rows:
-        return np.asarray(self._rng.standard_normal((count, len(self._factor)), np.float32) @ self._factor)
-
-    def rows(self, count: int) -> Rows:
-        """Unit rows float32 [count, D], printings of a card apart from each other as in a list by set."""
-        printings = np.exp(self._rng.uniform(0, np.log(MOST_PRINTINGS + 1), count)).astype(np.int64)
-        card = np.repeat(np.arange(count), printings)[:count]
-        alike = self._rng.uniform(0.9, 0.99, card[-1] + 1).astype(np.float32)[card, None]
-        rows = np.sqrt(alike) * self._drawn(card[-1] + 1)[card] + np.sqrt(1 - alike) * self._drawn(count)
-        return unit_rows(self._mean + rows[self._rng.permutation(count)])
-
-    def reprinted(self, rows: Rows) -> Rows:
-        """Another printing of each row."""
-        alike = self._rng.uniform(0.9, 0.99, (len(rows), 1)).astype(np.float32)
-        return self._moved(rows, np.sqrt(alike))  # to their common picture; to each other the square of it
-
-    def seen(self, rows: Rows) -> Rows:
-        """The rows as photographs would show them: moved along the directions in which cards differ."""
-        return self._moved(rows, np.float32(LIKE_A_PHOTOGRAPH))
-
-    def _moved(self, rows: Rows, cosine: Rows | np.float32) -> Rows:
-        """The rows at about this centred cosine to themselves."""
-        centred, by = rows - self._mean, self._drawn(len(rows))
-        by *= np.linalg.norm(centred, axis=1, keepdims=True) / np.linalg.norm(by, axis=1, keepdims=True)
-        return unit_rows(np.asarray(self._mean + cosine * centred + np.sqrt(1 - cosine**2) * by, np.float32))
 
 
 def graphs(features: Features, model: str, ridge: float, width: int) -> None:
