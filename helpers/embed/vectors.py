@@ -10,6 +10,7 @@ from helpers.errors import Category, PipelineError
 METRIC = "inner_product"  # of unit rows: the cosine
 NORM_TOLERANCE = 1e-5
 SCALE_FACTOR = 127
+_CHUNK = 4096  # rows that are in memory as float64 at a time
 SCALE_SAMPLE = 1000  # rows that a scale is chosen for: each is compared with each
 _SPREADS = (3, 4, 5, 6, 7, 8)  # standard deviations of a value that int8 may hold
 BROWSER_FORMAT_VERSION = "1.0"
@@ -26,9 +27,12 @@ QUANTIZATION: dict[str, Any] = {
 
 def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale each row of float32 [B, D] to L2 norm 1 (in float64, so that the norm holds to 1e-7)."""
-    wide = rows.astype(np.float64)
-    norms = np.linalg.norm(wide, axis=1, keepdims=True)
-    return np.asarray(wide / np.where(norms > 0, norms, 1), dtype=np.float32)
+    scaled = np.empty(rows.shape, np.float32)
+    for start in range(0, len(rows), _CHUNK):
+        wide = rows[start : start + _CHUNK].astype(np.float64)
+        norms = np.linalg.norm(wide, axis=1, keepdims=True)
+        scaled[start : start + _CHUNK] = wide / np.where(norms > 0, norms, 1)
+    return scaled
 
 
 def check_unit_rows(rows: NDArray[np.float32], source: str) -> None:

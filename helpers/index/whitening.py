@@ -66,10 +66,11 @@ class Whitening:
 
     def __call__(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 [B, D] -> unit rows float32 [B, K], comparable with each other alone."""
-        parts = [np.empty((0, self.dimensions), np.float32)]
+        mapped = np.empty((len(rows), self.dimensions), np.float32)
         for start in range(0, len(rows), _CHUNK):
-            parts.append(unit_rows(np.asarray((rows[start : start + _CHUNK] - self.mean) @ self.axes, np.float32)))
-        return np.concatenate(parts)
+            part = (rows[start : start + _CHUNK] - self.mean) @ self.axes
+            mapped[start : start + _CHUNK] = unit_rows(np.asarray(part, np.float32))
+        return mapped
 
     @property
     def dimensions(self) -> int:
