@@ -46,13 +46,15 @@ class Dense:
         whitening: Whitening | None,
         hashes: dict[str, NDArray[np.uint8]],
         hash_weights: dict[str, float],
+        *,
+        centred: bool = True,
     ) -> Dense:
-        """Of unit rows float32 [N, D] and their hashes uint8 [N, 32], by name.
+        """Of unit rows float32 [N, D] and their hashes uint8 [N, 32], by name; without `centred` rows if so asked.
 
         A weight that is good for whitened vectors is too large for raw ones: `hash_weights` has one for each form.
         """
         mean = np.asarray(rows.mean(axis=0), np.float32)
-        vectors = {"raw": rows, "centred": unit_rows(rows - mean)}
+        vectors = {"raw": rows, **({"centred": unit_rows(rows - mean)} if centred else {})}
         if whitening is not None:
             vectors["whitened"] = whitening(rows)
         return cls(whitening, mean, vectors, {name: signs(each) for name, each in hashes.items()}, hash_weights)
@@ -75,9 +77,10 @@ class Dense:
             yield part, self._scores(asked[part], ways)
 
     def _scores(self, asked: Queries, ways: Sequence[Way]) -> dict[Way, Scores]:
-        cosines = {name: self._mapped(name, asked.vectors) @ self.vectors[name].T for name in self.vectors}
+        forms, kinds = {way.vectors for way in ways if way.vectors}, {way.hash for way in ways if way.hash}
+        cosines = {name: self._mapped(name, asked.vectors) @ self.vectors[name].T for name in forms}
         digests = {"dHash": asked.dhashes, "pHash": asked.phashes}
-        shares = {name: (1 - signs(digests[name]) @ each.T / HASH_BITS) / 2 for name, each in self.hashes.items()}
+        shares = {name: (1 - signs(digests[name]) @ self.hashes[name].T / HASH_BITS) / 2 for name in kinds}
         scores = {}
         for way in ways:
             if way.vectors is None:

@@ -197,9 +197,10 @@ def _own(request: Request, subject: _Subject) -> _Own:
     phashes = _phashes(source, left_out) if source and "camera" in request.sections else None
     if dhashes is None:
         left_out.append("difference hashes: the index has none")
-    hashes = {"pHash": phashes, "dHash": dhashes}
+    hashes = {"pHash": phashes, "dHash": dhashes} if request.needs_pictures else {}
     there = {name: np.asarray(each) for name, each in hashes.items() if each is not None}
-    dense = Dense.of(rows, whitening, there, _hash_weights(stored, request.hash_weight))
+    weights = _hash_weights(stored, request.hash_weight)
+    dense = Dense.of(rows, whitening, there, weights, centred="camera" in request.sections)
     return _Own(subject, source, rows, dense, tuple(left_out))
 
 
