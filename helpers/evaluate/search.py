@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.embed.vectors import SCALE_FACTOR, SCALE_SAMPLE, best_scale, evenly, quantize, unit_rows
+from helpers.evaluate.dense import MOST_SCORES
 from helpers.evaluate.findings import AtEfSearch, Clusters, ExactSearch, Int8, Search
 from helpers.evaluate.metrics import Groups
 from helpers.evaluate.queries import Queries
@@ -155,9 +156,10 @@ def _clusters(
 ) -> tuple[Clusters | None, list[str]]:
     """None and the reason if comparing each row with each would take longer."""
     centred = unit_rows(raw - np.asarray(raw.mean(axis=0), np.float32))
+    tried = _rows_at_a_time(len(raw))
     started = time.perf_counter()
-    _ = centred[:_CHUNK] @ centred.T
-    needed = (time.perf_counter() - started) * (len(raw) / min(_CHUNK, len(raw))) * 2
+    _ = centred[:tried] @ centred.T
+    needed = (time.perf_counter() - started) * (len(raw) / tried) * 2
     if needed > seconds:
         return None, [f"clusters of near-identical rows: to compare each with each would take {needed:.1f} s"]
     cluster = clusters_of(centred, NEAR)
@@ -170,12 +172,17 @@ def _clusters(
     return Clusters(NEAR, *counts, *shares), []
 
 
+def _rows_at_a_time(count: int) -> int:
+    """How many of `count` rows are compared with all at a time."""
+    return max(1, min(_CHUNK, count, MOST_SCORES // count))
+
+
 def clusters_of(rows: NDArray[np.float32], near: float) -> NDArray[np.int64]:
     """A number for each of the unit rows [N]: the same for rows that hang together by cosines of at least `near`."""
-    cluster = np.arange(len(rows))
+    cluster, step = np.arange(len(rows)), _rows_at_a_time(len(rows))
     pairs = []
-    for start in range(0, len(rows), _CHUNK):
-        one, other = np.nonzero(rows[start : start + _CHUNK] @ rows.T >= near)
+    for start in range(0, len(rows), step):
+        one, other = np.nonzero(rows[start : start + step] @ rows.T >= near)
         pairs.append(np.stack([one + start, other])[:, one + start < other])
     ends = np.concatenate([np.empty((2, 0), np.int64), *pairs], axis=1)
     while True:  # each takes the least number of those beside it, then of those beside these
