@@ -37,11 +37,11 @@ COARSE_TIE = 1e-3  # the same in bf16 and fp16
 
 def check_index(stored: StoredIndex, cache: ImageCache, embedder: Embedder) -> None:
     """PipelineError if the files of `stored` disagree (Validation Error) or misname a picture (Build Error)."""
-    columns, records, index = stored.rows(), stored.records(), CardIndex.of(stored)
+    columns, records = stored.rows(), stored.records()
     rows = columns.embeddings
     check_unit_rows(rows, str(stored.folder.column("embeddings")))
     sampled = np.random.default_rng(len(rows)).choice(len(rows), min(SAMPLE, len(rows)), replace=False)
-    _check_rows(index, sampled, rows[sampled], records)
+    _check_rows(CardIndex.of(stored), sampled, rows[sampled], records)
     whitening = stored.whitening()
     if whitening is not None:
         _check_rows(CardIndex.of(stored, whitening), sampled, whitening(rows[sampled]), records, ROUNDING)
