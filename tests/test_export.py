@@ -15,8 +15,12 @@ from numpy.typing import NDArray
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image, ImageOps
 
+from helpers.artifacts import IndexFolder
 from helpers.cards.image_cache import ImageCache
 from helpers.embed.model_source import ModelSource
+from helpers.index import browser_format
+from helpers.index.bundle import How
+from helpers.index.store import StoredIndex
 from tests.conftest import Built, run_script, run_well, without_hashes
 from tests.kills import KILLED, run_signalled_before
 
@@ -134,6 +138,22 @@ def test_an_index_without_hashes_is_exported_without_and_no_older_ones_stay(buil
     decoded, records = read_as_a_client(out)
     assert np.array_equal(decoded, before[0])
     assert records == before[1]
+
+
+@pytest.mark.parametrize(("limit", "rows", "is_told"), [(2000, None, True), (2000, 1, False), (10**9, None, False)])
+def test_metadata_that_chrome_can_not_read_in_one_piece_is_told(
+    limit: int,
+    rows: int | None,
+    is_told: bool,
+    built: Built,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(browser_format, "MAX_JSON", limit)
+    stored, how = StoredIndex(IndexFolder(built.index)), How(rows_per_file=rows)
+    browser_format.write_browser_files(stored, IndexFolder(tmp_path), how)
+    assert ("pass --rows-per-file" in capsys.readouterr().err) == is_told
 
 
 def test_an_export_is_the_same_every_time(built: Built, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ from helpers.talk import human_bytes, warn
 
 ALWAYS = ("name", "set", "image_url", "card_url")  # fields that existing clients refuse records without
 _WHAT = {"records": "metadata", "vectors": "vectors", "whitened": "whitened vectors"}  # roles, in the summary
+MAX_JSON = 2**29 - 24  # bytes of JSON that Chrome, Edge and Node take: V8 has no string of more characters
 _MAX_HEADER = 1_000_000  # bytes of meta.json before the records
 
 
@@ -69,6 +70,7 @@ def write_browser_files(
             file.write(b"\n]}\n")
         files = [*_files_of_records(records, how, staged), *_files_of_rows(arrays, how), *made.files]
         files = described(files, staging, how.compress)
+        _warn_of_large_records(files)
         contents = header | {"list": stored.manifest.card_list, "files": files}
         contents |= {"reference": made.reference} if made.reference else {}
         staged.browser_bundle.write_bytes(json_text(contents))
@@ -170,6 +172,15 @@ def _files_of_records(records: Records, how: How, staged: IndexFolder) -> Iterat
         parts = split_records(staged, lines, len(records), how.rows_per_file)
     for path, rows in parts:
         yield BundleFile(path=path.name, role="records", rows=rows)
+
+
+def _warn_of_large_records(files: Sequence[BundleFile]) -> None:
+    """Say so if records are in a file that many browsers can't read."""
+    if largest := max((file.bytes for file in files if file.role == "records" and file.bytes > MAX_JSON), default=0):
+        warn(
+            f"the metadata has {human_bytes(largest)} in one file, and Chrome reads {human_bytes(MAX_JSON)} at most: "
+            "pass --rows-per-file 10000, or fewer --fields"
+        )
 
 
 def _write_whitened(rows: NDArray[np.float32], whitening: Whitening, staged: IndexFolder) -> dict[str, Any]:
