@@ -48,6 +48,7 @@ def test_a_second_build_makes_what_is_new_or_changed_and_drops_what_is_gone(buil
     after = Built(cache, out, built.model)
     assert counts(after.manifest()) == {"reused": BEFORE - 2, "resumed": 0, "embedded": 3 + 1}
     assert re.search(rf"embedded: 12 \(4 now.*, {BEFORE - 2} reused from the earlier index\)", done.stdout)
+    assert "Since the last build: 3 new, 1 changed, 1 gone" in done.stdout  # also under the same address
     assert build(cache, fresh, built.model).returncode == 0
     (aside,) = out.glob("checkpoint-*.stale")  # the row of the picture that is missing
     shutil.rmtree(aside)
