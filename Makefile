@@ -46,7 +46,7 @@ LIST_FLAGS = $(if $(KIND),--kind $(call quoted,$(KIND))) $(if $(filter-out file,
 .NOTPARALLEL: # download, embed and export run in order, whatever -j says
 .PHONY: help env doctor demo build refresh build-cpu build-cuda build-mps download embed export query validate serve vendor tune \
 	evaluate card-encoder \
-	conda-cpu conda-gpu conda-mps test test-slow docs lint lint-web kernel prove-kill prove-download prove-list prove-checkpoint \
+	conda-cpu conda-gpu conda-mps test test-slow coverage docs lint lint-web kernel prove-kill prove-download prove-list prove-checkpoint \
 	prove-embed-kill prove-incremental prove-tune bench-download bench-embed bench-index bench-tune \
 	bench-choices bench-reading bench-validate bench-where bench-browser bench-browser-sizes bench-camera \
 	rehearsal audit clean clean-cache
@@ -186,6 +186,12 @@ test: $(INSTALLED) ## run the tests except the slow ones (six minutes)
 test-slow: $(INSTALLED) ## run the slow tests: torchrun, demo, README, small disks, browser, real cards (eight minutes)
 	$(RUN) -m pytest $(SIDE_BY_SIDE) -m slow $(ARGS)
 
+coverage: $(INSTALLED) ## run all tests and print which share of helpers/, by branches, they run; it must be 90 % (half an hour)
+	$(RUN) -m coverage erase
+	$(RUN) -m coverage run -m pytest $(SIDE_BY_SIDE) $(ARGS)
+	$(RUN) -m coverage combine --quiet
+	$(RUN) -m coverage report
+
 docs: $(INSTALLED) ## write the generated parts of docs/ again (the help texts)
 	$(call quoted,$(BIN)/cog) -r $(GENERATED)
 
@@ -283,7 +289,7 @@ clean: ## remove demo/ and files of tests and tools (never CACHE, OUT or the env
 		  echo "  Details: $$needs names it" >&2; \
 		  echo "  Suggestion: move the model away and build that index again, or delete the index" >&2; \
 		  exit 1; }
-	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find __pycache__ helpers scripts tests -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 clean-cache: $(INSTALLED) ## delete the pictures and lists in CACHE, and report what was deleted
