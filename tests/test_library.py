@@ -30,7 +30,7 @@ def copy_of(built: Built, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def engine(recognised: Built) -> QueryEngine:
-    return QueryEngine.load(recognised.index)
+    return QueryEngine.load(recognised.index, read="off")
 
 
 def best(answer: Answer) -> str:
@@ -148,7 +148,7 @@ def assert_same(one: Answer, other: Answer) -> None:
 def test_engines_load_at_the_same_time_and_leave_warnings_as_they_were(built: Built) -> None:
     before = list(warnings.filters)
     with ThreadPoolExecutor(4) as pool:
-        engines = list(pool.map(lambda _: QueryEngine.load(built.index), range(4)))
+        engines = list(pool.map(lambda _: QueryEngine.load(built.index, read="off"), range(4)))
     assert list(warnings.filters) == before
     assert len({best(engine.ask(picture_of(built, 1), 1, detect="off")) for engine in engines}) == 1
 
@@ -158,7 +158,7 @@ def test_an_index_without_hashes_answers_and_says_so_once(
 ) -> None:
     index = copy_of(recognised, tmp_path)
     without_hashes(index)
-    old = QueryEngine.load(index)
+    old = QueryEngine.load(index, read="off")
     assert best(old.ask(picture_of(recognised, 4))) == recognised.records()[4]["name"]
     assert best(old.vote([picture_of(recognised, 4)])) == recognised.records()[4]["name"]
     assert capsys.readouterr().err.count("no hashes") == 1

@@ -45,7 +45,18 @@ def test_names_come_from_files_and_a_second_build_embeds_what_is_new(tmp_path: P
     assert found[2]["image_url"] == found[2]["card_url"] == "b%20c/%C3%86therling%20%231%2050%25.JPEG"
 
     page = tmp_path / "page.html"
-    asked = (pictures / f"{NAMES[1]}.JPEG", "--index", out, "--json", "--detect", "off", "--html", page)
+    asked = (
+        pictures / f"{NAMES[1]}.JPEG",
+        "--index",
+        out,
+        "--json",
+        "--detect",
+        "off",
+        "--read",
+        "off",
+        "--html",
+        page,
+    )
     done = run_script("query_index.py", *asked, cwd=tmp_path)
     assert page.read_text().count("data:image") == 2 + 3  # the photograph, the cut-out, its matches
     (card,) = json.loads(done.stdout)["cards"]

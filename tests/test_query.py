@@ -45,8 +45,12 @@ def picture_of(built: Built, row: int) -> Path:
     return ImageCache(built.cache).path_for(built.records()[row]["image_url"])
 
 
+UNREAD = ("--read", "off")  # a tiny model is hardly ever sure, so that print would be read on each picture: seconds
+
+
 def ask(built: Built, *arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
-    return run_script("query_index.py", *arguments, "--index", built.index, **more)
+    how = () if {"--name", "--text"} & set(arguments) else UNREAD
+    return run_script("query_index.py", *how, *arguments, "--index", built.index, **more)
 
 
 def answers(stdout: str) -> list[dict[str, Any]]:
@@ -62,7 +66,7 @@ def test_an_image_asked_about_itself_is_first(built: Built) -> None:
 
 
 def test_json_has_the_form_of_the_contract(built: Built) -> None:
-    done = ask(built, picture_of(built, 4), "--json")
+    done = ask(built, picture_of(built, 4), "--json", "--read", "auto")
     (answer,) = answers(done.stdout)
     assert list(answer) == ["image", "metric", "ef_search", "search", "cards"]
     assert answer["image"] == str(picture_of(built, 4))
@@ -310,7 +314,7 @@ def test_words_are_added_up_with_their_weights(built: Built, tmp_path: Path, mon
 
 
 def test_paths_from_stdin_are_answered_one_by_one(built: Built) -> None:
-    with WarmProcess("query_index.py", "-", "--json", "--index", built.index) as run:
+    with WarmProcess("query_index.py", "-", "--json", *UNREAD, "--index", built.index) as run:
         assert run.stdin is not None
         assert run.stdout is not None
         for row in (3, 1):  # the second is only asked when the first is answered
@@ -326,7 +330,7 @@ def test_odd_names_are_answered_too(built: Built, tmp_path: Path) -> None:
     odd = os.fsencode(tmp_path) + b"/caf\xe9 \xf0\x9f\x83\x8f.jpg"
     Path(os.fsdecode(odd)).write_bytes(picture_of(built, 2).read_bytes())
     lines = b"\n".join([b"a\0b.jpg", odd + b"\r", b"", os.fsencode(picture_of(built, 1))])
-    done = run_script("query_index.py", "-", "--json", "--index", built.index, input=os.fsdecode(lines))
+    done = ask(built, "-", "--json", input=os.fsdecode(lines))
     assert done.returncode == 2
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert "error" in found[0]
@@ -337,7 +341,7 @@ def test_odd_names_are_answered_too(built: Built, tmp_path: Path) -> None:
 
 def test_a_name_that_begins_with_a_dash_follows_two(built: Built, tmp_path: Path) -> None:
     shutil.copy(picture_of(built, 3), tmp_path / "-p.jpg")
-    words = ["--k", 1, "--json", "--index", built.index, "--", "-p.jpg"]
+    words = ["--k", 1, "--json", *UNREAD, "--index", built.index, "--", "-p.jpg"]
     (answer,) = answers(run_script("query_index.py", *words, cwd=tmp_path).stdout)
     assert answer["cards"][0]["matches"][0]["name"] == built.records()[3]["name"]
 
@@ -356,7 +360,7 @@ def test_more_matches_than_cards_gives_all_cards(built: Built) -> None:
 
 
 def test_a_reader_that_leaves_early_is_no_failure_worth_words(built: Built) -> None:
-    with WarmProcess("query_index.py", *[picture_of(built, 0)] * 30, "--index", built.index) as run:
+    with WarmProcess("query_index.py", *[picture_of(built, 0)] * 30, *UNREAD, "--index", built.index) as run:
         assert run.stdout is not None
         assert run.stderr is not None
         assert run.stdout.readline()

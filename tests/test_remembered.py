@@ -193,6 +193,8 @@ def test_a_card_without_a_number_gets_none_and_no_link(tmp_path: Path, tiny: Pat
     zero, one = map(json.loads, (tmp_path / "out" / "mtg_meta.jsonl").read_text().splitlines())
     assert (zero["collector_number"], zero["scryfall_uri"]) == ("0", "https://scryfall.com/card/one/0")
     assert (one["collector_number"], one["scryfall_uri"]) == ("", None)
-    done = run_script("query_index.py", tmp_path / "1.jpg", "--index", tmp_path / "out", "--detect", "off")
+    done = run_script(
+        "query_index.py", tmp_path / "1.jpg", "--index", tmp_path / "out", "--detect", "off", "--read", "off"
+    )
     assert "[ONE]" in done.stdout
     assert "[ONE ]" not in done.stdout

@@ -31,7 +31,8 @@ def by_hand(rows: NDArray[np.float32], folder: Path) -> NDArray[np.float32]:
 
 def first_match(built: Built, row: int, *flags: object) -> dict[str, Any]:
     picture = built.cache / built.records()[row]["image_url"]
-    done = run_script("query_index.py", picture, "--index", built.index, "--detect", "off", "--json", *flags)
+    how = ("--detect", "off", "--read", "off", "--json", *flags)
+    done = run_script("query_index.py", picture, "--index", built.index, *how)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 
@@ -111,7 +112,7 @@ def test_an_index_of_an_earlier_version_is_answered_and_told(whitened: Built, tm
     index = Path(shutil.copytree(whitened.index, tmp_path / "index"))
     without_whitening(index)
     picture = whitened.cache / whitened.records()[5]["image_url"]
-    done = run_script("query_index.py", picture, "--index", index, "--json")
+    done = run_script("query_index.py", picture, "--index", index, "--json", "--read", "off")
     assert done.returncode == 0
     assert "this index has no whitening: fewer cards are recognised" in done.stderr
     (card,) = json.loads(done.stdout)["cards"]
@@ -127,7 +128,8 @@ def test_a_damaged_file_is_named(whitened: Built, tmp_path: Path, name: str) -> 
     done = run_script("query_index.py", picture, "--index", index)
     assert done.returncode == 1
     assert f"{name} does not belong to this index" in done.stderr
-    assert run_script("query_index.py", picture, "--index", index, "--raw").returncode == 0  # which needs neither
+    raw = run_script("query_index.py", picture, "--index", index, "--raw", "--read", "off")
+    assert raw.returncode == 0  # which needs neither
 
 
 def test_a_client_maps_vectors_and_finds_every_row_by_what_the_metadata_says(whitened: Built, tmp_path: Path) -> None:
