@@ -46,7 +46,7 @@ def parse_args(argv: Sequence[str] | None) -> DoctorArgs:
     parser.option("--cache", path, Path("image_cache"), "DIR", "directory for the pictures and the card list")
     parser.option("--out", path, Path("index_out"), "DIR", "directory for the index")
     parser.option("--port", number(int, 1, 65_535, suggest=8000), 8000, "N", "port that make serve is to listen on")
-    api_url = os.environ.get("SCRYFALL_API_URL")
+    api_url = os.environ.get("SCRYFALL_API_URL") or None
     parser.option(
         "--api-url",
         web_address,

@@ -1,5 +1,6 @@
 """What `make doctor` finds, on this machine and on others that it is told to be on."""
 
+import errno
 import importlib
 import json
 import os
@@ -90,6 +91,39 @@ def test_a_folder_that_is_not_ours_is_missing(tmp_path: Path, monkeypatch: pytes
     assert found == Finding(MISSING, "disk", f"{tmp_path} can't be written to", "name other directories (CACHE, OUT)")
 
 
+def test_a_folder_that_we_may_not_look_into_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may look anywhere, so the system's answer is made up."""
+    stat, closed = os.stat, tmp_path / "cache"
+
+    def refused(path: Any, *arguments: Any, **more: Any) -> os.stat_result:
+        if str(path).startswith(str(closed)):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "stat", refused)
+    (need, _) = machine.needs("oracle_cards", closed / "deeper", tmp_path / "out", environment=False)
+    assert need.parent == tmp_path
+    assert need.bytes > LISTS["oracle_cards"].cards * MEAN_BYTES["normal"]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "conda", "found"),
+    [
+        ("/usr", None, f"{sys.executable}, no environment"),
+        ("/usr", "/opt/conda", f"{sys.executable}, no environment"),
+        ("/opt/conda", "/opt/conda", "environment /opt/conda"),
+        ("/home/me/.venv", "/opt/conda", "environment /home/me/.venv"),
+    ],
+)
+def test_it_says_which_environment_this_python_is_of(
+    prefix: str, conda: str | None, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "prefix", prefix)
+    monkeypatch.setattr(sys, "base_prefix", prefix if prefix != "/home/me/.venv" else "/usr")
+    monkeypatch.setenv("CONDA_PREFIX", conda or "")
+    assert machine.python().found.endswith(f", {found}")
+
+
 def test_a_container_has_the_memory_that_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = tmp_path / "memory.max"
     monkeypatch.setattr(machine_limits, "MEMORY_LIMIT", limit)
@@ -153,6 +187,13 @@ def test_a_gpu_that_can_t_be_used_is_a_note_with_the_reason(
     monkeypatch.setattr(shutil, "which", lambda _: "/bin/nvidia-smi" if driver else None)
     found = beyond.device()
     assert (found.state, said in found.found, bool(found.advice)) == (state, True, state == NOTE), found
+
+
+def test_an_empty_variable_names_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    from doctor import parse_args
+
+    monkeypatch.setenv("SCRYFALL_API_URL", "")
+    assert parse_args([]).api_url is None
 
 
 def test_scryfall_is_asked_once_and_a_kept_list_makes_it_a_note(drawn: Path, built: Built, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ It imports torch and open_clip, which takes seconds.
 """
 
 import importlib
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -95,7 +96,7 @@ def scryfall(api_url: str | None, cache: Path) -> Finding:
         if status
         else f"{address} has no proper answer"
     )
-    if cache.is_dir() and kept_lists(cache):
+    if _has_list(cache):
         return Finding(NOTE, "Scryfall", found, f"use the list in {cache}: --offline")
     advice = "check the network and HTTPS_PROXY; to try things without: make demo"
     return Finding(MISSING, "Scryfall", found, advice)
@@ -103,6 +104,10 @@ def scryfall(api_url: str | None, cache: Path) -> Finding:
 
 def card_list(cache: Path) -> Finding:
     """Whether there is a list to work with, where the network is left out."""
-    if cache.is_dir() and kept_lists(cache):
+    if _has_list(cache):
         return Finding(OK, "Scryfall", f"not asked; there is a list in {cache}")
     return Finding(NOTE, "Scryfall", f"not asked; there is no list in {cache}", "a build needs one, or --pictures")
+
+
+def _has_list(cache: Path) -> bool:
+    return os.access(cache, os.R_OK | os.X_OK) and bool(kept_lists(cache))

@@ -32,8 +32,9 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 def python() -> Finding:
     """Which Python this is; one that is too old has said so before."""
-    kind = "" if sys.prefix == sys.base_prefix and "CONDA_PREFIX" not in os.environ else f", environment {sys.prefix}"
-    return Finding(OK, "Python", platform.python_version() + (kind or f", {sys.executable}, no environment"))
+    activated = sys.prefix != sys.base_prefix or sys.prefix == os.environ.get("CONDA_PREFIX")
+    where = f"environment {sys.prefix}" if activated else f"{sys.executable}, no environment"
+    return Finding(OK, "Python", f"{platform.python_version()}, {where}")
 
 
 def packages() -> Finding:
@@ -82,7 +83,7 @@ class Need:
     def parent(self) -> Path:
         """The folder, or what there is of its path."""
         whole = self.folder.absolute()
-        return next(path for path in (whole, *whole.parents) if path.is_dir())
+        return next(path for path in (whole, *whole.parents) if os.path.isdir(path))  # noqa: PTH112  # pathlib's raises where we may not look
 
     @property
     def disk(self) -> int:
@@ -93,10 +94,17 @@ class Need:
 def needs(kind: str, cache: Path, out: Path, environment: bool) -> list[Need]:
     """What a build of the list `kind` will write: pictures that are there already are left out."""
     size = LISTS[kind]
-    there = sum(1 for _ in cache.iterdir()) if cache.is_dir() else 0
-    pictures = max(0, size.cards - there) * MEAN_BYTES["normal"]
+    pictures = max(0, size.cards - _entries(cache)) * MEAN_BYTES["normal"]
     found = [Need(cache, pictures + size.file_bytes), Need(out, size.cards * (ROW_BYTES + WORK_BYTES))]
     return [*found, Need(ROOT, ENVIRONMENT_BYTES)] if environment else found
+
+
+def _entries(folder: Path) -> int:
+    """How many files and folders are in a folder; 0 if it can't be listed."""
+    try:
+        return sum(1 for _ in folder.iterdir())
+    except OSError:
+        return 0
 
 
 def disks(wanted: Iterable[Need], kind: str) -> Iterator[Finding]:
@@ -138,7 +146,7 @@ def port(number: int) -> Finding:
         with socket.create_server(("127.0.0.1", number)):
             return Finding(OK, "port", f"{number} is free")
     except OSError as error:
-        found, free = f"{number}: {error.strerror}", number + 1 if number < 65_535 else 8000
+        found, free = f"{number}: {error.strerror}", number + 1 if 1024 <= number < 65_535 else 8000
         return Finding(NOTE, "port", found, f"stop what uses it, or choose another: make serve PORT={free}")
 
 
