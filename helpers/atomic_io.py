@@ -99,7 +99,7 @@ def atomic_result(final: Path) -> Iterator[Path]:
     with disk_errors_named(final), ExitStack() as held:
         with _locked(folder) as alone:
             if alone:
-                sweep(folder, glob.escape(final.name))
+                sweep(folder, f"{glob.escape(final.name)}.")
             staging.mkdir()
             held.enter_context(_locked(staging))  # so that nobody sweeps it
         made = staging / final.name

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import pytest
 
-from helpers.atomic_io import atomic_path, atomic_set, atomic_write_bytes, complete_set, writable_folder
+from helpers.atomic_io import atomic_path, atomic_result, atomic_set, atomic_write_bytes, complete_set, writable_folder
 from helpers.errors import DiskFull, PipelineError
 from helpers.locks import Held, shared_folder, sole_holder
 from tests.conftest import ROOT
@@ -205,6 +205,14 @@ def test_parts_of_another_set_are_not_swept(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.npz.2-0123abcd.part").write_bytes(b"half")  # of a build that is under way
     write_set(tmp_path, b"new")
     assert "checkpoint.npz.2-0123abcd.part" in names(tmp_path)
+
+
+def test_a_result_sweeps_what_a_killed_writer_of_it_left_and_no_file_whose_name_begins_alike(tmp_path: Path) -> None:
+    (tmp_path / "cards.2-0123abcd.part").mkdir()
+    (tmp_path / "cards_of_another.2-0123abcd.part").write_bytes(b"half")
+    with atomic_result(tmp_path / "cards") as made:
+        made.write_bytes(b"new")
+    assert names(tmp_path) == ["cards", "cards_of_another.2-0123abcd.part"]
 
 
 def test_part_files_of_others_are_left_alone(tmp_path: Path) -> None:
