@@ -109,7 +109,7 @@ def _add_photo_options(parser: Parser) -> None:
     turn = f"degrees by which photographs are turned clockwise before the query: {', '.join(TURNS)}"
     parser.option("--turn", one_of([*TURNS], suggest="all"), "0", "DEGREES", turn)
     parser.flag("--crops", "also query with each card cut out")
-    error = "how far the corners of cut-outs are off at most, of the card's width and height; for example 0,3,6"
+    error = "most that corners of cut-outs are off, in percent of the card's width and height; for example 0,3,6"
     parser.option("--corner-error", numbers(float, 0, 30, suggest="0,3,6"), (0.0,), "PERCENT,...", error)
     parser.option("--seeds", number(int, 1, 100, suggest=5), 1, "N", "cut-outs of each card, where corners are off")
     parser.flag("--strangers", "query everything once more as if the index lacked the cards in the photographs")
