@@ -1,6 +1,6 @@
 # `make` alone lists the targets. The environment is VENV if you name one, else the one that is activated (a virtualenv,
 # or conda's other than its base), else .venv. Targets that need .venv or VENV create it first; into an activated one
-# only `make env` installs.
+# only `make env` and `make audit` install.
 PYTHON ?= python3
 ACTIVE := $(if $(filter undefined,$(origin VENV)),$(or $(VIRTUAL_ENV),$(if $(filter-out base,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX))))
 VENV ?= .venv
