@@ -14,6 +14,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -175,7 +176,8 @@ def grows(ends: Sequence[float], sizes: Sequence[int]) -> str:
     """The exponent between the last two sizes; nothing for what is too short to tell."""
     if len(ends) < 2 or not all(end > 1e-4 for end in ends):
         return ""
-    return f"n^{math.log(ends[1] / ends[0]) / math.log(sizes[-1] / sizes[-2]):.2f}"
+    exponent = math.log(ends[1] / ends[0]) / math.log(sizes[-1] / sizes[-2])
+    return f"n^{round(exponent, 2) + 0.0:.2f}"  # not -0.00
 
 
 def duration(seconds: float) -> str:
@@ -223,6 +225,7 @@ def written(run: Rehearsal, sizes: Sequence[int]) -> str:
 
 def main() -> int:
     """Rehearse at each size, and write the table after each."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the stage that runs is stopped, too
     work = workplace()
     run = Rehearsal(work, work.parent / "log.txt")
     run.log.write_text("")
