@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.browser import browser, page, problems, served  # noqa: F401  # fixtures
 from tests.pictures import encoded, write
 from tests.warm_python import run_warm
+
+settings.register_profile("no deadline", deadline=None)  # another process may have the core for a while
+settings.load_profile("no deadline")
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL = Path(os.environ.get("MTG_REAL_DATA", ROOT.parent / "shared" / "real"))

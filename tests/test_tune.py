@@ -1,5 +1,6 @@
 """Tuning a model: which pictures are one card, what is trained, what a user sees, stopping and resuming."""
 
+import copy
 import csv
 import json
 import shutil
@@ -24,6 +25,7 @@ from helpers.embed.model_source import ModelSource, find_model
 from helpers.embed.preprocess import Preparation
 from helpers.errors import PipelineError
 from helpers.recognise.camera import VIEW_HEIGHT, view, view_size
+from helpers.tune import training
 from helpers.tune.feeding import Feeder, Sample
 from helpers.tune.layers import merged, open_layers
 from helpers.tune.measuring import embedded
@@ -211,6 +213,30 @@ def test_pictures_of_one_card_are_not_pushed_apart(cards: Path, model: Path) -> 
         trainer.start(*started(embedder, feeder))
     assert alike.step(samples, 0.0) == pytest.approx(0, abs=1e-5)
     assert different.step(samples, 0.0) == pytest.approx(np.log(4), abs=1e-2)
+
+
+def test_a_training_that_compares_with_a_sample_of_the_pictures_resumes_with_the_same_ones(
+    cards: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "MAX_PROXIES", 3)
+    pictures = [Picture(path, path.stem) for path in sorted(cards.iterdir())[:12]]
+    feeder = Feeder(pictures, seed=0, strength=0.0, clean=1.0, side=224, loaders=1)
+    drawn = feeder.samples(feeder.draws(np.arange(12), 0, step=1, batch=2, side=lambda: 224), np.arange(12), 4)
+    batches = [[sample for _ in range(2) if (sample := next(drawn))] for _ in range(3)]
+
+    def trainer() -> Trainer:
+        embedder = Embedder.load(ModelSource(f"local-dir:{tiny}", None), Preparation(224, "pad"), "cpu")
+        made = Trainer(embedder, np.arange(12), 512, Recipe(batch=2), 0, ALONE)
+        made.start(np.arange(12), np.eye(12, 512, dtype=np.float32))
+        return made
+
+    whole, resumed = trainer(), trainer()
+    for batch in batches[:2]:
+        whole.step(batch, 0.0)
+    resumed.restore(copy.deepcopy(whole.state()))
+    for one in (whole, resumed):
+        one.step(batches[2], 0.5)
+    assert torch.equal(whole.state()["proxies"], resumed.state()["proxies"])
 
 
 def test_a_training_that_diverges_says_so_and_learns_nothing(cards: Path, tiny: Path) -> None:

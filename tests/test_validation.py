@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from helpers.validation import BrokenImage, check_file, check_image, decode_image, is_whole_file, read_image, read_photo
+from helpers.validation import (
+    BrokenImage,
+    check_file,
+    check_image,
+    decode_image,
+    is_unchanged,
+    is_whole_file,
+    read_image,
+    read_photo,
+)
 from tests.pictures import BROKEN, encoded, with_wrong_checksum, write
 
 
@@ -67,6 +76,14 @@ def test_a_picture_cut_off_anywhere_is_refused(form: str, share: float) -> None:
     data = encoded(form)
     with pytest.raises(BrokenImage):
         decode_image(data[: int(len(data) * share)])
+
+
+def test_only_what_was_modified_before_the_check_counts_as_checked(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jpg", encoded())
+    modified = path.stat().st_mtime_ns
+    assert is_unchanged(path, modified + 1)
+    assert not is_unchanged(path, modified)  # the clock of a disk may stand still for milliseconds
+    assert not is_unchanged(path, 0)
 
 
 @given(st.binary(max_size=200))

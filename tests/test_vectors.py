@@ -48,6 +48,11 @@ def test_unit_rows_have_norm_one_and_their_direction(rows: NDArray[np.float32]) 
     assert np.allclose(cosines, 1, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_rows_whose_squares_no_float32_holds_become_unit_rows(size: float) -> None:
+    assert np.allclose(unit_rows(np.array([[3 * size, 4 * size]], np.float32)), [[0.6, 0.8]])
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, 1.0001])
 def test_a_row_that_is_no_unit_vector_is_named(bad: float) -> None:
     rows = np.zeros((5, 4), dtype=np.float32)
