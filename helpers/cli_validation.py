@@ -272,7 +272,7 @@ class Parser(argparse.ArgumentParser):
         """Declare a positional argument that takes one or more values; none if a flag of `instead` is given."""
         self._positional = (name.lower(), self._checked(name, rule))
         self.add_argument(name.lower(), metavar=name, nargs="*", type=self._positional[1], help=help)
-        advice = " or ".join([f"name at least one: {self.prog} {name}", *(f"use {flag}" for flag in instead)])
+        advice = f"name at least one: {self.prog} {name}" + (f", or use {' or '.join(instead)}" if instead else "")
         names = (name.lower(), *map(_dest, instead))
         self.cross_rule(
             names,

@@ -296,7 +296,8 @@ def _no_text_tower(source: ModelSource, reason: str) -> PipelineError:
         Category.CONFIGURATION,
         f"{source} has no trained text tower, so it can't search by text",
         details=reason,
-        suggestion="build the index with a model that was trained on pictures with texts, as the default was",
+        suggestion="build the index with a model that was trained on pictures with texts, as the default was "
+        "(no --model); any index can be searched by a card's name: query_index.py --name",
     )
 
 

@@ -38,9 +38,11 @@ class StoredIndex:
             raise PipelineError.of(
                 Category.CONFIGURATION,
                 f"there is no finished index in {folder.root}",
-                details=f"{folder.manifest.name} is missing",
+                details=f"{folder.manifest.name} is missing"
+                if Path(folder.root).is_dir()
+                else f"there is no directory {folder.root}",
                 suggestion="build one with build_embeddings.py (the same command resumes an interrupted build), or "
-                "pass the directory of one (make demo: demo/index_out)",
+                "pass the directory of one (after make demo: demo/index_out)",
             ) from error
         except BAD_JSON as error:
             raise disagreement(folder.manifest, str(error)) from error
