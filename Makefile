@@ -52,12 +52,14 @@ LIST_FLAGS = $(if $(KIND),--kind $(call quoted,$(KIND))) $(if $(filter-out file,
 	rehearsal audit clean clean-cache
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' \
+		$(MAKEFILE_LIST)
 	@echo
-	@echo "  Variables: DEVICE=auto|cpu|cuda|mps KIND=unique_artwork CACHE=image_cache OUT=index_out"
-	@echo "             HOST=127.0.0.1 PORT=8000 IMG=photo.jpg TUNED=tuned ENCODER=models/cards"
-	@echo "             ARGS=\"extra flags\" for the script, VENV=.venv PYTHON=python3 PIP_ARGS for pip"
+	@echo "Variables: DEVICE=auto|cpu|cuda|mps KIND=unique_artwork CACHE=image_cache OUT=index_out"
+	@echo "           HOST=127.0.0.1 PORT=8000 IMG=photo.jpg TUNED=tuned ENCODER=models/cards"
+	@echo "           ARGS=\"extra flags\" for the script, VENV=.venv PYTHON=python3 PIP_ARGS for pip"
 
+##@ Use it
 # For a shell: whether a Python is new enough; what to say if it is not
 NEW_ENOUGH = -c 'import sys; sys.exit(sys.version_info < (3, 10))'
 define too_old
@@ -180,6 +182,7 @@ conda-mps: ## the same for a Mac: mtg-image-db-mps
 	$(HAVE_CONDA)
 	$(call quoted,$(CONDA)) env update --file environment-mps.yml --prune
 
+##@ Change it
 test: $(INSTALLED) ## run the tests except the slow ones (six minutes)
 	$(RUN) -m pytest $(SIDE_BY_SIDE) -m "not slow" $(ARGS)
 
@@ -219,6 +222,7 @@ kernel: $(INSTALLED) ## make web/recogniser/kernel.wasm of kernel.wat (after a c
 	$(RUN) -c 'import pathlib, wasmtime; source = pathlib.Path("web/recogniser/kernel.wat"); \
 		source.with_suffix(".wasm").write_bytes(wasmtime.wat2wasm(source.read_text()))'
 
+##@ Measure it, prove it
 prove-kill: $(INSTALLED) ## kill -9 twenty times over 1,050 real cards (three minutes; SEED=N repeats a run)
 	$(RUN) -m pytest -s tests/prove_kill.py
 
@@ -276,6 +280,7 @@ prove-checkpoint: $(INSTALLED) ## cost of checkpoints, up to 540,000 rows (one m
 rehearsal: $(INSTALLED) ## every stage at the size of all cards: time, memory, how both grow (SIZES=13500,54000,540000 FOLDER=rehearsal; half an hour)
 	$(RUN) -m tests.rehearsal
 
+##@ Clear away
 clean: ## remove demo/ and files of tests and tools (never CACHE, OUT or the environment)
 	@for kept in $(call quoted,$(CACHE)) $(call quoted,$(OUT)) $(call quoted,$(VENV)); do \
 		case "$$kept" in demo|demo/*|./demo|./demo/*|$(call quoted,$(CURDIR)/demo)|$(call quoted,$(CURDIR)/demo)/*) \

@@ -41,7 +41,7 @@ class StoredIndex:
                 details=f"{folder.manifest.name} is missing"
                 if Path(folder.root).is_dir()
                 else f"there is no directory {folder.root}",
-                suggestion="build one with build_embeddings.py (the same command resumes an interrupted build), or "
+                suggestion="build one with build_mtg_faiss.py (the same command resumes an interrupted build), or "
                 "pass the directory of one (after make demo: demo/index_out)",
             ) from error
         except BAD_JSON as error:
