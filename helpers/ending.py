@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from helpers.errors import NO_SPACE, Category, ExitCode, PipelineError
 from helpers.talk import say, tell
@@ -27,6 +27,8 @@ def run(main: Callable[[], int], *, stopped: str = "what was finished is kept, n
         return ExitCode.INTERRUPTED
     except Terminated:
         return ExitCode.TERMINATED
+    finally:
+        _let_go_of_stderr()
 
 
 def _told(main: Callable[[], int], stopped: str) -> int:
@@ -50,12 +52,12 @@ def _told(main: Callable[[], int], stopped: str) -> int:
         say(f"Terminated: {stopped}")
         return ExitCode.TERMINATED
     except BrokenPipeError:
-        _drop_stdout()
+        _drop(sys.stdout)
         return ExitCode.BROKEN_PIPE
     except OSError as error:
         if error.errno not in NO_SPACE:
             raise
-        _drop_stdout()
+        _drop(sys.stdout)
         tell(_no_space(error).render())
         return ExitCode.ERROR
 
@@ -70,9 +72,17 @@ def _no_space(error: OSError) -> PipelineError:
     )
 
 
-def _drop_stdout() -> None:
-    """Python flushes stdout once more on exit, which would fail again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _drop(stream: TextIO) -> None:
+    """Python flushes stdout and stderr once more on exit, which would fail again, and set the exit code to 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _let_go_of_stderr() -> None:
+    """A log that takes no more lines has no say in how a run ends."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _drop(sys.stderr)
 
 
 def _make_streams_robust() -> None:

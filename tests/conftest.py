@@ -79,6 +79,7 @@ def nothing_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Weights that the user has fetched, or a server of theirs, must not change what tests see."""
     os.environ["HF_HOME"] = str(tmp_path_factory.mktemp("hub"))
     os.environ.pop("SCRYFALL_API_URL", None)
+    os.environ.pop("PYTHONUNBUFFERED", None)  # scripts are to behave as where nobody sets it
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ["OMP_NUM_THREADS"] = "1"  # torch's threads collapse where another process takes a core
 
