@@ -23,7 +23,7 @@ from helpers.talk import human_bytes
 ENVIRONMENT_BYTES = 5_500_000_000  # with PyTorch's CUDA build
 ROW_BYTES = 2_048 + 2_319 + 1_294 + 1_142 + 68 + 32  # in an index: vector, both FAISS files, metadata, picture, hash
 WORK_BYTES = 2_100 + 512 + 256 + 32 + 1_142  # of a row: checkpoint, browser files
-MEMORY_BYTES, ROW_MEMORY_BYTES = 1_265_000_000, 2_300  # of a build, and more for a row
+MEMORY_BYTES, ROW_MEMORY_BYTES = 1_265_000_000, 9_000  # of a build, and more for a row
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = 16  # the default of --workers
