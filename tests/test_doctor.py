@@ -133,7 +133,7 @@ def test_a_container_has_the_memory_that_it_is_given(tmp_path: Path, monkeypatch
         assert machine_limits.usable_memory() == usable
         assert machine.memory("unique_artwork").state == state
     limit.unlink()
-    assert machine.memory("all_cards").state == OK
+    assert machine.memory("default_cards").state == OK
 
 
 def test_few_open_files_a_wrong_clock_and_a_taken_port_are_notes(monkeypatch: pytest.MonkeyPatch) -> None:
