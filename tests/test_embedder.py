@@ -337,8 +337,8 @@ def test_the_encoder_that_comes_along_is_named_everywhere_alike(built: Built, tm
     assert made["environment"]["clip_model"] == "cards"
     assert made["model"]["tuning"]["text"] == "not aligned"
     assert str(ROOT) not in (out / "build_manifest.json").read_text()
-    words = ("query_index.py", picture_of(built, 0), "--index", out, "--read", "off")
-    assert built.records()[0]["name"] in run_well(*words, cwd=tmp_path)
+    told = run_well("query_index.py", picture_of(built, 0), "--index", out, "--read", "off", cwd=tmp_path)
+    assert built.records()[0]["name"] in told
 
 
 def test_the_model_that_it_was_tuned_from_loads(tmp_path: Path) -> None:
