@@ -187,7 +187,7 @@ test: $(INSTALLED) ## run the tests except the slow ones (six minutes)
 	$(RUN) -m pytest $(SIDE_BY_SIDE) -m "not slow" $(ARGS)
 
 test-slow: $(INSTALLED) ## run the slow tests: torchrun, demo, README, small disks, browser, real cards (eight minutes)
-	$(RUN) -m pytest -n 3 --dist load -m slow $(ARGS) # most of them wait for something, and few share what takes long
+	$(RUN) -m pytest -n 3 --dist loadfile -m slow $(ARGS) # many of them wait for something
 
 coverage: $(INSTALLED) ## run all tests and print which share of helpers/, by branches, they run; it must be 90 % (half an hour)
 	$(RUN) -m coverage erase
