@@ -186,8 +186,9 @@ conda-mps: ## the same for a Mac: mtg-image-db-mps
 test: $(INSTALLED) ## run the tests except the slow ones (six minutes)
 	$(RUN) -m pytest $(SIDE_BY_SIDE) -m "not slow" $(ARGS)
 
+# Three at a time: many of them wait for something
 test-slow: $(INSTALLED) ## run the slow tests: torchrun, demo, README, small disks, browser, real cards (eight minutes)
-	$(RUN) -m pytest -n 3 --dist loadfile -m slow $(ARGS) # many of them wait for something
+	$(RUN) -m pytest -n 3 --dist loadfile -m slow $(ARGS)
 
 coverage: $(INSTALLED) ## run all tests and print which share of helpers/, by branches, they run; it must be 90 % (half an hour)
 	$(RUN) -m coverage erase

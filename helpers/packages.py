@@ -3,7 +3,6 @@
 It needs none of them itself: `doctor.py` works before there is an environment.
 """
 
-import importlib.metadata
 import re
 import sys
 from collections.abc import Iterator
@@ -29,6 +28,8 @@ class Requirement(NamedTuple):
 
     def lacks(self) -> str | None:
         """What is wrong with the package in this Python, in words; None if nothing."""
+        import importlib.metadata  # here: every script imports this module, and this takes longer than the rest of it
+
         try:
             found = importlib.metadata.version(self.package)
         except importlib.metadata.PackageNotFoundError:
