@@ -12,7 +12,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -92,7 +92,9 @@ class Run:
     limits: dict[int, int] = field(default_factory=dict)
     prelude: str = ""  # Python to run in the process before the script
 
-    def download(self, server: FaultyServer) -> subprocess.CompletedProcess[str]:
+    def download(
+        self, server: FaultyServer, environment: Mapping[str, str] = os.environ
+    ) -> subprocess.CompletedProcess[str]:
         script = str(ROOT / "download_images.py")
         words = ["--cache", self.cache, "--api-url", server.address, "--max-retries", 1, *self.arguments]
         limits = "".join(f"resource.setrlimit({what}, ({n}, {n}))\n" for what, n in self.limits.items())
@@ -101,7 +103,7 @@ class Run:
         return subprocess.run(
             [sys.executable, "-c", program, script, *map(str, words)],
             capture_output=True, text=True, timeout=120, check=False,
-            env=os.environ | self.environment,
+            env={**environment, **self.environment},
         )  # fmt: skip
 
 
@@ -345,11 +347,11 @@ class Seen:
     asked: list[str]
 
 
-def see(fault: str, where: str, folder: Path) -> Seen:
+def see(fault: str, where: str, folder: Path, environment: dict[str, str]) -> Seen:
     with eight_cards() as server:
         run = Run(folder / "cache", ["--timeout-read", 5])
         run = CELLS[fault, where].make(server, LIST if where == "list" else IMAGE, run) or run
-        return Seen(run.download(server), run.cache, list(server.asked))
+        return Seen(run.download(server, environment), run.cache, list(server.asked))
 
 
 @pytest.fixture(scope="module")
@@ -360,8 +362,9 @@ def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.originalname == "test_every_fault_is_survived_and_named"
     ]
+    environment = dict(os.environ)  # pytest changes it, and a thread that copies it meanwhile fails
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        cells = {cell: pool.submit(see, *cell, tmp_path_factory.mktemp("cell")) for cell in wanted}
+        cells = {cell: pool.submit(see, *cell, tmp_path_factory.mktemp("cell"), environment) for cell in wanted}
         yield cells
         pool.shutdown(cancel_futures=True)
 
