@@ -179,4 +179,4 @@ def output_files(args: EvaluateArgs) -> tuple[Path, Path]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run(main))
+    raise SystemExit(run(main, stopped="what was measured so far is lost, nothing is half-written."))
