@@ -173,7 +173,7 @@ def without_hashes(index: Path) -> None:
 
 
 def make_built(table: Path, model: Path, folder: Path) -> Built:
-    """Download and build what `table` describes, from a foreign working directory, with default flags otherwise."""
+    """Download and build what `table` describes, from a foreign working directory, in one precision on all CPUs."""
     built = Built(folder / "cache", folder / "index", model)
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
@@ -181,7 +181,7 @@ def make_built(table: Path, model: Path, folder: Path) -> Built:
         run_well("download_images.py", "--cache", built.cache, "--api-url", address, cwd=elsewhere)
     run_well(
         *("build_embeddings.py", "--cache", built.cache, "--out", built.index),
-        *("--model", f"local-dir:{model}", "--offline"),
+        *("--model", f"local-dir:{model}", "--offline", "--precision", "fp32"),
         cwd=elsewhere,
     )
     assert not list(elsewhere.iterdir())  # nothing is written but in the directories named
