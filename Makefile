@@ -278,7 +278,7 @@ prove-incremental: $(INSTALLED) ## a second build of 2,000 faces; memory use of 
 prove-checkpoint: $(INSTALLED) ## cost of checkpoints, up to 540,000 rows (one minute)
 	$(RUN) -m pytest -s tests/prove_checkpoint.py
 
-rehearsal: $(INSTALLED) ## every stage at the size of all cards: time, memory, how both grow (SIZES=13500,54000,540000 FOLDER=rehearsal BUILD=flags; an hour)
+rehearsal: $(INSTALLED) ## every stage at the size of all cards: time, memory, how both grow (SIZES=13500,54000,540000 FOLDER=rehearsal BUILD=flags; half an hour)
 	$(RUN) -m tests.rehearsal
 
 ##@ Clear away
