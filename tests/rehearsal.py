@@ -1,4 +1,4 @@
-"""`make rehearsal`: every stage at the size of Scryfall's lists, its time and memory, and how both grow; half an hour on idle cores.
+"""`make rehearsal`: every stage at the size of Scryfall's lists, its time and memory, and how both grow; half an hour.
 
 Generated lists and indexes of SIZES faces (13500,54000,540000) go through the project's own scripts, each in a process
 of its own: the list is fetched and read, the index made and made again, evaluated, exported, asked, and opened in a

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import resource
 import shutil
 import signal
 import stat
@@ -26,6 +25,7 @@ from helpers.index.table_format import FORMATS, write_table
 from tests.conftest import Built, run_script, run_well, without_hashes
 from tests.kills import KILLED, run_signalled_before
 from tests.test_formats import check
+from tests.warm_python import run_warm
 
 NEEDS = {"parquet": ["pyarrow"], "safetensors": [], "lance": ["pyarrow", "lance"]}
 
@@ -228,7 +228,7 @@ def test_a_full_disk_is_told_as_such_and_the_old_table_stays(recognised: Built, 
     write(recognised.index, out, form)
     before = contents(out)
     words = ("scripts/export_table.py", "--index", recognised.index, "--format", form, "--out", out, "--rows", "raw")
-    done = run_script(*words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)))
+    done = run_warm(*words, max_file_bytes=5000)
     assert done.returncode == 1
     assert f"ERROR: Configuration Error: {tmp_path} can't be written to" in done.stderr
     assert "make room" in done.stderr
