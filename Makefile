@@ -190,7 +190,7 @@ test: $(INSTALLED) ## run the tests except the slow ones (six minutes)
 test-slow: $(INSTALLED) ## run the slow tests: torchrun, demo, README, small disks, browser, real cards (eight minutes)
 	$(RUN) -m pytest -n 3 --dist loadfile -m slow $(ARGS)
 
-coverage: $(INSTALLED) ## run all tests and print which share of helpers/, by branches, they run; it must be 90 % (half an hour)
+coverage: $(INSTALLED) ## run all tests and print which share of helpers/, by branches, they run; it must be 90 % (a quarter to half an hour)
 	$(RUN) -m coverage erase
 	$(RUN) -m coverage run -m pytest $(SIDE_BY_SIDE) $(ARGS)
 	$(RUN) -m coverage combine --quiet

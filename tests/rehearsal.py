@@ -154,7 +154,7 @@ def phases(lines: Lines, out: Path, faces: int) -> Lines:
     """The phases of the build, as its manifest has them, added to those of other sizes."""
     manifest = out / "build_manifest.json"
     seconds: dict[str, float] = json.loads(manifest.read_text())["seconds"] if manifest.exists() else {}
-    named = {f"index, {name}": Figure(took) for name, took in seconds.items() if took >= 0.05}
+    named = {f"index, {name}": Figure(took) for name, took in seconds.items()}
     return {what: {**lines.get(what, {}), faces: figure} for what, figure in named.items()}
 
 
