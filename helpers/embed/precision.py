@@ -69,8 +69,8 @@ def precision_of_query(device: str, precision: str) -> str:
 def fast_precisions(device: str) -> tuple[str, ...]:
     """The precisions known to be faster than fp32 on `device`; the most exact first.
 
-    bf16 weights are twice as fast as fp32 on CPUs with hardware support (AVX512-BF16, AMX); without it they are
-    emulated, seven times as slow. CUDA has fp16 on tensor cores from Volta on, three bits more than bf16, and bf16,
+    bf16 weights are two to four times as fast as fp32 on CPUs that compute in bf16 (AVX512-BF16, AMX). Others emulate
+    it, seven times as slowly. CUDA has fp16 on tensor cores from Volta on, three bits more than bf16, and bf16,
     which can't overflow, from Ampere on. MPS was not measured.
     """
     if device == "cpu":
