@@ -55,11 +55,16 @@ RUN_ELSEWHERE = {  # commands that no test here runs, and why
     ".venv/bin/python build_embeddings.py --model local-dir:tuned": "the same; tests build with such folders",
 }
 MADE = [  # make's commands that take seconds in the copy of the project below
+    "make doctor",
     "make doctor ARGS=--offline",
     'make download ARGS="--limit 200"',
     'make download CACHE="my cards"',
     "make query IMG=photo.jpg",
     "make validate ARGS=--fix",
+    "make build",
+    "make build-cpu",
+    "make refresh",
+    "make refresh OUT=index_out",
     "make clean-cache CACHE=old",
     "make clean",
 ]
@@ -270,7 +275,7 @@ def test_most_commands_are_run() -> None:
     known = {*scripts_called(), *elsewhere, *own, *make}
     print(f"\nrun by tests or CI: {len(run & known)} of {len(known)} commands; the other calls of make are tried dry")
     print("not run: " + "; ".join(sorted(known - run)))
-    assert len(run & known) > 0.4 * len(known)
+    assert len(run & known) > len(known) / 2
 
 
 @pytest.mark.slow

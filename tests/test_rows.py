@@ -155,7 +155,7 @@ def test_what_was_kept_is_taken_up_and_goes_when_the_build_is_done(tmp_path: Pat
 steps = st.lists(st.tuples(st.sets(st.integers(0, 39), max_size=12), st.booleans()), max_size=8)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(steps=steps, frequency=st.sampled_from([1, 3, 100]))
 def test_any_sequence_of_interruptions_ends_like_an_undisturbed_run(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[set[int], bool]], frequency: int
