@@ -129,7 +129,7 @@ def test_parts_are_the_whole_and_the_whole_stays(whitened: Built, tmp_path: Path
     assert records == json.loads(before["meta.json"])["records"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.binary(max_size=300), row_bytes=st.integers(1, 9), rows_per_file=st.integers(1, 50))
 def test_parts_of_any_size_follow_each_other(data: bytes, row_bytes: int, rows_per_file: int) -> None:
     count = len(data) // row_bytes

@@ -56,7 +56,7 @@ def test_a_seed_s_photograph_is_still_the_one_it_was() -> None:
     assert np.allclose(taken(0, card=Image.new("RGB", (63, 88))).quad, was, atol=0.01)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 999), st.floats(0, 180), st.floats(0, 60), st.floats(0.1, 1))
 def test_the_card_is_in_the_frame_and_its_corners_are_where_the_quad_says(
     seed: int, rotation: float, tilt: float, fill: float
@@ -272,7 +272,7 @@ def test_corners_that_are_not_off_leave_the_card_as_it_is_but_for_its_rounded_co
 
 
 @given(st.sampled_from([0, 2, 4, 6, 15]), st.integers(0, 50))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_corners_are_off_by_so_much_at_most_and_a_turn_keeps_the_middle(percent: int, seed: int) -> None:
     width, height = CUT_OUT_PIXELS
     white = Image.new("RGB", CUT_OUT_PIXELS, (255, 0, 255))

@@ -46,7 +46,7 @@ def catalogue() -> list[Card]:
     return make_catalogue(WHOLE, 1)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**31), st.integers(1, 60), st.integers(0, 40))
 def test_a_larger_catalogue_begins_with_the_smaller_one(seed: int, count: int, more: int) -> None:
     assert make_catalogue(count + more, seed)[:count] == make_catalogue(count, seed)

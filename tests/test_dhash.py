@@ -2,7 +2,7 @@ from io import BytesIO
 
 import imagehash
 import numpy as np
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -14,7 +14,6 @@ from tests.pictures import encoded
 sides = st.one_of(st.integers(1, 40), st.sampled_from([146, 204]))
 
 
-@settings(deadline=None)
 @given(st.tuples(sides, sides), st.integers(0, 99), st.sampled_from([0, 1, 3]))
 @example((488, 680), 0, 0)
 @example((745, 1040), 1, 3)
@@ -31,7 +30,6 @@ def test_it_is_what_imagehash_makes_of_any_picture(size: tuple[int, int], seed: 
 modes = st.sampled_from(["RGB", "L", "RGBA", "LA", "P", "1", "CMYK"])
 
 
-@settings(deadline=None)
 @given(modes, st.tuples(sides, sides), st.integers(0, 9))
 def test_it_is_taken_of_what_a_viewer_sees_whatever_the_mode(mode: str, size: tuple[int, int], seed: int) -> None:
     image = decode_image(encoded("JPEG" if mode == "CMYK" else "PNG", size, seed, mode))

@@ -147,7 +147,7 @@ def test_what_a_row_is_asked_under_many_conditions_counts_once_for_intervals() -
 
 
 @given(st.integers(0, 200))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_size_counts_so_many_names_with_the_right_one(seed: int) -> None:
     rng = np.random.default_rng(seed)
     rows = unit_rows(rng.standard_normal((40, 3)).astype(np.float32))
@@ -225,7 +225,7 @@ def test_perceptual_hashes_are_imagehash_s(seed: int) -> None:
 
 
 @given(st.integers(0, 100), st.floats(0, 3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_comparing_with_all_rows_gives_the_product_s_scores(seed: int, weight: float) -> None:
     rng = np.random.default_rng(seed)
     rows = rng.standard_normal((5, 8)).astype(np.float32)

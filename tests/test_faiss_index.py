@@ -76,7 +76,6 @@ def test_a_file_that_is_no_index_is_a_known_failure(tmp_path: Path, content: byt
         CardIndex.load(path)
 
 
-@settings(deadline=None)
 @given(
     count=st.integers(1, 300),
     asked=st.integers(1, 50),
@@ -124,7 +123,7 @@ def test_every_row_is_found_beside_many_twins(tmp_path: Path, m: int, distance: 
     assert (np.sort(read.search(rows[:50], 600, params=wide)[1], axis=1) == np.arange(600)).all()
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     sizes=st.lists(st.sampled_from([1, 1, 1, 2, 3, 17, 40]), min_size=1, max_size=30),
     m=st.sampled_from([4, 5, 16]),

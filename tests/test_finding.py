@@ -241,7 +241,7 @@ def scribble(size: tuple[int, int], seed: int) -> Image.Image:
     return picture
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.tuples(sides, sides), st.integers(0, 9999))
 def test_quads_are_always_convex_clockwise_finite_near_the_picture_distinct_and_few(
     size: tuple[int, int], seed: int
@@ -261,7 +261,7 @@ def test_quads_are_always_convex_clockwise_finite_near_the_picture_distinct_and_
             assert apart > 0.01 * np.sqrt(area(other))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 9999))
 def test_the_same_picture_has_the_same_quads(seed: int) -> None:
     picture = scribble((300, 300), seed)
@@ -303,7 +303,7 @@ def test_a_corner_outside_the_picture_continues_its_edge() -> None:
     assert (Pyramid(np.full((100, 100, 3), 77, np.uint8)).straighten(quad, 50, 70) == 77).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.tuples(st.integers(1, 900), st.integers(1, 900)), st.integers(1, 1200))
 def test_a_picture_is_reduced_to_at_most_a_side_and_never_enlarged(size: tuple[int, int], side: int) -> None:
     width, height = size

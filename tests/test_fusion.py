@@ -40,7 +40,7 @@ def test_weights_that_made_the_choices_are_found_again() -> None:
 
 
 @given(st.integers(0, 99))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_no_weights_near_the_fitted_ones_are_likelier(seed: int) -> None:
     features = choices_of(seed, 60, (4.0, 2.0)).features(None)
     found = conditional_logit(features)

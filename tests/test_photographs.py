@@ -106,20 +106,8 @@ def test_drawn_photographs_are_found_whichever_way_up_and_cut_out(
         names = [row["name"] for row in csv.DictReader(file)]
     labels = sum(map(bool, names))
     assert 3 < labels < len(names)
-    more = (
-        "--turn",
-        "all",
-        "--strangers",
-        "--crops",
-        "--corner-error",
-        "0,3",
-        "--seeds",
-        2,
-        "--min-visible",
-        0.5,
-        "--read",
-        "off",
-    )
+    asking = ("--turn", "all", "--min-visible", 0.5, "--read", "off")
+    more = (*asking, "--strangers", "--crops", "--corner-error", "0,3", "--seeds", 2)
     said, asked = evaluate(recognised, tmp_path / "photos.csv", *more)
     assert len(asked) == 5 * 4 + labels * (1 + 2)
     assert [title for title in said.splitlines() if title.isupper()] == [

@@ -3,7 +3,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, PngImagePlugin
@@ -76,7 +76,6 @@ def test_damaged_exif_is_no_reason_to_lose_a_picture(form: str, junk: bytes) -> 
 KINDS = [*(("JPEG", mode) for mode in ("RGB", "L", "CMYK")), *(("PNG", mode) for mode in ("RGB", "RGBA", "P"))]
 
 
-@settings(deadline=None)
 @given(st.sampled_from(KINDS), st.one_of(st.integers(0, 9), st.binary(max_size=60)))
 def test_what_was_seen_is_the_same_when_seen_again(kind: tuple[str, str], orientation: int | bytes) -> None:
     form, mode = kind

@@ -63,7 +63,7 @@ def test_few_rows_are_left_as_they_are() -> None:
     assert Whitening.fit(random_rows(MIN_ROWS), 1.0) is not None
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 999), st.floats(1e-3, 10))
 def test_whitened_rows_have_norm_one(seed: int, ridge: float) -> None:
     whitening = Whitening.fit(random_rows(300, seed), ridge)

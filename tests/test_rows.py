@@ -155,7 +155,7 @@ def test_what_was_kept_is_taken_up_and_goes_when_the_build_is_done(tmp_path: Pat
 steps = st.lists(st.tuples(st.sets(st.integers(0, 39), max_size=12), st.booleans()), max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps=steps, frequency=st.sampled_from([1, 3, 100]))
 def test_any_sequence_of_interruptions_ends_like_an_undisturbed_run(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[set[int], bool]], frequency: int
@@ -631,7 +631,7 @@ def assembled(sources: list[Rows], found: Found, tmp_path: Path) -> Rows:
 orders = st.tuples(*[st.lists(st.integers(0, 9), max_size=12) for _ in range(2)], st.permutations(range(10)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(orders=orders, made=st.lists(st.integers(0, 9), max_size=5))
 def test_every_face_gets_the_row_of_its_picture_in_the_lists_order(
     tmp_path_factory: pytest.TempPathFactory, orders: tuple[list[int], list[int], list[int]], made: list[int]

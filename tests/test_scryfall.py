@@ -145,7 +145,7 @@ some_cards = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(some_cards)
 def test_all_forms_of_a_list_give_the_same_faces(tmp_path: Path, cards: Cards) -> None:
     expected = read(tmp_path, cards, "jsonl")
@@ -484,7 +484,7 @@ def test_a_list_that_broke_off_is_gone_on_with_by_the_next_run(
     assert not list(tmp_path.glob("*.part"))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.floats(0.01, 0.99), min_size=1, max_size=5))
 def test_a_list_comes_whole_however_often_it_breaks_off(tmp_path_factory: Any, shares: list[float]) -> None:
     folder = tmp_path_factory.mktemp("resume")

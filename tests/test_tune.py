@@ -141,7 +141,7 @@ def test_missing_pictures_are_counted_and_copies_are_one_card(
 # --------------------------------------------------------------------------------------------------------------- views
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 1000), st.sampled_from([0.0, 0.3, 1.0]))
 def test_a_view_comes_from_its_seed(seed: int, strength: float) -> None:
     card = Image.fromarray(np.random.default_rng(1).integers(0, 256, (340, 244, 3), dtype=np.uint8))

@@ -118,7 +118,7 @@ def refuses(check: Callable[[bytes], object], data: bytes) -> bool:
     return False
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(sorted(FORMS)), st.floats(0, 1), st.integers(1, 40), st.binary(max_size=8))
 def test_the_quick_check_gives_the_verdict_of_a_full_decode(form: str, where: float, cut: int, new: bytes) -> None:
     data = FORMS[form]
