@@ -13,6 +13,13 @@ from tests.warm_python import WarmProcess, run_warm
 
 KILLED = -signal.SIGKILL
 MAX_RUN_SECONDS = 300.0
+WIDTH = 512  # of the rows that the tests' models make
+
+
+def rows_in(out: Path) -> int:
+    """How many rows the build in `out` has come to. A stop may cost the last batch, which may not be counted yet."""
+    file = out / "checkpoint_embeddings.npy"
+    return max(0, file.stat().st_size - 128) // (4 * WIDTH) if file.exists() else 0
 
 
 def run_until(

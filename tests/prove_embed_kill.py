@@ -14,17 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from tests.conftest import run_well
-from tests.kills import KILLED, run_until
+from tests.kills import KILLED, rows_in, run_until
 from tests.made_cache import make_cache
 from tests.test_build import same_index
 
-FACES, KILLS, INTERVAL, WIDTH = 2000, 20, 100, 512
-
-
-def rows_in(out: Path) -> int:
-    """How many rows the build in `out` has come to."""
-    file = out / "checkpoint_embeddings.npy"
-    return max(0, file.stat().st_size - 128) // (4 * WIDTH) if file.exists() else 0
+FACES, KILLS, INTERVAL = 2000, 20, 100
 
 
 def kept_in(out: Path) -> int:

@@ -21,9 +21,9 @@ import numpy as np
 
 from helpers.download.pool import AHEAD_PER_WORKER
 from tests.conftest import run_well, serving
-from tests.kills import KILLED, run_until
+from tests.kills import KILLED, rows_in, run_until
 
-CARDS, WIDTH = 1050, 512
+CARDS = 1050
 WORKERS, INTERVAL = 16, 100
 KILLS = {"download": 6, "start of the build": 2, "embedding": 6, "end of the build": 2, "export": 4}
 
@@ -65,9 +65,6 @@ class Work:
     def has_pictures(self, count: int) -> bool:
         return sum(1 for _ in self.cache.glob("*.jpg")) >= count
 
-    def rows(self) -> int:
-        return self.rows_file.stat().st_size // (4 * WIDTH) if self.rows_file.exists() else 0
-
     def embedding(self, count: int) -> Callable[[], bool]:
         """Whether a build has written rows, up to `count` of them; what killed ones have left does not count."""
         left: list[int] = []
@@ -76,7 +73,7 @@ class Work:
             changed = self.rows_file.stat().st_mtime_ns if self.rows_file.exists() else 0
             if not left:
                 left.append(changed)
-            return changed > left[0] and self.rows() >= count
+            return changed > left[0] and rows_in(self.out) >= count
 
         return due
 
@@ -160,7 +157,7 @@ def test_20_kills_lose_nothing(real: Path, model: Path, tmp_path: Path) -> None:
             kills += was_killed
             lost = 0
             if step == "build":
-                rows = work.rows() if was_killed else CARDS
+                rows = rows_in(work.out) if was_killed else CARDS
                 embedded += rows - kept
                 lost = rows - work.checkpointed() if was_killed else 0
                 assert not kept or f"Resuming: {kept:,} of {CARDS:,}" in killed.stderr
