@@ -50,16 +50,22 @@ def served() -> Iterator[Served]:
 
 
 @pytest.fixture(scope="session")
-def browser() -> "Iterator[Browser]":
-    """Chromium, headless."""
+def bare_browser() -> "Iterator[Browser]":
+    """Chromium, headless, for pages that need nothing of web/vendor."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (requirements-dev.txt)")
     program = chromium()
-    if not (WEB / "vendor" / VENDORED).is_file():
-        pytest.skip("no web/vendor; run make vendor")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def browser(bare_browser: "Browser") -> "Browser":
+    """Chromium for the pages of web/."""
+    if not (WEB / "vendor" / VENDORED).is_file():
+        pytest.skip("no web/vendor; run make vendor")
+    return bare_browser
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.browser import browser, page, problems, served  # noqa: F401  # fixtures
+from tests.browser import bare_browser, browser, page, problems, served  # noqa: F401  # fixtures
 from tests.pictures import encoded, write
 from tests.warm_python import run_warm
 

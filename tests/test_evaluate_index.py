@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+import signal
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -40,6 +41,7 @@ from helpers.index.faiss_index import CardIndex
 from helpers.index.store import StoredIndex
 from helpers.recognise.evaluation import Share, threshold, wilson
 from tests.conftest import Built, run_script, run_well, without_hashes
+from tests.kills import run_signalled_before
 from tests.made_findings import made_findings
 from tests.pictures import encoded
 from tests.test_formats import check
@@ -430,6 +432,14 @@ def test_what_was_measured_is_printed_before_it_is_written(
         main(["--index", str(built.index), "--out", str(tmp_path)])
     assert "Named first among" in capsys.readouterr().out
     assert (tmp_path / "evaluation.json").is_file()
+
+
+def test_an_interrupted_evaluation_says_what_is_lost_and_leaves_nothing(built: Built, tmp_path: Path) -> None:
+    words = ("--index", built.index, "--minutes", 0.01, "--sections", "index", "--out", tmp_path)
+    done = run_signalled_before("replace evaluation.json", "scripts/evaluate_index.py", *words, sent=signal.SIGINT)
+    assert done.returncode == 130
+    assert "Interrupted: what was measured so far is lost, nothing is half-written." in done.stderr
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_page_has_no_pictures_of_an_index_that_was_built_anew(

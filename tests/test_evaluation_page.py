@@ -2,10 +2,9 @@
 
 import json
 import re
-import shutil
-import subprocess
 from html import unescape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,23 +14,23 @@ from PIL import Image
 from helpers.atomic_io import atomic_write_json
 from helpers.evaluate.findings import Findings, Miss, read_findings
 from helpers.evaluate.page import MAX_PICTURES, page
+from tests.browser import opened
 from tests.made_findings import CONDITIONS, EACH, HOSTILE, ROWS, made_findings
 from tests.pictures import encoded, write
 from tests.test_formats import check
 from tests.test_page import Seen
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-SIZES = re.compile(r"WIDTH (\d+) OF (\d+), PICTURES (\d+) BROKEN (\d+), ON (rgb\([\d, ]+\))")
-FRAME = """<!DOCTYPE html><body><iframe src="page.html" style="width: {width}px; height: 900px; border: 0"></iframe>
-<script>onload = () => {{
-  const there = document.querySelector("iframe").contentDocument, root = there.documentElement;
-  const images = [...there.images];
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+PICTURES = """async () => {
+  const images = [...document.images];
   for (const image of images) image.loading = "eager";
-  const all = Promise.all(images.map(image => image.decode().then(() => 0, () => 1)));
-  all.then(broken => document.body.append(
-    `WIDTH ${{root.scrollWidth}} OF ${{root.clientWidth}}, PICTURES ${{images.length}} ` +
-    `BROKEN ${{broken.reduce((a, b) => a + b, 0)}}, ON ${{getComputedStyle(there.body).backgroundColor}}`));
-}}</script></body>"""
+  const broken = await Promise.all(images.map((image) => image.decode().then(() => 0, () => 1)));
+  return [images.length, broken.reduce((a, b) => a + b, 0)];
+}"""
+SIDES = "() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+BACKGROUND = "() => getComputedStyle(document.body).backgroundColor"
 
 
 @pytest.fixture(scope="module")
@@ -131,33 +130,19 @@ def test_however_many_pictures_there_are_the_page_stays_small(found: Findings) -
     assert "of the 60 misses" in text
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open the page in")
 @pytest.mark.parametrize(
-    ("width", "scheme", "background"), [(1200, 1, "rgb(255, 255, 255)"), (400, 0, "rgb(23, 25, 28)")]
+    ("width", "scheme", "background"), [(1200, "light", "rgb(255, 255, 255)"), (400, "dark", "rgb(23, 25, 28)")]
 )
 def test_a_browser_opens_it_without_complaint(
-    html: str, tmp_path: Path, width: int, scheme: int, background: str
+    bare_browser: "Browser", problems: list[str], html: str, tmp_path: Path, width: int, scheme: str, background: str
 ) -> None:
-    (tmp_path / "page.html").write_text(html, encoding="utf-8")
-    (tmp_path / "frame.html").write_text(FRAME.format(width=width), encoding="utf-8")
-    said = in_chromium(tmp_path, f"--blink-settings=preferredColorScheme={scheme}")
-    assert not re.findall(r"CONSOLE.*", said.stderr)
-    measured = SIZES.search(said.stdout)
-    assert measured, said.stdout[-300:] + said.stderr
-    whole, shown, pictures, broken, on = measured.groups()
-    assert (int(whole), on) == (int(shown), background)  # nothing sticks out; as light or dark as the system
-    assert (int(pictures), broken) == (html.count("<img "), "0")
-
-
-def in_chromium(folder: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
-    """What frame.html in `folder` has become, and the console's messages; no host has an address."""
-    words = ("--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--enable-logging=stderr")
-    more = (
-        f"--user-data-dir={folder / 'profile'}",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-        *flags,
-        "--virtual-time-budget=9000",
-        "--dump-dom",
-    )
-    page = (folder / "frame.html").as_uri()
-    return subprocess.run([str(CHROMIUM), *words, *more, page], capture_output=True, text=True, timeout=60, check=True)
+    file, asked = write(tmp_path / "page.html", html.encode()), list[str]()
+    with opened(bare_browser, problems, viewport={"width": width, "height": 900}, color_scheme=scheme) as tab:
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(file.as_uri())
+        whole, shown = tab.evaluate(SIDES)
+        assert whole == shown  # nothing sticks out
+        assert tab.evaluate(BACKGROUND) == background  # as light or dark as the system
+        assert tab.evaluate(PICTURES) == [html.count("<img "), 0]
+    assert {url for url in asked if not url.startswith("data:")} == {file.as_uri()}
+    assert problems == []

@@ -35,10 +35,10 @@ def records(recognised: Built) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def pictures(recognised: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pictures(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Some cards as pictures, one of them upside down, and what is none."""
     folder = tmp_path_factory.mktemp("pictures")
-    card = Image.open(sorted(recognised.cache.glob("*.jpg"))[0]).convert("RGB")
+    card = Image.open(sorted(drawn.glob("*.jpg"))[0]).convert("RGB").resize((488, 680))
     table = Image.new("RGB", (900, 1200), (96, 120, 84))
     table.paste(card.rotate(180), (200, 250))
     table.save(folder / "upside_down.jpg", quality=90)
