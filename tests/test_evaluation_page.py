@@ -136,13 +136,14 @@ def test_however_many_pictures_there_are_the_page_stays_small(found: Findings) -
 def test_a_browser_opens_it_without_complaint(
     bare_browser: "Browser", problems: list[str], html: str, tmp_path: Path, width: int, scheme: str, background: str
 ) -> None:
-    file, asked = write(tmp_path / "page.html", html.encode()), list[str]()
+    file, asked, said = write(tmp_path / "page.html", html.encode()), list[str](), list[str]()
     with opened(bare_browser, problems, viewport={"width": width, "height": 900}, color_scheme=scheme) as tab:
         tab.on("request", lambda request: asked.append(request.url))
+        tab.on("console", lambda message: said.append(message.text))
         tab.goto(file.as_uri())
         whole, shown = tab.evaluate(SIDES)
         assert whole == shown  # nothing sticks out
         assert tab.evaluate(BACKGROUND) == background  # as light or dark as the system
         assert tab.evaluate(PICTURES) == [html.count("<img "), 0]
     assert {url for url in asked if not url.startswith("data:")} == {file.as_uri()}
-    assert problems == []
+    assert (said, problems) == ([], [])
